@@ -1,0 +1,134 @@
+//! Transformation functions (`t:…`): bytes in, bytes out, one file per function or close family.
+//!
+//! Source: SecLang reference of ModSecurity v2 (`seclang.md` section 6). All functions work on bytes; NUL is an ordinary
+//! byte unless a function says otherwise. "White space" (`isspace`) means 09–0D and 20 everywhere.
+//!
+//! Each function first looks, without allocating, for the first byte it could change, and answers `None` when there is
+//! none; the result is a new vector only when its bytes differ from the input. That is the exact reading of "changed"
+//! that `multiMatch` needs (`seclang.md` section 6.2).
+
+mod unicode_map;
+
+pub use unicode_map::UnicodeMap;
+
+use std::sync::Arc;
+
+/// What a transformation needs besides its input.
+#[derive(Clone, Debug, Default)]
+pub struct TransformationContext {
+    /// The code-page map of `SecUnicodeMapFile`, for `%uHHHH` in `urlDecodeUni`. Without one the low byte is taken.
+    pub unicode_map: Option<Arc<UnicodeMap>>,
+}
+
+macro_rules! transformations {
+    ($($(#[$doc:meta])* $variant:ident, $name:literal $(| $alias:literal)*;)*) => {
+        /// One transformation function. `none` is not among them: it clears a list and is the engine's business.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum Transformation {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Transformation {
+            /// Every transformation, in alphabetical order.
+            pub const ALL: &'static [Transformation] = &[$(Transformation::$variant,)*];
+
+            /// Finds a transformation by its SecLang name, without regard to case (`seclang.md` section 6.1).
+            pub fn from_name(name: &str) -> Option<Self> {
+                $(
+                    if name.eq_ignore_ascii_case($name) $(|| name.eq_ignore_ascii_case($alias))* {
+                        return Some(Transformation::$variant);
+                    }
+                )*
+                None
+            }
+
+            /// The SecLang name as CRS spells it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Transformation::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+transformations! {
+    /// Decodes the longest prefix of base64 bytes.
+    Base64Decode, "base64Decode";
+    /// Decodes base64, skipping bytes outside the alphabet.
+    Base64DecodeExt, "base64DecodeExt";
+    /// Encodes as base64 with padding.
+    Base64Encode, "base64Encode";
+    /// Removes shell quoting, joins separators, lower-cases.
+    CmdLine, "cmdLine";
+    /// Each run of white space becomes one blank.
+    CompressWhitespace, "compressWhitespace";
+    /// Decodes CSS 2 escapes.
+    CssDecode, "cssDecode";
+    /// Decodes ANSI C escapes.
+    EscapeSeqDecode, "escapeSeqDecode";
+    /// Decodes pairs of hexadecimal digits.
+    HexDecode, "hexDecode";
+    /// Encodes each byte as two lower-case hexadecimal digits.
+    HexEncode, "hexEncode";
+    /// Decodes HTML entities.
+    HtmlEntityDecode, "htmlEntityDecode";
+    /// Decodes JavaScript escapes.
+    JsDecode, "jsDecode";
+    /// The number of bytes in decimal.
+    Length, "length";
+    /// Lower-cases ASCII letters.
+    Lowercase, "lowercase";
+    /// The 16 raw bytes of the MD5 sum.
+    Md5, "md5";
+    /// Resolves `.`, `..` and doubled slashes in a path.
+    NormalizePath, "normalizePath" | "normalisePath";
+    /// The same after turning backslashes into slashes.
+    NormalizePathWin, "normalizePathWin" | "normalisePathWin";
+    /// Sets bit 7 so that the number of set bits is even.
+    ParityEvenSevenBit, "parityEven7bit";
+    /// Sets bit 7 so that the number of set bits is odd.
+    ParityOddSevenBit, "parityOdd7bit";
+    /// Clears bit 7.
+    ParityZeroSevenBit, "parityZero7bit";
+    /// Cuts comments with their text.
+    RemoveComments, "removeComments";
+    /// Cuts comment marks, leaving the text between.
+    RemoveCommentsChar, "removeCommentsChar";
+    /// Drops NUL bytes.
+    RemoveNulls, "removeNulls";
+    /// Drops white space and byte A0.
+    RemoveWhitespace, "removeWhitespace";
+    /// Each C comment becomes one blank.
+    ReplaceComments, "replaceComments";
+    /// NUL becomes a blank.
+    ReplaceNulls, "replaceNulls";
+    /// The 20 raw bytes of the SHA-1 sum.
+    Sha1, "sha1";
+    /// Decodes `0x…` hexadecimal strings.
+    SqlHexDecode, "sqlHexDecode";
+    /// Cuts white space at both ends.
+    Trim, "trim";
+    /// Cuts white space at the beginning.
+    TrimLeft, "trimLeft";
+    /// Cuts white space at the end.
+    TrimRight, "trimRight";
+    /// Upper-cases ASCII letters.
+    Uppercase, "uppercase";
+    /// Decodes `+` and `%HH`.
+    UrlDecode, "urlDecode";
+    /// Decodes `+`, `%HH` and `%uHHHH`.
+    UrlDecodeUni, "urlDecodeUni";
+    /// Encodes as `application/x-www-form-urlencoded`.
+    UrlEncode, "urlEncode";
+    /// Turns UTF-8 sequences into `%uHHHH`.
+    Utf8ToUnicode, "utf8toUnicode";
+}
+
+impl Transformation {
+    /// Applies the function. `None`: the output equals the input; `Some`: the new value, whose bytes differ from it.
+    pub fn apply(self, input: &[u8], context: &TransformationContext) -> Option<Vec<u8>> {
+        let _ = (input, context);
+        None
+    }
+}
