@@ -1,0 +1,417 @@
+/**
+ * Everything the gateway asks of Rust: rule sets and scans, policy regular expressions, shared rate-limit buckets.
+ * The only file that loads the addon. Handles are numbers; threads of one process share them, processes do not.
+ * Source of the calls: native/binding/src (names there in snake case).
+ */
+import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The addon as it is exported: numbers, bytes and JSON text only. A test holds this list against the built file.
+
+/** The addon's own exports. Call the functions below instead: they parse, type and document what comes back. */
+export interface NativeAddon {
+  loadRuleSet(sourcesJson: string): Promise<number>
+  ruleSetSummary(ruleSet: number): string
+  releaseRuleSet(ruleSet: number): void
+  createProfile(ruleSet: number, optionsJson: string): number
+  releaseProfile(profile: number): void
+  scanRequest(
+    profile: number,
+    client: Uint8Array,
+    head: Uint8Array,
+    headLength: number,
+    body: Uint8Array | null,
+  ): number
+  scanResponse(
+    transaction: number,
+    status: number,
+    head: Uint8Array,
+    headLength: number,
+    body: Uint8Array | null,
+  ): number
+  startResponseTransaction(profile: number, client: Uint8Array, head: Uint8Array, headLength: number): number
+  transactionDetails(transaction: number): string
+  endTransaction(transaction: number): void
+  compilePattern(pattern: string): number
+  patternTest(pattern: number, text: string): boolean
+  patternReplace(pattern: number, text: string, replacement: string): string | null
+  patternFindAll(pattern: number, text: string, limit: number): string[]
+  releasePattern(pattern: number): void
+  createBuckets(path: string, entries: number): number
+  openBuckets(path: string): number
+  closeBuckets(buckets: number): void
+  bucketsSummary(buckets: number): string
+  takeBucket(buckets: number, key: Uint8Array, keyLength: number, capacity: number, windowMs: number): number
+}
+
+/** Names of every export of the addon, for the test that holds declarations and file together. */
+export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
+  'bucketsSummary',
+  'closeBuckets',
+  'compilePattern',
+  'createBuckets',
+  'createProfile',
+  'endTransaction',
+  'loadRuleSet',
+  'openBuckets',
+  'patternFindAll',
+  'patternReplace',
+  'patternTest',
+  'releasePattern',
+  'releaseProfile',
+  'releaseRuleSet',
+  'ruleSetSummary',
+  'scanRequest',
+  'scanResponse',
+  'startResponseTransaction',
+  'takeBucket',
+  'transactionDetails',
+]
+
+/** Where the built addon lies: `native/sallyport.node` of the checkout, seen from src/ and from dist/ alike. */
+export const NATIVE_ADDON_PATH: string = fileURLToPath(new URL('../native/sallyport.node', import.meta.url))
+
+/** The addon is not there or does not load; `message` is one sentence that says what to run. */
+export class NativeAddonError extends Error {
+  override readonly name = 'NativeAddonError'
+}
+
+let loaded: NativeAddon | undefined
+
+function addon(): NativeAddon {
+  if (loaded !== undefined) return loaded
+  try {
+    // What comes back has exactly these exports: test/unit/native.test.ts compares them with NATIVE_EXPORTS.
+    loaded = createRequire(import.meta.url)(NATIVE_ADDON_PATH) as NativeAddon
+    return loaded
+  } catch (error) {
+    const missing = (error as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND'
+    const reason = missing ? 'is not built' : `does not load (${(error as Error).message})`
+    throw new NativeAddonError(`The native part (${NATIVE_ADDON_PATH}) ${reason}: run \`npm run build\`.`, {
+      cause: error,
+    })
+  }
+}
+
+/** Loads the addon now instead of at the first call. Throws NativeAddonError with one sentence when it is missing. */
+export function loadNative(): void {
+  addon()
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Rule sets: SecLang sources → rule set → profile → transaction
+
+/** A compiled rule set. Release it with releaseRuleSet; profiles made from it keep it alive. */
+export type RuleSetHandle = number
+/** What one owasp-crs action asks of a rule set. */
+export type ProfileHandle = number
+/** One scan of one exchange; must be ended with endTransaction. */
+export type TransactionHandle = number
+
+/** One file of SecLang text, or one *.data phrase list. */
+export interface RuleSource {
+  readonly path: string
+  readonly text: string
+}
+
+/** What a rule set is made of. */
+export interface RuleSetSources {
+  /** In the order of evaluation. */
+  readonly files: readonly RuleSource[]
+  /** Phrase lists, found by their path relative to the rule's file. */
+  readonly data: readonly RuleSource[]
+  /** Ids of the rules that may be left out because a construct of theirs is not implemented. */
+  readonly leftOut: readonly number[]
+}
+
+/** One error of a load, pointing into the source that holds it. Line and column start at 1. */
+export interface RuleDiagnostic {
+  readonly path: string
+  readonly line: number
+  readonly column: number
+  readonly code: string
+  readonly message: string
+}
+
+/** A rule set that did not load, with every error found. */
+export class RuleSetError extends Error {
+  override readonly name = 'RuleSetError'
+  readonly diagnostics: readonly RuleDiagnostic[]
+
+  constructor(diagnostics: readonly RuleDiagnostic[]) {
+    const first = diagnostics[0]
+    const where = first === undefined ? '' : `: ${first.path}:${first.line}:${first.column} ${first.message}`
+    super(`${diagnostics.length} error${diagnostics.length === 1 ? '' : 's'} in the rule set${where}`)
+    this.diagnostics = diagnostics
+  }
+}
+
+/** Facts about a loaded rule set. */
+export interface RuleSetSummary {
+  readonly rules: number
+  readonly files: number
+  /** Rules that were left out, with the construct that is missing. */
+  readonly leftOut: readonly { readonly id: number; readonly construct: string }[]
+  /** MIME types whose response bodies the rule set wants to see; lower case. */
+  readonly responseBodyMimeTypes: readonly string[]
+  /** Bytes of a body that are inspected; 0 when the rule set names no limit. */
+  readonly requestBodyLimit: number
+  readonly responseBodyLimit: number
+  readonly [fact: string]: unknown
+}
+
+/** What one action asks of a rule set. Limits are bytes. */
+export interface ProfileOptions {
+  readonly excludeRuleIds: readonly number[]
+  readonly requestBodyAccess: boolean
+  readonly responseBodyAccess: boolean
+  readonly requestBodyLimit: number
+  readonly responseBodyLimit: number
+  readonly paranoiaLevel?: number
+  readonly inboundThreshold?: number
+  readonly outboundThreshold?: number
+  /** Rules run and are reported, but nothing interrupts. */
+  readonly detectionOnly?: boolean
+}
+
+/** Bits of a scan's answer. */
+export const SCAN_MATCHED = 1
+export const SCAN_INTERRUPTED = 2
+export const SCAN_BODY_ERROR = 4
+
+/** One logged rule match. */
+export interface RuleMatch {
+  readonly id: number
+  readonly phase: number
+  readonly message: string
+  readonly data: string
+  readonly severity: string
+  readonly variable: string
+  /** At most 200 bytes, escaped. */
+  readonly value: string
+  readonly tags: readonly string[]
+  readonly score?: number
+}
+
+/** What a transaction found; fetched only when a scan's flags say so. */
+export interface TransactionDetails {
+  readonly interruption: { readonly phase: number; readonly status: number; readonly ruleId: number } | null
+  readonly matches: readonly RuleMatch[]
+  readonly inbound: { readonly score: number; readonly threshold: number }
+  readonly outbound: { readonly score: number; readonly threshold: number }
+  readonly bodyError: string | null
+}
+
+/** The SCAN_… bits of a scan's answer. */
+export function scanFlags(answer: number): number {
+  return answer % 16
+}
+
+/** The transaction of a scan's answer. */
+export function scanTransaction(answer: number): TransactionHandle {
+  return Math.floor(answer / 16)
+}
+
+/**
+ * Parses and compiles SecLang sources off the event loop.
+ * Rejects with RuleSetError that holds every error of the load.
+ */
+export async function loadRuleSet(sources: RuleSetSources): Promise<RuleSetHandle> {
+  try {
+    return await addon().loadRuleSet(JSON.stringify(sources))
+  } catch (error) {
+    throw toRuleSetError(error)
+  }
+}
+
+function toRuleSetError(error: unknown): unknown {
+  if (!(error instanceof Error) || !error.message.startsWith('{')) return error
+  try {
+    const parsed = JSON.parse(error.message) as { diagnostics?: readonly RuleDiagnostic[] }
+    return Array.isArray(parsed.diagnostics) ? new RuleSetError(parsed.diagnostics) : error
+  } catch {
+    return error // not our JSON after all: the text itself is the best there is
+  }
+}
+
+/** Facts about a loaded rule set. Throws on a stale handle. */
+export function ruleSetSummary(ruleSet: RuleSetHandle): RuleSetSummary {
+  return JSON.parse(addon().ruleSetSummary(ruleSet)) as RuleSetSummary
+}
+
+/** Lets go of a rule set; scans that run and profiles made from it keep it alive until they end. */
+export function releaseRuleSet(ruleSet: RuleSetHandle): void {
+  addon().releaseRuleSet(ruleSet)
+}
+
+/** Binds what one action asks to a rule set. Throws on a stale handle and on options that make no sense. */
+export function createProfile(ruleSet: RuleSetHandle, options: ProfileOptions): ProfileHandle {
+  return addon().createProfile(ruleSet, JSON.stringify(options))
+}
+
+/** Lets go of a profile. */
+export function releaseProfile(profile: ProfileHandle): void {
+  addon().releaseProfile(profile)
+}
+
+/**
+ * Phases 1 and 2. Synchronous; for large bodies call it in a thread.
+ *
+ * @param client ASCII `ip port serverIp serverPort requestId`, separated by one blank
+ * @param head `METHOD SP target SP HTTP/1.1 CRLF` and `name: value CRLF` lines, names in lower case; first `headLength` bytes
+ * @param body the whole body, or null when it is not to be looked at
+ * @returns a scan answer: read it with scanTransaction and scanFlags; the transaction must be ended
+ */
+export function scanRequest(
+  profile: ProfileHandle,
+  client: Uint8Array,
+  head: Uint8Array,
+  headLength: number,
+  body: Uint8Array | null,
+): number {
+  return addon().scanRequest(profile, client, head, headLength, body)
+}
+
+/**
+ * Phases 3 and 4 of a transaction from scanRequest or startResponseTransaction.
+ *
+ * @param head `HTTP/1.1 200 OK CRLF` and header lines; first `headLength` bytes
+ * @returns a scan answer for the same transaction
+ */
+export function scanResponse(
+  transaction: TransactionHandle,
+  status: number,
+  head: Uint8Array,
+  headLength: number,
+  body: Uint8Array | null,
+): number {
+  return addon().scanResponse(transaction, status, head, headLength, body)
+}
+
+/** A transaction whose request was not scanned (owasp-crs-response alone): variables and set-up rules only. */
+export function startResponseTransaction(
+  profile: ProfileHandle,
+  client: Uint8Array,
+  head: Uint8Array,
+  headLength: number,
+): number {
+  return addon().startResponseTransaction(profile, client, head, headLength)
+}
+
+/** What a transaction found. Only worth its price when a scan's flags say that something matched. */
+export function transactionDetails(transaction: TransactionHandle): TransactionDetails {
+  return JSON.parse(addon().transactionDetails(transaction)) as TransactionDetails
+}
+
+/** Runs phase 5 and frees the transaction. Calling it twice does no harm. */
+export function endTransaction(transaction: TransactionHandle): void {
+  addon().endTransaction(transaction)
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Policy regular expressions (RE2 semantics, linear time)
+
+/** A compiled policy regular expression. */
+export type PatternHandle = number
+
+/** A regular expression that does not compile; `message` says why, in one line. */
+export class PatternError extends Error {
+  override readonly name = 'PatternError'
+}
+
+/**
+ * Compiles a policy regular expression (traffic-policy.md §3: RE2, no look-around, no back-references).
+ * Throws PatternError.
+ */
+export function compilePattern(pattern: string): PatternHandle {
+  try {
+    return addon().compilePattern(pattern)
+  } catch (error) {
+    if (error instanceof NativeAddonError) throw error
+    throw new PatternError((error as Error).message, { cause: error })
+  }
+}
+
+/** Whether the pattern matches anywhere in `text`. */
+export function patternTest(pattern: PatternHandle, text: string): boolean {
+  return addon().patternTest(pattern, text)
+}
+
+/**
+ * Replaces every match by `replacement` in Go's syntax (`$1`, `$name`, `${name}`, `$$`; `$1x` is the group named `1x`).
+ * Returns null when nothing matched. Throws when the result would pass 16 MiB.
+ */
+export function patternReplace(pattern: PatternHandle, text: string, replacement: string): string | null {
+  return addon().patternReplace(pattern, text, replacement)
+}
+
+/** The first `limit` matches, leftmost first, as text. */
+export function patternFindAll(pattern: PatternHandle, text: string, limit: number): string[] {
+  return addon().patternFindAll(pattern, text, limit)
+}
+
+/** Lets go of a compiled pattern. */
+export function releasePattern(pattern: PatternHandle): void {
+  addon().releasePattern(pattern)
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Rate-limit buckets in shared memory: one table per gateway, exact over all its worker processes
+
+/** An open table of buckets. */
+export type BucketsHandle = number
+
+/** Facts about a table of buckets. */
+export interface BucketsSummary {
+  /** Buckets the table can hold. */
+  readonly entries: number
+  readonly bytes: number
+  /** Buckets ever thrown out although they still held counts of their window. */
+  readonly evictions: number
+  /** Times a process died inside a critical section and the next one repaired the shard. */
+  readonly repairs: number
+}
+
+/**
+ * Creates the table (the primary does, before it forks). The file gets mode 0600; a file already there is replaced.
+ * `entries` is rounded up to whole shards; 512 bytes each. Throws when the file cannot be made.
+ */
+export function createBuckets(path: string, entries: number): BucketsHandle {
+  return addon().createBuckets(path, entries)
+}
+
+/** Opens a table that createBuckets made (workers do). Throws when the file is missing or not such a table. */
+export function openBuckets(path: string): BucketsHandle {
+  return addon().openBuckets(path)
+}
+
+/** Unmaps the table in this process; the file stays. */
+export function closeBuckets(buckets: BucketsHandle): void {
+  addon().closeBuckets(buckets)
+}
+
+/** Size, evictions and repairs of a table. */
+export function bucketsSummary(buckets: BucketsHandle): BucketsSummary {
+  return JSON.parse(addon().bucketsSummary(buckets)) as BucketsSummary
+}
+
+/** Keys up to a third of this many characters go through one buffer that is never given away. */
+const KEY_SCRATCH = Buffer.alloc(3072)
+
+/**
+ * Takes one event from a bucket (sliding window of 60 + 1 slots, traffic-policy.md §5.16). About 0.3 µs.
+ *
+ * @param key any length; hashed inside
+ * @param capacity events per window, integer
+ * @param windowMs window length in milliseconds, above 0
+ * @returns `>= 0`: admitted, so many remain; `< 0`: refused, its negative is the milliseconds until one may succeed
+ */
+export function takeBucket(buckets: BucketsHandle, key: string, capacity: number, windowMs: number): number {
+  // A UTF-16 unit takes at most 3 bytes of UTF-8, so what passes this test fits whole.
+  if (key.length * 3 <= KEY_SCRATCH.length) {
+    return addon().takeBucket(buckets, KEY_SCRATCH, KEY_SCRATCH.write(key), capacity, windowMs)
+  }
+  const bytes = Buffer.from(key)
+  return addon().takeBucket(buckets, bytes, bytes.length, capacity, windowMs)
+}
