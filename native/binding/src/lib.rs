@@ -1,0 +1,1 @@
+//! Node-API glue: convert, call, convert; no logic.

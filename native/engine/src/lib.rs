@@ -1,0 +1,3 @@
+//! Sallyport engine.
+pub mod operator;
+pub mod transformation;

@@ -1,0 +1,215 @@
+/**
+ * What the gateway asks of a front end, and what a front end tells the gateway. uWebSockets.js implements it in
+ * `uws.ts`; a native front end can stand beside it without the rest of the gateway noticing.
+ *
+ * Heads are one flat latin1 string each way (one character per byte): start line, then `name: value\r\n` lines with
+ * lower-case names, in the order received, every line (the last one too) ended by CRLF, no empty line at the end.
+ * Framing and hop-by-hop fields (H-50) never appear in a head that crosses this interface: framing facts are numbers
+ * beside it, and the front end frames what it sends.
+ *
+ * Rules that hold for every implementation: an exchange handle is a number (slot and generation; calls with a stale
+ * one do nothing); the gateway may answer inside an event or at any later time; after `onDone` no event carries the
+ * handle again; `onDone` comes exactly once for every handle that `onRequest` announced.
+ */
+
+/** Slot in the low 20 bits, generation above them. 0 is never a handle. */
+export type ExchangeHandle = number
+
+export const HANDLE_SLOT_MASK = 0xf_ffff
+
+/** What a front end can do beside plain HTTP/1.1; tests and `check` ask here, never for a name. */
+export interface FrontEndCapabilities {
+  readonly name: 'uws' | 'native'
+  readonly http10: boolean
+  readonly http2: boolean
+  readonly trailers: boolean
+  readonly tunnel: boolean
+  /** `conn.tls.*` can be filled. */
+  readonly tlsInfo: boolean
+  /** PROXY protocol version 2 is understood. */
+  readonly proxyProtocol: boolean
+  /** 413, 414 and 431 are sent by the limits of the configuration, not by the library's own. */
+  readonly headLimits: boolean
+}
+
+export interface ListenOptions {
+  readonly id: number
+  /** An IP address or host name of this machine, and a port. */
+  readonly host: string
+  readonly port: number
+  /** Take the client's address from a PROXY v2 header (only from peers that `trusts`). */
+  readonly proxyProtocol: boolean
+}
+
+/** Limits and timers that the front end enforces; bytes and milliseconds. Swapped as a whole on reload. */
+export interface FrontEndLimits {
+  /** H-14: whole header section; beyond it 431. */
+  readonly headBytes: number
+  /** H-13: request target; beyond it 414. */
+  readonly uriBytes: number
+  /** H-36: streamed request bodies; 0 = unlimited. Beyond it 413. */
+  readonly bodyBytes: number
+  /** H-38: what may wait in memory per direction and exchange. */
+  readonly streamBufferBytes: number
+}
+
+/** Where a connection comes from. Addresses are canonical text: IPv4 dotted, IPv6 compressed lower-case; no brackets. */
+export interface Peer {
+  readonly address: string
+  readonly port: number
+  readonly localAddress: string
+  readonly localPort: number
+  /** The source that a PROXY v2 header named, when the listener accepts one and the peer sent it. */
+  readonly proxiedAddress?: string
+  readonly proxiedPort?: number
+}
+
+/** Facts of a request beside its head. */
+export interface RequestFacts {
+  readonly listenerId: number
+  /** Announced body length; 0 = no body, -1 = chunked (length unknown). */
+  readonly bodyLength: number
+  /** `performance.now()` when the head was complete. */
+  readonly receivedAtMs: number
+}
+
+/** Facts of an upstream response beside its head. */
+export interface ResponseFacts {
+  readonly status: number
+  /** -1 = unknown until the end; 0 = no body follows. */
+  readonly bodyLength: number
+}
+
+/** One server of an endpoint's upstream, as a pool knows it. */
+export interface UpstreamTarget {
+  /** `host:port` as configured: the label in logs and metrics. */
+  readonly name: string
+  readonly protocol: 'http' | 'https'
+  readonly host: string
+  readonly port: number
+  readonly tls?: UpstreamTls | undefined
+  readonly timers: UpstreamTimers
+  readonly maxConnections: number
+  /** Requests that may wait for a connection; beyond it `overflow`. */
+  readonly maxQueued: number
+}
+
+export interface UpstreamTls {
+  /** H-56: verification is on unless switched off explicitly. */
+  readonly verify: boolean
+  /** PEM text of extra authorities; absent = the system's. */
+  readonly ca?: string | undefined
+  /** Overrides the host name for SNI and verification. */
+  readonly serverName?: string | undefined
+}
+
+/** H-80; milliseconds, 0 = off. */
+export interface UpstreamTimers {
+  readonly connectMs: number
+  readonly firstByteMs: number
+  /** Longest pause inside a response body. */
+  readonly idleMs: number
+  /** How long an unused connection is kept. */
+  readonly keepAliveMs: number
+}
+
+/** Why an upstream leg failed; the closed list behind O-59's reasons. */
+export type UpstreamFailureReason =
+  | 'connect_failed'
+  | 'connect_timeout'
+  | 'tls_failed'
+  | 'upstream_reset'
+  | 'upstream_bad_response'
+  | 'first_byte_timeout'
+  | 'idle_timeout'
+  | 'overflow'
+
+export interface UpstreamFailure {
+  readonly target: UpstreamTarget
+  readonly reason: UpstreamFailureReason
+  /** For logs only; never sent to a client. */
+  readonly detail: string
+  /** H-70: the upstream cannot have begun to process the request. */
+  readonly notProcessed: boolean
+  /** The request body, or a part of it, is gone and cannot be sent a second time. */
+  readonly bodyConsumed: boolean
+}
+
+/** What an exchange came to, told once. Times are `performance.now()` values, 0 = never happened. */
+export interface ExchangeRecord {
+  /** Status sent downstream; 0 when nothing was sent. */
+  readonly status: number
+  readonly requestBodyBytes: number
+  readonly responseBodyBytes: number
+  readonly end: 'complete' | 'client_abort' | 'truncated' | 'aborted'
+  /** Set when an upstream failure ended the transfer after the head was out. */
+  readonly failure?: UpstreamFailure | undefined
+  readonly connectedAtMs: number
+  readonly firstByteAtMs: number
+  readonly endedAtMs: number
+  readonly connectionReused: boolean
+}
+
+/** A request the front end answered or dropped by itself, before any policy (O-56). */
+export interface RefusedRequest {
+  readonly listenerId: number
+  readonly peerAddress: string
+  readonly status: number
+  /** `bad_request:H-20` and the like (O-59). */
+  readonly reason: string
+  /** Method and target as far as they were readable; already bounded, not yet escaped. */
+  readonly requestLine: string
+}
+
+/** Calls into the front end. None of them throws for a stale handle. */
+export interface FrontEnd {
+  readonly capabilities: FrontEndCapabilities
+  /** Binds; rejects with an `Error` that names address and cause. */
+  listen(options: ListenOptions): Promise<void>
+  /** Stops accepting on a listener; connections that exist go on. */
+  closeListener(id: number): void
+  setLimits(limits: FrontEndLimits): void
+  /** From now on every answer closes its connection, and idle connections close (O-21 step 3 and 4). */
+  drain(): void
+  /** Exchanges between `onRequest` and `onDone`. */
+  readonly inFlight: number
+  /** The connection's addresses; read lazily, may be asked again until `onDone`. */
+  peer(handle: ExchangeHandle): Peer
+
+  /** Collects the request body up to `limitBytes`; answered once by `onRequestBody`. Ignored when already asked. */
+  readRequestBody(handle: ExchangeHandle, limitBytes: number): void
+  /**
+   * Sends the request upstream: `head` as it shall arrive there (request line and lines; the front end adds framing
+   * and `connection`), then the body: bytes collected before, then whatever still comes. `body` replaces the client's.
+   */
+  forward(handle: ExchangeHandle, target: UpstreamTarget, head: string, body?: Uint8Array): void
+  /** Collects the response body up to `limitBytes` before anything is sent downstream; answered by `onResponseBody`. */
+  readResponseBody(handle: ExchangeHandle, limitBytes: number): void
+  /** Sends the upstream's answer on: `head` as it shall leave us (status line and lines), then bytes collected before, then the rest. */
+  continueResponse(handle: ExchangeHandle, head: string, body?: Uint8Array): void
+  /**
+   * Answers by ourselves: status line and lines, then the body. Ends the upstream leg if there is one and drains or
+   * ends the request (H-37). After bytes of another answer went out: closes the connection instead.
+   */
+  respond(handle: ExchangeHandle, head: string, body: Uint8Array | string): void
+  /** Closes the client's connection without an answer. */
+  abort(handle: ExchangeHandle): void
+  /** Closes everything at once; open exchanges end as `aborted`. */
+  close(): Promise<void>
+}
+
+/** What a front end tells the gateway. Implemented by `exchange/handle.ts`. Exceptions end one exchange, never the process (T-26). */
+export interface FrontEndEvents {
+  /** A new connection, before any byte; only called when some policy has `on_tcp_connect`. `false` closes it. */
+  onConnect?(listenerId: number, peer: Peer): boolean
+  onRequest(handle: ExchangeHandle, head: string, facts: RequestFacts): void
+  /** Answer to `readRequestBody`: the bytes so far (ours to keep), and whether they are the whole body. */
+  onRequestBody(handle: ExchangeHandle, body: Uint8Array, complete: boolean): void
+  /** The upstream's final response head; nothing is sent downstream until `continueResponse` or `respond`. */
+  onResponse(handle: ExchangeHandle, head: string, facts: ResponseFacts): void
+  onResponseBody(handle: ExchangeHandle, body: Uint8Array, complete: boolean): void
+  /** The upstream leg failed and nothing was sent downstream: forward again or answer. */
+  onUpstreamError(handle: ExchangeHandle, failure: UpstreamFailure): void
+  onDone(handle: ExchangeHandle, record: ExchangeRecord): void
+  onRefused(refused: RefusedRequest): void
+}
