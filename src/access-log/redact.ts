@@ -1,0 +1,161 @@
+/**
+ * What must never be read in a log: masked by name of header, query parameter or key, and by the look of a token.
+ *
+ * Every function here is linear in its input: a client chooses what it is given.
+ * Source: operations.md O-39, O-60; threats.md T-79.
+ */
+
+export const MASK = '***'
+
+/** O-60 names the first seven; the others are the same secrets under their usual names. Lower case, without `-` and `_`. */
+const SECRET_NAMES: ReadonlySet<string> = new Set([
+  'token',
+  'key',
+  'password',
+  'secret',
+  'code',
+  'accesstoken',
+  'idtoken',
+  'refreshtoken',
+  'clientsecret',
+  'clientassertion',
+  'apikey',
+  'apitoken',
+  'xapikey',
+  'authkey',
+  'authtoken',
+  'xauthtoken',
+  'xaccesstoken',
+  'auth',
+  'authorization',
+  'proxyauthorization',
+  'cookie',
+  'setcookie',
+  'passwd',
+  'pwd',
+  'jwt',
+  'assertion',
+  'samlresponse',
+  'credentials',
+  'privatekey',
+])
+
+/** Whether a header, query parameter or key of this name holds a secret. Case, `-` and `_` do not matter. */
+export function isSecretName(name: string): boolean {
+  if (name.length > 64) return false
+  return SECRET_NAMES.has(name.toLowerCase().replace(/[-_]/g, ''))
+}
+
+/**
+ * A request target with the values of secret query parameters and everything that looks like a JWT replaced by `***`.
+ * The rest stays byte for byte.
+ */
+export function maskTarget(target: string): string {
+  const queryAt = target.indexOf('?')
+  if (queryAt === -1) return maskTokens(target)
+  return `${maskTokens(target.slice(0, queryAt + 1))}${maskQuery(target.slice(queryAt + 1))}`
+}
+
+/** A query string, without its `?`, masked. Both separators that servers accept, `&` and `;`, end a parameter. */
+export function maskQuery(query: string): string {
+  let out = ''
+  let at = 0
+  while (at <= query.length) {
+    let end = at
+    while (end < query.length && query[end] !== '&' && query[end] !== ';') end += 1
+    const pair = query.slice(at, end)
+    const equals = pair.indexOf('=')
+    if (equals !== -1 && isSecretName(decodedName(pair.slice(0, equals)))) out += `${pair.slice(0, equals + 1)}${MASK}`
+    else out += maskTokens(pair)
+    if (end < query.length) out += query[end]
+    at = end + 1
+  }
+  return out
+}
+
+/** `%74oken` is `token` for the upstream, so it is here; `user[password]` counts as `password`. */
+function decodedName(name: string): string {
+  let plain = name
+  if (name.includes('%')) {
+    try {
+      plain = decodeURIComponent(name)
+    } catch {
+      // not UTF-8: no server reads it as one of our names
+      plain = name
+    }
+  }
+  const bracket = plain.endsWith(']') ? plain.lastIndexOf('[') : -1
+  return bracket === -1 ? plain : plain.slice(bracket + 1, -1)
+}
+
+/** `eyJ` is `{"` in base64url: how the header of every JSON token begins. */
+const TOKEN_START = 'eyJ'
+
+/** Text with everything that looks like a JWT or JWE replaced by `***`. One pass. */
+export function maskTokens(text: string): string {
+  let found = text.indexOf(TOKEN_START)
+  if (found === -1) return text
+  let out = ''
+  let from = 0
+  while (found !== -1) {
+    let end = found
+    let dots = 0
+    for (; end < text.length && isTokenCharacter(text.charCodeAt(end)); end++) if (text[end] === '.') dots += 1
+    // three letters alone are no token, and a run without dots is not one either unless it is long
+    if (dots > 0 || end - found >= 40) {
+      out += `${text.slice(from, found)}${MASK}`
+      from = end
+    }
+    found = text.indexOf(TOKEN_START, end)
+  }
+  return out + text.slice(from)
+}
+
+/** Base64url and the dot. */
+function isTokenCharacter(code: number): boolean {
+  return (
+    (code >= 97 && code <= 122) ||
+    (code >= 65 && code <= 90) ||
+    (code >= 48 && code <= 57) ||
+    code === 45 ||
+    code === 95 ||
+    code === 46
+  )
+}
+
+type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json }
+
+/** Deepest nesting that is logged. */
+const MAX_DEPTH = 16
+
+/**
+ * A JSON value with the values of secret keys, `Bearer`/`Basic` credentials and tokens replaced by `***`.
+ * For metadata of `log` actions and for configuration dumps.
+ */
+export function maskValue(value: Json, depth = 0): Json {
+  if (typeof value === 'string') return maskText(value)
+  if (value === null || typeof value !== 'object') return value
+  if (depth >= MAX_DEPTH) return '…'
+  // isArray does not narrow readonly arrays
+  if (Array.isArray(value)) return (value as readonly Json[]).map((item) => maskValue(item, depth + 1))
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [key, isSecretName(key) ? MASK : maskValue(item, depth + 1)]),
+  )
+}
+
+/** Free text: credentials after an authentication scheme, and tokens. */
+export function maskText(text: string): string {
+  const scheme = /^\s{0,8}(bearer|basic|digest|dpop)\s+\S/i.exec(text)
+  // the expression has one group, which took part
+  return scheme === null ? maskTokens(text) : `${scheme[1]!} ${MASK}`
+}
+
+/** A URL whose user information is masked: `redis://user:pw@host` → `redis://***@host`. */
+export function maskUrl(url: string): string {
+  const authority = url.indexOf('://')
+  if (authority === -1) return url
+  const rest = url.slice(authority + 3)
+  const slash = rest.search(/[/?#]/)
+  const at = rest.slice(0, slash === -1 ? rest.length : slash).lastIndexOf('@')
+  return at === -1 ? url : `${url.slice(0, authority + 3)}${MASK}${rest.slice(at)}`
+}
