@@ -137,6 +137,8 @@ function escapeControls(text: string): string {
 
 /** One line per request. */
 export interface AccessLog {
+  /** False when the log is off: the record need not be filled. */
+  readonly enabled: boolean
   /** Writes the record now; the object may be used again afterwards. */
   write(record: AccessRecord): void
   /** Lines lost because the reader was too slow. */
@@ -165,6 +167,7 @@ export function openAccessLog(options: AccessLogOptions): AccessLog {
     ...(maxPendingBytes === undefined ? {} : { maxPendingBytes }),
   })
   return {
+    enabled: true,
     // accessLine escapes everything outside ASCII
     write: (record) => writer.write(accessLine(record), true),
     get dropped() {
@@ -178,6 +181,7 @@ export function openAccessLog(options: AccessLogOptions): AccessLog {
 }
 
 const NO_ACCESS_LOG: AccessLog = {
+  enabled: false,
   write: () => undefined,
   dropped: 0,
   reopen: () => undefined,

@@ -105,9 +105,33 @@ function quote(text: string): string {
   return asciiJson(JSON.stringify(text))
 }
 
-/** Milliseconds with at most three decimals. */
+/**
+ * Quoted forms of texts that come from the configuration (endpoints, rules, actions, targets): few, and on every line.
+ * Bounded, because a reload may bring new ones.
+ */
+const quoted = new Map<string, string>()
+const MAX_QUOTED = 4096
+
+function quoteKnown(text: string): string {
+  const known = quoted.get(text)
+  if (known !== undefined) return known
+  if (quoted.size >= MAX_QUOTED) quoted.clear()
+  const fresh = quote(text)
+  quoted.set(text, fresh)
+  return fresh
+}
+
+/** `.001` … `.999` without trailing zeros; '' for 0. Number to text with decimals costs ten times this look-up. */
+const DECIMALS: readonly string[] = Array.from({ length: 1000 }, (_, thousandths) =>
+  thousandths === 0 ? '' : `.${String(thousandths).padStart(3, '0').replace(/0+$/, '')}`,
+)
+
+/** Milliseconds, not negative, with at most three decimals. */
 function milliseconds(value: number): string {
-  return String(Math.round(value * 1000) / 1000)
+  const thousandths = Math.round(value * 1000)
+  const whole = Math.floor(thousandths / 1000)
+  // the remainder is an integer of 0 … 999 for every finite value
+  return whole + (DECIMALS[thousandths - whole * 1000] ?? '')
 }
 
 /** The second of the last line and its text: lines of one second share all but the milliseconds. */
@@ -156,7 +180,7 @@ function asciiJson(json: string): string {
  * every line. `level`, `time` and `msg` are as pino writes them, so that both logs go through the same tools.
  */
 export function accessLine(record: AccessRecord): string {
-  let line = `{"level":"info","time":"${timestamp(record.timeMs)}","msg":"request","request_id":${quote(record.requestId)},"trace_id":${quote(record.traceId)},"endpoint":${quote(record.endpoint)},"rule":${quote(record.rule)},"action":${quote(record.action)},"target":${quote(record.target)},"status":${record.status},"reason":${quote(record.reason)},"method":${quote(bounded(record.method))},"host":${quote(bounded(record.host))},"path":${quote(maskTarget(bounded(record.path, MAX_PATH)))},"bytes_in":${record.bytesIn},"bytes_out":${record.bytesOut}`
+  let line = `{"level":"info","time":"${timestamp(record.timeMs)}","msg":"request","request_id":${quote(record.requestId)},"trace_id":${quote(record.traceId)},"endpoint":${quoteKnown(record.endpoint)},"rule":${quoteKnown(record.rule)},"action":${quoteKnown(record.action)},"target":${quoteKnown(record.target)},"status":${record.status},"reason":${quoteKnown(record.reason)},"method":${quoteKnown(bounded(record.method))},"host":${quote(bounded(record.host))},"path":${quote(maskTarget(bounded(record.path, MAX_PATH)))},"bytes_in":${record.bytesIn},"bytes_out":${record.bytesOut}`
   if (record.readMs >= 0) line += `,"t_read":${milliseconds(record.readMs)}`
   if (record.policyMs >= 0) line += `,"t_policy":${milliseconds(record.policyMs)}`
   if (record.queueMs >= 0) line += `,"t_queue":${milliseconds(record.queueMs)}`
@@ -164,8 +188,8 @@ export function accessLine(record: AccessRecord): string {
   if (record.firstByteMs >= 0) line += `,"t_first_byte":${milliseconds(record.firstByteMs)}`
   if (record.totalMs >= 0) line += `,"t_total":${milliseconds(record.totalMs)}`
   line += `,"tries":${record.tries},"conn_reused":${record.connectionReused},"client_ip":${quote(record.clientAddress)},"peer_ip":${quote(record.peerAddress)}`
-  if (record.protocol !== '') line += `,"protocol":${quote(record.protocol)}`
-  if (record.tlsVersion !== '') line += `,"tls_version":${quote(record.tlsVersion)}`
+  if (record.protocol !== '') line += `,"protocol":${quoteKnown(record.protocol)}`
+  if (record.tlsVersion !== '') line += `,"tls_version":${quoteKnown(record.tlsVersion)}`
   if (record.userAgent !== '') line += `,"user_agent":${quote(bounded(record.userAgent))}`
   if (record.wafScore >= 0) line += `,"waf_score":${record.wafScore}`
   if (record.wafRuleIds.length > 0) line += `,"waf_rules":[${record.wafRuleIds.join(',')}]`

@@ -143,6 +143,11 @@ export function maskValue(value: Json, depth = 0): Json {
   )
 }
 
+/** A JSON value masked and written as JSON text. */
+export function maskedJson(value: Json): string {
+  return JSON.stringify(maskValue(value))
+}
+
 /** Free text: credentials after an authentication scheme, and tokens. */
 export function maskText(text: string): string {
   const scheme = /^\s{0,8}(bearer|basic|digest|dpop)\s+\S/i.exec(text)
