@@ -36,8 +36,12 @@ export interface Schema<T> {
   /** A null value is this schema's business; otherwise null is refused, or means "not given" in an optional field. */
   readonly acceptsNull?: boolean
   readonly description?: string
-  /** What an object schema consists of, for reference pages and for reading several files as one. */
+  /** What the number means, for reference pages: `duration`, `size`, `milliseconds`, … */
+  readonly unit?: string
+  /** What an object schema consists of, for reference pages. */
   readonly fields?: Fields
+  /** What a list consists of, likewise. */
+  readonly item?: Schema<unknown>
 }
 
 /** A key of an object with what happens when it is missing. A bare schema in `Fields` is a required key. */
@@ -121,6 +125,8 @@ export interface ObjectOptions {
   readonly allowNull?: boolean
   /** Another spelling → the key it stands for. Giving both is an error. */
   readonly aliases?: Readonly<Record<string, string>>
+  /** Instead of the flavour's code for a key given in two spellings. */
+  readonly twiceCode?: string
   /** Keys that are not named are passed over (objects of other programs); otherwise each is an error. */
   readonly open?: boolean
 }
@@ -174,12 +180,13 @@ export function section<T>(schema: Schema<T>): Field<T> {
   return { schema, presence: 'default', absent }
 }
 
-/** Adds the one-line meaning that goes into the JSON Schema and the reference. */
-export function described<T>(schema: Schema<T>, description: string): Schema<T>
-export function described<T>(field: Field<T>, description: string): Field<T>
-export function described<T>(it: Schema<T> | Field<T>, description: string): Schema<T> | Field<T> {
-  if ('presence' in it) return { ...it, schema: described(it.schema, description) }
-  return { ...it, description, jsonSchema: () => ({ ...it.jsonSchema(), description }) }
+/** Adds the one-line meaning (and unit) that goes into the JSON Schema and the reference. */
+export function described<T>(schema: Schema<T>, description: string, unit?: string): Schema<T>
+export function described<T>(field: Field<T>, description: string, unit?: string): Field<T>
+export function described<T>(it: Schema<T> | Field<T>, description: string, unit?: string): Schema<T> | Field<T> {
+  if ('presence' in it) return { ...it, schema: described(it.schema, description, unit) }
+  const jsonSchema = (): JsonSchema => ({ ...it.jsonSchema(), description })
+  return { ...it, description, ...(unit !== undefined && { unit }), jsonSchema }
 }
 
 /** Checks further and changes the value. `change` reports what is wrong and answers INVALID. `write` undoes the change, for defaults. */
@@ -197,7 +204,9 @@ export function transform<T, U>(
     ...(options.write && { write: options.write }),
     ...(schema.acceptsNull !== undefined && { acceptsNull: schema.acceptsNull }),
     ...(schema.description !== undefined && { description: schema.description }),
+    ...(schema.unit !== undefined && { unit: schema.unit }),
     ...(schema.fields !== undefined && { fields: schema.fields }),
+    ...(schema.item !== undefined && { item: schema.item }),
   }
 }
 
@@ -206,6 +215,17 @@ export function located<T>(schema: Schema<T>): Schema<Located<T>> {
   return {
     ...transform(schema, (value, { node }) => ({ value, span: node.span, node })),
     write: (it) => (schema.write === undefined ? it.value : schema.write(it.value)),
+  }
+}
+
+/** `located`, with a value for a missing key; its span is then in no file (path `''`). */
+export function locatedDefault<T, const D extends T>(schema: Schema<T>, value: D): Field<Located<T>> {
+  const written = schema.write === undefined ? value : schema.write(value)
+  return {
+    schema: located(schema),
+    presence: 'default',
+    absent: () => ({ value, span: NO_SPAN, node: EMPTY_MAP }),
+    written,
   }
 }
 
@@ -367,17 +387,6 @@ export function schemaKit(codes: Codes): SchemaKit {
     }
   }
 
-  function textSchema(code: string, expected: string, jsonSchema: JsonSchema): Schema<TextSource> {
-    return {
-      parse(node, diagnostics, label = DEFAULT_LABEL) {
-        const scalar = scalarOf(node, diagnostics, label, expected, code)
-        return scalar === undefined ? INVALID : textSource(scalar)
-      },
-      jsonSchema: () => jsonSchema,
-      write: (value) => value.text,
-    }
-  }
-
   return {
     object(fields, options = {}) {
       return objectSchema(fields, options, codes)
@@ -484,6 +493,7 @@ export function schemaKit(codes: Codes): SchemaKit {
         },
         jsonSchema: () => ({ type: 'string', pattern: DURATION_PATTERN }),
         write: formatDurationMs,
+        unit: 'duration',
       }
     },
 
@@ -507,6 +517,7 @@ export function schemaKit(codes: Codes): SchemaKit {
         },
         jsonSchema: () => ({ type: ['string', 'integer'], pattern: BYTE_SIZE_PATTERN, minimum: 0 }),
         write: (bytes) => (bytes === 0 ? 0 : formatByteSize(bytes)),
+        unit: 'size',
       }
     },
 
@@ -549,6 +560,7 @@ export function schemaKit(codes: Codes): SchemaKit {
           ...(options.max !== undefined && { maxItems: options.max }),
           ...(options.unique === true && { uniqueItems: true }),
         }),
+        item,
         ...(item.write && { write: (values) => values.map((value) => item.write?.(value)) }),
       }
     },
@@ -680,7 +692,7 @@ function objectSchema<F extends Fields>(fields: F, options: ObjectOptions, codes
         continue
       }
       const text = `${first.key} and ${entry.key} mean the same; give one of them`
-      diagnostics.error(codes.keyTwice, text, entry.keySpan, undefined, {
+      diagnostics.error(options.twiceCode ?? codes.keyTwice, text, entry.keySpan, undefined, {
         message: 'the other one',
         span: first.keySpan,
       })
@@ -785,6 +797,17 @@ function scalarOf(
   if (node.kind === 'scalar' && node.value !== null) return node
   diagnostics.error(code, `${label} must be ${expected}, not ${kindName(node)}`, node.span)
   return undefined
+}
+
+function textSchema(code: string, expected: string, jsonSchema: JsonSchema): Schema<TextSource> {
+  return {
+    parse(node, diagnostics, label = DEFAULT_LABEL) {
+      const scalar = scalarOf(node, diagnostics, label, expected, code)
+      return scalar === undefined ? INVALID : textSource(scalar)
+    },
+    jsonSchema: () => jsonSchema,
+    write: (value) => value.text,
+  }
 }
 
 /** What makes two list entries the same. */

@@ -1,0 +1,615 @@
+/**
+ * Our own settings: the schema of gateway.yaml, and the shape the rest of the gateway reads.
+ *
+ * Keys are snake_case in the file; here they are camelCase with their unit in the name. Every key, default and meaning
+ * stands in config/gateway.yaml, which a test compares with this schema.
+ */
+import { isIP } from 'node:net'
+import { dirname, isAbsolute, join } from 'node:path'
+import { formatHostPort, parseHostPort, type HostPort } from './address.ts'
+import type { MapNode } from './node.ts'
+import {
+  boolean,
+  byKind,
+  byteSize,
+  described,
+  durationMs,
+  enumeration,
+  fieldOf,
+  INVALID,
+  integer,
+  list,
+  located,
+  locatedDefault,
+  mapOf,
+  object,
+  optional,
+  section,
+  string,
+  transform,
+  withDefault,
+  type Fields,
+  type InferSchema,
+  type Located,
+  type Schema,
+} from './schema-kit.ts'
+import type { SourceFile } from './source.ts'
+
+export interface Settings {
+  /** As configured, else one per port of the public endpoints. */
+  readonly listeners: readonly ListenerSettings[]
+  readonly workers: number | 'auto'
+  /** Undefined: the process chooses (spec "state"). */
+  readonly stateDir: string | undefined
+  /** `conn.server_region`. */
+  readonly region: string
+  readonly upstream: UpstreamSettings
+  readonly limits: LimitSettings
+  readonly waf: WafSettings
+  readonly jwt: JwtSettings
+  /** `url` holds the password of `password_file`; undefined = no Redis. */
+  readonly redis: { readonly url: string | undefined }
+  readonly rateLimit: RateLimitSettings
+  /** CIDRs and addresses, checked. */
+  readonly trustedProxies: readonly string[]
+  /** `stdout`, `stderr`, `off`, or the path of a file. */
+  readonly accessLog: { readonly output: string }
+  readonly logLevel: LogLevel
+  /** Undefined = off. */
+  readonly admin: { readonly address: HostPort | undefined }
+  readonly drain: { readonly delayMs: number; readonly timeoutMs: number }
+  readonly policy: { readonly strict: boolean }
+}
+
+export type LogLevel = 'crit' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
+
+export interface ListenerSettings extends HostPort {
+  /** `host:port`, IPv6 in brackets. */
+  readonly address: string
+  readonly proxyProtocol: boolean
+  /** Name of the endpoint that answers hosts nobody names. */
+  readonly defaultEndpoint: string | undefined
+}
+
+/** Milliseconds, 0 = off (H-80). */
+export interface UpstreamTimerSettings {
+  readonly connectMs: number
+  readonly firstByteMs: number
+  /** Longest pause inside a response body. */
+  readonly idleMs: number
+  /** How long an unused connection is kept. */
+  readonly keepAliveMs: number
+}
+
+export interface UpstreamSettings {
+  readonly timers: UpstreamTimerSettings
+  /** Per target and worker. */
+  readonly maxConnections: number
+  readonly maxQueued: number
+  readonly retries: number
+  /** Failures in a row that take a target out. */
+  readonly ejectAfter: number
+  readonly ejectTimeMs: number
+}
+
+export interface LimitSettings {
+  readonly headBytes: number
+  readonly uriBytes: number
+  /** 0 = unlimited. */
+  readonly bodyBytes: number
+  readonly bufferedBodyBytes: number
+  readonly streamBufferBytes: number
+  readonly hops: number
+}
+
+export interface WafSettings {
+  /** A folder; undefined = `<stateDir>/crs/current`. */
+  readonly rules: string | undefined
+  readonly paranoiaLevel: number
+  readonly inboundThreshold: number
+  readonly outboundThreshold: number
+  readonly requestBodyBytes: number
+  readonly responseBodyBytes: number
+  /** SecLang texts, in order. */
+  readonly includeBefore: readonly SourceFile[]
+  readonly includeAfter: readonly SourceFile[]
+  /** Bodies above it are scanned in a thread. */
+  readonly threadThresholdBytes: number
+}
+
+export interface JwtSettings {
+  readonly leewayMs: number
+  readonly refreshMs: number
+  readonly staleMs: number
+  readonly unknownKidCooldownMs: number
+  readonly fetchTimeoutMs: number
+  readonly cacheEntries: number
+  /** Which plain http key set URLs are fetched. */
+  readonly allowHttp: 'loopback' | boolean
+}
+
+export interface RateLimitSettings {
+  readonly onStoreError: 'local' | 'open' | 'closed'
+  readonly memoryBuckets: number
+  readonly headers: 'none' | 'draft' | 'legacy' | 'x'
+}
+
+/** A text that names a file or pattern, with the file it stands in: relative names are relative to that. */
+export type PathText = Located<string>
+
+/** `path` as a name for the reader: beside the file that mentions it. */
+export function besideItsFile(path: PathText): string {
+  return isAbsolute(path.value) ? path.value : join(dirname(path.span.source.path), path.value)
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+const LONGEST_TIMER_MS = 2 ** 31 - 1 // what setTimeout takes
+const timer = (minMs = 0): Schema<number> => durationMs({ minMs, maxMs: LONGEST_TIMER_MS })
+
+/** An address to listen on; `''` means off where `mayBeOff`. */
+function address(mayBeOff: boolean): Schema<HostPort | undefined> {
+  return transform(
+    string(),
+    (value, { node, diagnostics, label }) => {
+      if (value === '' && mayBeOff) return undefined
+      const parsed = parseHostPort(value, true)
+      if (parsed !== undefined) return parsed
+      const text = `${label} must be an address and port, not ${JSON.stringify(value)}`
+      diagnostics.error('INVALID_ADDRESS', text, node.span, 'write 0.0.0.0:8080, 127.0.0.1:8080 or [::]:8080')
+      return INVALID
+    },
+    { write: (value) => (value === undefined ? '' : formatHostPort(value.host, value.port)) },
+  )
+}
+
+const path = (): Schema<PathText> => located(string({ minLength: 1 }))
+/** Empty text means: not set. */
+const optionalPath = (): Schema<PathText | undefined> =>
+  transform(located(string()), (it) => (it.value === '' ? undefined : it), { write: (it) => it?.value ?? '' })
+
+const cidr: Schema<string> = transform(string(), (value, { node, diagnostics, label }) => {
+  const [ip = '', bits, ...more] = value.split('/')
+  const family = isIP(ip)
+  const width = family === 4 ? 32 : 128
+  const bitsFit = bits === undefined || (/^[0-9]{1,3}$/.test(bits) && Number(bits) <= width)
+  if (family !== 0 && !ip.includes('%') && bitsFit && more.length === 0) return value
+  const text = `${label} must be an address or a range such as 10.0.0.0/8, not ${JSON.stringify(value)}`
+  diagnostics.error('INVALID_CIDR', text, node.span)
+  return INVALID
+})
+
+const workers: Schema<number | 'auto'> = {
+  parse(node, diagnostics, label) {
+    if (node.kind === 'scalar' && node.text === 'auto') return 'auto'
+    return integer({ min: 1, max: 64 }).parse(node, diagnostics, label)
+  },
+  jsonSchema: () => ({ anyOf: [{ const: 'auto' }, { type: 'integer', minimum: 1, maximum: 64 }] }),
+}
+
+const allowHttp: Schema<'loopback' | boolean> = {
+  parse(node, diagnostics, label = 'the value') {
+    if (node.kind === 'scalar' && (node.value === 'loopback' || typeof node.value === 'boolean')) return node.value
+    diagnostics.error('NOT_ONE_OF', `${label} must be loopback, true or false`, node.span)
+    return INVALID
+  },
+  jsonSchema: () => ({ enum: ['loopback', true, false] }),
+}
+
+const redisUrl: Schema<string> = string({
+  pattern: /^($|rediss?(\+cluster)?:\/\/[^\s/?#]+)/,
+  must: 'must be a redis://, rediss://, redis+cluster:// or rediss+cluster:// url',
+})
+
+/** A value or a list of them, as a list. */
+function oneOrMany<T>(item: Schema<T>): Schema<readonly T[]> {
+  return transform(byKind({ scalar: transform(item, (value) => [value]), list: list(item, { min: 1 }) }), (it) => it)
+}
+
+const hostPortText: Schema<HostPort> = transform(string(), (value, { node, diagnostics, label }) => {
+  const parsed = parseHostPort(value)
+  if (parsed !== undefined) return parsed
+  const text = `${label} must be host:port, not ${JSON.stringify(value)}`
+  diagnostics.error('INVALID_ADDRESS', text, node.span, 'the scheme stays that of the upstream url')
+  return INVALID
+})
+
+const policyNode: Schema<MapNode> = {
+  parse(node, diagnostics) {
+    if (node.kind === 'map') return node
+    if (node.kind === 'scalar' && node.value === null) return { kind: 'map', entries: [], span: node.span }
+    const found = node.kind === 'list' ? 'a list' : 'a text'
+    const hint = node.kind === 'scalar' ? 'a file is named with traffic_policy_file' : undefined
+    diagnostics.error('ERR_NGROK_2236', `a traffic policy must be a mapping of phases, not ${found}`, node.span, hint)
+    return INVALID
+  },
+  jsonSchema: () => ({ $ref: POLICY_REFERENCE }),
+  acceptsNull: true,
+}
+
+/** Where the JSON Schema of gateway.yaml expects the one of policies. */
+export const POLICY_REFERENCE = '#/$defs/policy'
+
+const timerFields = {
+  connect_timeout: described(optional(timer()), 'For this endpoint, instead of upstream.connect_timeout.'),
+  first_byte_timeout: described(optional(timer()), 'For this endpoint, instead of upstream.first_byte_timeout.'),
+  idle_timeout: described(optional(timer()), 'For this endpoint, instead of upstream.idle_timeout.'),
+  keep_alive: described(optional(timer()), 'For this endpoint, instead of upstream.keep_alive.'),
+}
+
+const endpointSchema = object(
+  {
+    name: described(string({ minLength: 1, maxLength: 255 }), 'Label in logs and metrics; each name once.'),
+    url: described(located(string()), 'What it answers to: http://shop.example.org:8080, https://cart.internal.'),
+    bindings: described(
+      optional(list(located(string()), { max: 1, code: 'ERR_NGROK_15006' })),
+      'public or internal; found from the url when it is missing.',
+    ),
+    upstream: described(
+      optional(
+        object({
+          url: described(
+            optional(located(string())),
+            'Where its requests go: http://127.0.0.1:9001, host:port or a port.',
+          ),
+          targets: described(
+            optional(list(located(string()), { min: 1, max: 1000 })),
+            'Several servers instead of one url; each request goes to the next.',
+          ),
+          protocol: described(
+            locatedDefault(enumeration(['http1', 'http2']), 'http1'),
+            'Protocol spoken to the upstream.',
+          ),
+          tls: described(
+            optional(
+              object({
+                verify: described(
+                  locatedDefault(boolean(), true),
+                  'Whether certificates of https upstreams are verified.',
+                ),
+                ca_file: described(optional(path()), 'PEM file with more authorities to trust.'),
+                server_name: described(
+                  optional(string({ minLength: 1, maxLength: 253 })),
+                  'Name for SNI and verification instead of the host of the url.',
+                ),
+              }),
+            ),
+            'How https upstreams are verified.',
+          ),
+        }),
+      ),
+      'The servers behind the endpoint; without it the policy must answer every request.',
+    ),
+    traffic_policy: described(optional(policyNode), 'The policy itself; or traffic_policy_file.'),
+    traffic_policy_file: described(optional(path()), 'File that holds the policy, beside this file.'),
+    pooling_enabled: described(
+      withDefault(boolean(), false),
+      'Whether other endpoints may have the same url; they then share its requests.',
+    ),
+    timers: described(optional(object(timerFields)), 'Timers for this endpoint only.'),
+  },
+  {
+    aliases: { policy: 'traffic_policy' },
+    twiceCode: 'ERR_NGROK_9025',
+    hints: {
+      description: 'write a comment instead',
+      metadata: 'write a comment instead',
+      agent_tls_termination: 'TLS is not terminated for single endpoints here',
+      addr: 'this is upstream.url since version 3',
+      proto: 'the scheme stands in the url since version 3',
+    },
+  },
+)
+
+const listenerSchema = object({
+  address: described(
+    address(false) as Schema<HostPort>, // `''` is refused, so the address is always there
+    'Address and port: 0.0.0.0:8080, 127.0.0.1:8080, [::]:8080.',
+  ),
+  proxy_protocol: described(
+    withDefault(boolean(), false),
+    'Whether connections from trusted_proxies begin with a PROXY protocol version 2 header.',
+  ),
+  default_endpoint: described(
+    optional(located(string({ minLength: 1 }))),
+    'Name of the endpoint that answers hosts nobody names; without it they get 404.',
+  ),
+})
+
+const gatewayFields = {
+  listeners: described(
+    withDefault(list(located(listenerSchema)), []),
+    'Where clients connect; empty: one listener per port of the public endpoints.',
+  ),
+  workers: described(withDefault(workers, 'auto'), 'Worker processes, 1 to 64; auto: the CPU quota, rounded up.'),
+  state_dir: described(
+    withDefault(optionalPath(), undefined),
+    'Folder for control socket, last good configuration and rule sets; empty: /var/lib/sallyport when writable, else $XDG_STATE_HOME/sallyport.',
+  ),
+  region: described(withDefault(string({ maxLength: 64 }), ''), 'Value of conn.server_region in policies.'),
+  endpoints: described(withDefault(list(located(endpointSchema)), []), 'What the gateway answers to.'),
+  manifests: described(
+    withDefault(list(path()), []),
+    'Files or patterns (*, ?) of Kubernetes objects: AgentEndpoint, CloudEndpoint, NgrokTrafficPolicy.',
+  ),
+  substitutions: described(
+    section(
+      object({
+        values: described(
+          withDefault(mapOf(string(), { keyPattern: /^[A-Z][A-Z0-9_]*$/ }), new Map<string, string>()),
+          'Name: value.',
+        ),
+        environment: described(
+          withDefault(list(located(string({ pattern: /^[A-Z][A-Z0-9_]*$/ }))), []),
+          'Names taken from the environment.',
+        ),
+        files: described(withDefault(list(path()), []), 'Files of NAME=value lines.'),
+      }),
+    ),
+    'What $NAMES in policies and manifests are replaced by; no other name is.',
+  ),
+  upstream_hosts: described(
+    withDefault(
+      mapOf(oneOrMany(hostPortText)) as Schema<ReadonlyMap<string, readonly HostPort[]>>,
+      new Map<string, readonly HostPort[]>(),
+    ),
+    'host:port of an upstream url → host:port (or a list) to connect to instead.',
+  ),
+  upstream: described(
+    section(
+      object({
+        connect_timeout: described(withDefault(timer(), 3000), 'Longest wait for a connection; 0 = off.'),
+        first_byte_timeout: described(withDefault(timer(), 60_000), 'Longest wait for a response head; 0 = off.'),
+        idle_timeout: described(withDefault(timer(), 300_000), 'Longest pause inside a response body; 0 = off.'),
+        keep_alive: described(withDefault(timer(), 60_000), 'How long an unused connection is kept.'),
+        max_connections: described(
+          withDefault(integer({ min: 1, max: 65_536 }), 256),
+          'Connections per target and worker.',
+          'connections',
+        ),
+        max_queued: described(
+          withDefault(integer({ min: 0, max: 1_000_000 }), 1024),
+          'Requests that may wait for a connection, per target and worker; beyond it 503.',
+          'requests',
+        ),
+        retries: described(
+          withDefault(integer({ min: 0, max: 10 }), 1),
+          'Further targets tried when the upstream cannot have begun to process the request.',
+          'attempts',
+        ),
+        eject_after: described(
+          withDefault(integer({ min: 0, max: 10_000 }), 5),
+          'Failures in a row that take a target out; 0 = never.',
+          'failures',
+        ),
+        eject_time: described(withDefault(timer(), 10_000), 'How long a target stays out.'),
+      }),
+    ),
+    'Connections to upstreams.',
+  ),
+  limits: described(
+    section(
+      object({
+        headers: described(
+          withDefault(byteSize({ min: 4096, max: 2 ** 20 }), 65_536),
+          'Header section of a request; beyond it 431.',
+        ),
+        uri: described(withDefault(byteSize({ min: 8000, max: 2 ** 20 }), 16_384), 'Request target; beyond it 414.'),
+        body: described(withDefault(byteSize(), 0), 'Request body that streams through; 0 = unlimited, beyond it 413.'),
+        buffered_body: described(
+          withDefault(byteSize({ max: 2 ** 30 }), 10 * 2 ** 20),
+          'Body that an action needs as a whole; beyond it 413.',
+        ),
+        stream_buffer: described(
+          withDefault(byteSize({ min: 16_384, max: 64 * 2 ** 20 }), 262_144),
+          'What waits in memory per direction and request when a reader is slow.',
+        ),
+        hops: described(
+          withDefault(integer({ min: 1, max: 100 }), 10),
+          'Internal endpoints that a request may be handed on to; beyond it 508.',
+          'hops',
+        ),
+      }),
+    ),
+    'Sizes of requests.',
+  ),
+  waf: described(
+    section(
+      object({
+        rules: described(
+          withDefault(optionalPath(), undefined),
+          'Folder of a core rule set; empty: crs/current in state_dir.',
+        ),
+        paranoia_level: described(withDefault(integer({ min: 1, max: 4 }), 1), 'Paranoia level, 1 to 4.', 'level'),
+        inbound_threshold: described(
+          withDefault(integer({ min: 1, max: 100_000 }), 5),
+          'Anomaly score from which a request is blocked.',
+          'score',
+        ),
+        outbound_threshold: described(
+          withDefault(integer({ min: 1, max: 100_000 }), 4),
+          'Anomaly score from which a response is blocked.',
+          'score',
+        ),
+        request_body: described(
+          withDefault(byteSize({ min: 1024, max: 2 ** 30 }), 131_072),
+          'Request body that is inspected; beyond it 413.',
+        ),
+        response_body: described(
+          withDefault(byteSize({ min: 1024, max: 2 ** 30 }), 524_288),
+          'Response body that is inspected; the rest passes.',
+        ),
+        include_before: described(withDefault(list(path()), []), 'SecLang files read before the rule set.'),
+        include_after: described(withDefault(list(path()), []), 'SecLang files read after the rule set.'),
+        thread_threshold: described(
+          withDefault(byteSize(), 65_536),
+          'Bodies larger than this are scanned in a thread, not in the event loop.',
+        ),
+      }),
+    ),
+    'Rule set of owasp-crs-request and owasp-crs-response.',
+  ),
+  jwt: described(
+    section(
+      object({
+        leeway: described(withDefault(timer(), 60_000), 'Allowed difference of clocks for exp and nbf.'),
+        refresh: described(withDefault(timer(1000), 900_000), 'How often key sets are fetched anew.'),
+        stale: described(
+          withDefault(durationMs(), 86_400_000),
+          'How long the last good key set serves while it cannot be fetched.',
+        ),
+        unknown_kid_cooldown: described(
+          withDefault(timer(), 30_000),
+          'Shortest time between two fetches that an unknown key id causes.',
+        ),
+        fetch_timeout: described(withDefault(timer(100), 5000), 'Longest time to fetch a key set.'),
+        cache_entries: described(
+          withDefault(integer({ min: 0, max: 10_000_000 }), 10_000),
+          'Verified tokens that are remembered, per worker; 0 = none.',
+          'tokens',
+        ),
+        allow_http: described(
+          withDefault(allowHttp, 'loopback'),
+          'Which http:// key set urls are fetched: loopback, true (all) or false (none).',
+        ),
+      }),
+    ),
+    'Key sets and tokens of jwt-validation.',
+  ),
+  redis: described(
+    section(
+      object({
+        url: described(
+          locatedDefault(redisUrl, ''),
+          'Redis that shares rate limits between gateways; empty: limits count in this gateway only.',
+        ),
+        password_file: described(withDefault(optionalPath(), undefined), 'File that holds the password.'),
+      }),
+    ),
+    'Store that gateways share.',
+  ),
+  rate_limit: described(
+    section(
+      object({
+        on_store_error: described(
+          withDefault(enumeration(['local', 'open', 'closed']), 'local'),
+          'While Redis is out of reach: local (each gateway counts its share), open (all pass), closed (503).',
+        ),
+        memory_buckets: described(
+          withDefault(integer({ min: 1024, max: 16_777_216 }), 65_536),
+          'Buckets kept in memory, 512 bytes each.',
+          'buckets',
+        ),
+        headers: described(
+          withDefault(enumeration(['none', 'draft', 'legacy', 'x']), 'none'),
+          'Which headers tell clients their limit: none, draft (RateLimit), legacy (RateLimit-Limit …), x (X-RateLimit-*).',
+        ),
+      }),
+    ),
+    'Buckets of rate-limit.',
+  ),
+  trusted_proxies: described(
+    withDefault(list(cidr, { unique: true }), []),
+    'Addresses and ranges whose X-Forwarded-For and PROXY header are believed.',
+  ),
+  access_log: described(
+    section(
+      object({
+        output: described(locatedDefault(string({ minLength: 1 }), 'stdout'), 'stdout, stderr, off, or a file.'),
+      }),
+    ),
+    'One JSON line per request.',
+  ),
+  log_level: described(
+    withDefault(enumeration(['crit', 'error', 'warn', 'info', 'debug', 'trace']), 'info'),
+    'What the log on stderr holds: crit, error, warn, info, debug or trace.',
+  ),
+  admin: described(
+    section(
+      object({
+        address: described(
+          withDefault(address(true), { host: '127.0.0.1', port: 4040 }),
+          'Address of /livez, /readyz and /metrics; empty: off.',
+        ),
+      }),
+    ),
+    'Listener for operators.',
+  ),
+  drain: described(
+    section(
+      object({
+        delay: described(withDefault(timer(), 5000), 'How long new connections are still taken after SIGTERM.'),
+        timeout: described(withDefault(timer(), 30_000), 'How long open requests may then take; the rest is cut.'),
+      }),
+    ),
+    'Stopping.',
+  ),
+  policy: described(
+    section(
+      object({
+        strict: described(
+          withDefault(boolean(), false),
+          'Expressions that fail at run time answer 500, and policies of cloud endpoints must end every request.',
+        ),
+      }),
+    ),
+    'How policies are read.',
+  ),
+}
+
+/** gateway.yaml. */
+export const gatewaySchema = object(gatewayFields, {
+  allowNull: true,
+  hints: {
+    version: 'this is a key of the ngrok agent; leave it out',
+    agent: 'these are settings of the ngrok agent; leave them out',
+    tunnels: 'tunnels are endpoints since version 3: name, url, upstream.url',
+    authtoken: 'no account is needed; leave it out',
+    on_http_request: 'this is a traffic policy: name the file in an endpoint with traffic_policy_file',
+    on_http_response: 'this is a traffic policy: name the file in an endpoint with traffic_policy_file',
+    on_tcp_connect: 'this is a traffic policy: name the file in an endpoint with traffic_policy_file',
+    inbound: 'this is a traffic policy: name the file in an endpoint with traffic_policy_file',
+    outbound: 'this is a traffic policy: name the file in an endpoint with traffic_policy_file',
+  },
+})
+
+/** gateway.yaml as parsed; load.ts resolves files, endpoints and listeners. */
+export type GatewayDocument = InferSchema<typeof gatewaySchema>
+export type EndpointDocument = InferSchema<typeof endpointSchema>
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** One setting for reference pages. */
+export interface SettingDescription {
+  /** Dotted; `[]` behind a list: `listeners[].address`. */
+  readonly key: string
+  /** As written in the file; undefined when the key has none. */
+  readonly default: unknown
+  readonly required: boolean
+  /** `duration`, `size`, `connections`, …; undefined for texts, switches and words. */
+  readonly unit: string | undefined
+  readonly meaning: string
+}
+
+/** Every setting in the order of the file, sections left out, entries of lists included. */
+export function describeSettings(): readonly SettingDescription[] {
+  return describeFields(gatewayFields, '')
+}
+
+function describeFields(fields: Fields, prefix: string): SettingDescription[] {
+  return Object.entries(fields).flatMap(([name, entry]) => {
+    const field = fieldOf(entry)
+    const { schema } = field
+    const key = `${prefix}${name}`
+    if (schema.fields !== undefined) return describeFields(schema.fields, `${key}.`)
+    const own: SettingDescription = {
+      key,
+      default: field.written,
+      required: field.presence === 'required',
+      unit: schema.unit,
+      meaning: schema.description ?? '',
+    }
+    const inner = schema.item?.fields
+    return inner === undefined ? [own] : [own, ...describeFields(inner, `${key}[].`)]
+  })
+}
