@@ -1,0 +1,112 @@
+/**
+ * Verdicts on tokens that were verified, kept until they expire. Bounded in entries and in characters. Only accepted
+ * tokens get in, so a flood of bad ones can push nothing out.
+ * Source: threats.md T-53 (one spelling of a token), jwt-attacks jwks-scenarios, group isolation.
+ */
+import type { VerificationKey } from './jwk.ts'
+
+export interface VerifiedToken<Verdict> {
+  readonly verdict: Verdict
+  readonly key: VerificationKey
+  /** Milliseconds since the epoch; leeway included. */
+  readonly notBeforeMs: number
+  readonly expiresAtMs: number
+}
+
+/** Characters of all tokens together, for a cache of the default 10 000 entries: 1 KiB each on average. */
+const CHARS_PER_ENTRY = 1024
+/** V8 hashes strings above 16 383 characters by their length alone; tokens near that are not worth a place anyway. */
+const MAX_CACHED_TOKEN_CHARS = 8192
+
+/** The tokens verified under one set of requirements. Made by VerifiedTokens.forRequirements. */
+export class RequirementsCache<Verdict> {
+  #young = new Map<string, VerifiedToken<Verdict>>()
+  #old = new Map<string, VerifiedToken<Verdict>>()
+  readonly #owner: VerifiedTokens<Verdict>
+
+  constructor(owner: VerifiedTokens<Verdict>) {
+    this.#owner = owner
+  }
+
+  get size(): number {
+    return this.#young.size + this.#old.size
+  }
+
+  /** The whole token is the key: two tokens that differ in any character never meet. */
+  get(token: string): VerifiedToken<Verdict> | undefined {
+    const found = this.#young.get(token)
+    if (found !== undefined) return found
+    const older = this.#old.get(token)
+    // What is used stays: the next turn-over throws away only what was not asked for since the last one.
+    if (older !== undefined) {
+      this.#old.delete(token)
+      this.set(token, older)
+    }
+    return older
+  }
+
+  set(token: string, entry: VerifiedToken<Verdict>): void {
+    if (token.length > MAX_CACHED_TOKEN_CHARS) return
+    // A copy: the caller's string may be a slice that keeps a whole request head alive.
+    const own = Buffer.from(token, 'latin1').toString('latin1')
+    this.#owner.makeRoom(own.length)
+    this.#young.set(own, entry)
+  }
+
+  delete(token: string): void {
+    this.#young.delete(token)
+    this.#old.delete(token)
+  }
+
+  /** Called by the owner only. */
+  turnOver(): void {
+    this.#old = this.#young
+    this.#young = new Map()
+  }
+}
+
+/** All caches together share one bound: two generations of half the entries each. */
+export class VerifiedTokens<Verdict> {
+  readonly #caches = new Set<RequirementsCache<Verdict>>()
+  readonly #generationEntries: number
+  readonly #generationChars: number
+  #entries = 0
+  #chars = 0
+
+  /** `entries` 0 switches the cache off. */
+  constructor(entries: number) {
+    this.#generationEntries = Math.floor(entries / 2)
+    this.#generationChars = this.#generationEntries * CHARS_PER_ENTRY
+  }
+
+  forRequirements(): RequirementsCache<Verdict> {
+    const cache = new RequirementsCache<Verdict>(this)
+    this.#caches.add(cache)
+    return cache
+  }
+
+  forget(cache: RequirementsCache<Verdict>): void {
+    this.#caches.delete(cache)
+  }
+
+  get isOff(): boolean {
+    return this.#generationEntries === 0
+  }
+
+  get size(): number {
+    let size = 0
+    for (const cache of this.#caches) size += cache.size
+    return size
+  }
+
+  /** Counts one more token of so many characters; throws the older generation away when this one is full. */
+  makeRoom(chars: number): void {
+    if (this.#entries >= this.#generationEntries || this.#chars + chars > this.#generationChars) {
+      for (const cache of this.#caches) cache.turnOver()
+      this.#entries = 0
+      this.#chars = 0
+    }
+    this.#entries++
+    this.#chars += chars
+  }
+}
