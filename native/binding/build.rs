@@ -1,1 +1,4 @@
-fn main() { napi_build::setup(); }
+//! Lets the linker leave Node-API's symbols to the node process.
+fn main() {
+    napi_build::setup();
+}

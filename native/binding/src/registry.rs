@@ -1,0 +1,60 @@
+//! Process-wide tables of what JavaScript holds by number.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use napi::{Error, Result};
+
+/// Things of one kind by handle. Handles count up and are not used again before all of 2³²−1 were, so a stale one is
+/// recognised.
+pub(crate) struct Registry<T> {
+    /// What its things are called in errors.
+    name: &'static str,
+    table: OnceLock<RwLock<Table<T>>>,
+}
+
+struct Table<T> {
+    things: HashMap<u32, Arc<T>>,
+    last: u32,
+}
+
+impl<T> Registry<T> {
+    pub(crate) const fn new(name: &'static str) -> Self {
+        Registry { name, table: OnceLock::new() }
+    }
+
+    fn table(&self) -> &RwLock<Table<T>> {
+        self.table.get_or_init(|| RwLock::new(Table { things: HashMap::new(), last: 0 }))
+    }
+
+    pub(crate) fn insert(&self, thing: T) -> u32 {
+        self.insert_shared(Arc::new(thing))
+    }
+
+    pub(crate) fn insert_shared(&self, thing: Arc<T>) -> u32 {
+        // A panic under the lock cannot leave the map half changed: poisoning carries no news here.
+        let mut table = self.table().write().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            table.last = table.last.checked_add(1).unwrap_or(1);
+            let handle = table.last;
+            if let std::collections::hash_map::Entry::Vacant(place) = table.things.entry(handle) {
+                place.insert(thing);
+                return handle;
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, handle: u32) -> Result<Arc<T>> {
+        let table = self.table().read().unwrap_or_else(PoisonError::into_inner);
+        table
+            .things
+            .get(&handle)
+            .cloned()
+            .ok_or_else(|| Error::from_reason(format!("no {} has the handle {handle}", self.name)))
+    }
+
+    /// Takes the thing out; `None` when it is gone already.
+    pub(crate) fn remove(&self, handle: u32) -> Option<Arc<T>> {
+        self.table().write().unwrap_or_else(PoisonError::into_inner).things.remove(&handle)
+    }
+}
