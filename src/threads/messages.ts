@@ -1,0 +1,36 @@
+/**
+ * What crosses to a thread and back. Bytes are copied once into memory of their own and that memory is transferred: the
+ * caller's arrays stay whole. Keys are handles that node:crypto shares between threads.
+ */
+import type { KeyObject } from 'node:crypto'
+import type { SignatureAlgorithm } from '../jwt/signature.ts'
+
+/** For jwt-verify.task.ts; answers whether the signature is good. */
+export interface SignatureTask {
+  readonly algorithm: SignatureAlgorithm
+  readonly key: KeyObject
+  readonly input: Uint8Array
+  readonly signature: Uint8Array
+}
+
+/** Phases 1 and 2, as native.ts `scanRequest` takes them. */
+export interface RequestScanTask {
+  readonly kind: 'request'
+  readonly profile: number
+  readonly client: Uint8Array
+  /** Exactly the head: its length is the head's length. */
+  readonly head: Uint8Array
+  readonly body: Uint8Array
+}
+
+/** Phases 3 and 4, as native.ts `scanResponse` takes them. */
+export interface ResponseScanTask {
+  readonly kind: 'response'
+  readonly transaction: number
+  readonly status: number
+  readonly head: Uint8Array
+  readonly body: Uint8Array
+}
+
+/** For waf-scan.task.ts; answers the number that scanFlags and scanTransaction read. */
+export type ScanTask = RequestScanTask | ResponseScanTask

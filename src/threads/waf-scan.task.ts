@@ -1,0 +1,12 @@
+/**
+ * Scans one message in a thread. Profiles and transactions are numbers that every thread of the process understands, so
+ * the loop goes on with the transaction that a thread began.
+ */
+import { scanRequest, scanResponse } from '../native.ts'
+import type { ScanTask } from './messages.ts'
+
+export default function scan(task: ScanTask): number {
+  return task.kind === 'request'
+    ? scanRequest(task.profile, task.client, task.head, task.head.length, task.body)
+    : scanResponse(task.transaction, task.status, task.head, task.head.length, task.body)
+}
