@@ -7,7 +7,28 @@
 //! none; the result is a new vector only when its bytes differ from the input. That is the exact reading of "changed"
 //! that `multiMatch` needs (`seclang.md` section 6.2).
 
+mod base64;
+mod case;
+mod cmd_line;
+mod comments;
+mod css_decode;
+mod digest;
+mod escape_seq_decode;
+mod hex;
+mod html_entity_decode;
+mod js_decode;
+mod length;
+mod normalize_path;
+mod nulls;
+mod parity;
+mod scan;
 mod unicode_map;
+mod url;
+mod utf8_to_unicode;
+mod white_space;
+
+#[cfg(test)]
+mod tests;
 
 pub use unicode_map::UnicodeMap;
 
@@ -128,7 +149,43 @@ transformations! {
 impl Transformation {
     /// Applies the function. `None`: the output equals the input; `Some`: the new value, whose bytes differ from it.
     pub fn apply(self, input: &[u8], context: &TransformationContext) -> Option<Vec<u8>> {
-        let _ = (input, context);
-        None
+        let output = match self {
+            Transformation::Base64Decode => base64::decode(input),
+            Transformation::Base64DecodeExt => base64::decode_ext(input),
+            Transformation::Base64Encode => base64::encode(input),
+            Transformation::CmdLine => cmd_line::apply(input),
+            Transformation::CompressWhitespace => white_space::compress(input),
+            Transformation::CssDecode => css_decode::apply(input),
+            Transformation::EscapeSeqDecode => escape_seq_decode::apply(input),
+            Transformation::HexDecode => hex::decode(input),
+            Transformation::HexEncode => hex::encode(input),
+            Transformation::HtmlEntityDecode => html_entity_decode::apply(input),
+            Transformation::JsDecode => js_decode::apply(input),
+            Transformation::Length => length::apply(input),
+            Transformation::Lowercase => case::lower(input),
+            Transformation::Md5 => digest::md5(input),
+            Transformation::NormalizePath => normalize_path::apply(input),
+            Transformation::NormalizePathWin => normalize_path::apply_windows(input),
+            Transformation::ParityEvenSevenBit => parity::even(input),
+            Transformation::ParityOddSevenBit => parity::odd(input),
+            Transformation::ParityZeroSevenBit => parity::zero(input),
+            Transformation::RemoveComments => comments::remove_comments(input),
+            Transformation::RemoveCommentsChar => comments::remove_comments_char(input),
+            Transformation::RemoveNulls => nulls::remove(input),
+            Transformation::RemoveWhitespace => white_space::remove(input),
+            Transformation::ReplaceComments => comments::replace_comments(input),
+            Transformation::ReplaceNulls => nulls::replace(input),
+            Transformation::Sha1 => digest::sha1(input),
+            Transformation::SqlHexDecode => hex::sql_decode(input),
+            Transformation::Trim => white_space::trim(input),
+            Transformation::TrimLeft => white_space::trim_left(input),
+            Transformation::TrimRight => white_space::trim_right(input),
+            Transformation::Uppercase => case::upper(input),
+            Transformation::UrlDecode => url::decode(input),
+            Transformation::UrlDecodeUni => url::decode_uni(input, context.unicode_map.as_deref()),
+            Transformation::UrlEncode => url::encode(input),
+            Transformation::Utf8ToUnicode => utf8_to_unicode::apply(input),
+        };
+        output.filter(|output| output != input)
     }
 }
