@@ -4,10 +4,21 @@
  */
 import { isJsonObject, parseStrictJson } from './strict-json.ts'
 
-export type ExtractedToken =
-  | { readonly kind: 'found'; readonly token: string }
-  /** `presented`: the client sent something in that place, so the answer may say `invalid_token` (RFC 6750 §3.1). */
-  | { readonly kind: 'absent'; readonly code: string; readonly reason: string; readonly presented: boolean }
+export interface FoundToken {
+  readonly kind: 'found'
+  readonly token: string
+}
+
+export interface AbsentToken {
+  readonly kind: 'absent'
+  /** §8.2, for `jwt_validation.error.code`. */
+  readonly code: string
+  readonly reason: string
+  /** The client sent something in that place, so the answer may say `invalid_token` (RFC 6750 §3.1). */
+  readonly presented: boolean
+}
+
+export type ExtractedToken = FoundToken | AbsentToken
 
 /** Values of every line of a header, name in lower case; HeaderView has this shape. */
 export interface HeaderLookup {
@@ -27,14 +38,14 @@ export function tokenFromHeader(headers: HeaderLookup, name: string, prefix: str
   return withoutPrefix(value, prefix)
 }
 
-/** Media types whose bodies are read, and the code for a body that does not parse. */
-type BodyForm = 'json' | 'form'
+/** How a body is read. */
+export type BodyForm = 'json' | 'form'
 
 /**
  * Whether a body can hold a token at all, known from the head: asks before a body is buffered. The method must be POST,
  * PUT or PATCH; the content type JSON or a form.
  */
-export function bodyForm(method: string, contentType: string | undefined): BodyForm | ExtractedToken {
+export function bodyForm(method: string, contentType: string | undefined): BodyForm | AbsentToken {
   if (method !== 'POST' && method !== 'PUT' && method !== 'PATCH') {
     return absent('ERR_NGROK_3415', 'the method has no token in its body', false)
   }
@@ -106,6 +117,6 @@ function decode(body: Uint8Array): string | undefined {
   }
 }
 
-function absent(code: string, reason: string, presented: boolean): ExtractedToken {
+function absent(code: string, reason: string, presented: boolean): AbsentToken {
   return { kind: 'absent', code, reason, presented }
 }

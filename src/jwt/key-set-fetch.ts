@@ -9,8 +9,8 @@ const MAX_REDIRECTS = 3
 /** Longest Retry-After that is obeyed. */
 const MAX_RETRY_AFTER_MS = 3_600_000
 
-/** Whether plain http is allowed: on loopback addresses only, or everywhere. */
-export type AllowHttp = 'loopback' | true
+/** Whether plain http is allowed: to loopback addresses only, everywhere, or nowhere. */
+export type AllowHttp = 'loopback' | boolean
 
 export interface FetchKeySetOptions {
   readonly allowHttp: AllowHttp
@@ -53,8 +53,10 @@ export function keySetUrlProblem(text: string, allowHttp: AllowHttp): string | u
   if (url.username !== '' || url.password !== '') return 'a URL with user name or password'
   if (url.protocol === 'https:') return undefined
   if (url.protocol !== 'http:') return `scheme ${url.protocol.slice(0, -1)} is not https or http`
-  if (allowHttp === true || isLoopback(url.hostname)) return undefined
-  return 'plain http is allowed for loopback addresses only (jwt.allow_http)'
+  if (allowHttp === true || (allowHttp === 'loopback' && isLoopback(url.hostname))) return undefined
+  return allowHttp === false
+    ? 'plain http is not allowed (jwt.allow_http)'
+    : 'plain http is allowed to loopback addresses only (jwt.allow_http)'
 }
 
 function isLoopback(host: string): boolean {
