@@ -1,0 +1,902 @@
+/**
+ * One request and its answer as the library sees them: the only code that touches a response object (T-25).
+ *
+ * A slot is reused for many exchanges; the functions given to the library are made once per slot. `res` is set exactly
+ * while the library lets us touch its object: from the handler until the answer is complete or the client is gone.
+ *
+ * How an answer ends. The library closes a connection by itself only together with a whole body (`end(body, true)`):
+ * after `write` the same call puts a header line into the body, and inside the tick of a chunked request's last chunk
+ * it still serves what follows in the same segment (T-04). Therefore every other answer after which the connection
+ * must close is left unfinished in the library's eyes: all its bytes are sent, framed completely, the library goes on
+ * waiting, lets no second request through (it closes the connection when one arrives), and we close after a moment.
+ *
+ * Source: F-01 … F-14 and their measurements; H-30 … H-39; T-04, T-25, T-26, T-27.
+ */
+import { withoutFields } from '../upstream/hop-headers.ts'
+import type { UpstreamHandler, UpstreamLeg } from '../upstream/upstream-pool.ts'
+import type {
+  ExchangeHandle,
+  ExchangeRecord,
+  FrontEndEvents,
+  FrontEndLimits,
+  UpstreamFailure,
+  UpstreamTarget,
+} from './front-end.ts'
+import type { HttpResponse } from './library.ts'
+import type { Slotted } from './slots.ts'
+
+/** H-37: what we read and throw away of a body that nobody wants any more. */
+const DISCARD_BYTES = 64 * 1024
+/** How long an answered connection stays open for a client that is still sending (H-37), or that reads slowly. */
+const LINGER_SENDING_MS = 2_000
+const LINGER_SLOW_READER_MS = 10_000
+const LINGER_MS = 250
+
+const EMPTY = new Uint8Array(0)
+/**
+ * The last chunk, for a chunked answer after which the connection closes. The library writes header lines wherever it
+ * is told to, as `name: value` and CRLF: here the colon lies inside the value of a chunk extension, which every
+ * recipient must ignore (RFC 9112 §7.1.1).
+ */
+const LAST_CHUNK_NAME = '\r\n0;end="'
+const LAST_CHUNK_VALUE = '"\r\n'
+
+/** What a slot needs from the front end around it. */
+export interface SlotOwner {
+  readonly events: FrontEndEvents
+  readonly limits: FrontEndLimits
+  readonly draining: boolean
+  /** The slot waits for bytes of a request: refresh its timer, look at its progress. */
+  watch(slot: ExchangeSlot): void
+  /** The answer is out and the slot closes its connection later. */
+  linger(slot: ExchangeSlot): void
+  /** An announced exchange is over. */
+  ended(): void
+  /** Nothing is left of the exchange. */
+  release(slot: ExchangeSlot): void
+  /** An exception in an event, for the log. */
+  report(error: unknown): void
+}
+
+type BodySink = 'hold' | 'collect' | 'upstream' | 'discard'
+type OutMode = 'none' | 'length' | 'chunked'
+
+export class ExchangeSlot implements Slotted, UpstreamHandler {
+  readonly slot: number
+  generation = 0
+  handle: ExchangeHandle = 0
+  readonly #owner: SlotOwner
+
+  // ── connection ──
+  res: HttpResponse | null = null
+  listenerId = 0
+  address: ArrayBuffer | null = null
+  proxiedAddress: ArrayBuffer | null = null
+
+  // ── request ──
+  /** -1 = chunked. */
+  bodyLength = 0
+  isHead = false
+  expectsContinue = false
+  clientCloses = false
+  libraryCloses = false
+  /** Refused by its head: whatever follows is not a request to anybody. */
+  refused = false
+  /** The gateway was told of this exchange, and not yet that it is over. */
+  #isOpen = false
+  #received = 0
+  #isComplete = false
+  /** The library is not inside the segment that held the end of a chunked request. */
+  #isQuiet = true
+  #sink: BodySink = 'hold'
+  #held: Uint8Array[] = []
+  #heldBytes = 0
+  #collectBytes = -1
+  #isPaused = false
+  #discarded = 0
+
+  // ── upstream ──
+  #leg: UpstreamLeg | null = null
+  #legWritable = false
+  #connectedAtMs = 0
+  #reused = false
+
+  // ── response ──
+  #upstreamStatus = 0
+  #upstreamLength = 0
+  #upstreamContentLength = -1
+  #upstreamEnded = false
+  #firstByteAtMs = 0
+  #collectResponseBytes = -1
+  #headToSend: string | null = null
+  #status = 0
+  #mode: OutMode = 'none'
+  #total = 0
+  #unfinished = false
+  #isSent = false
+  #out: Uint8Array[] = []
+  #outBytes = 0
+  #outEnded = false
+  #accepted = 0
+  #isBlocked = false
+  #wasBlocked = false
+  #writableAsked = false
+  #flushQueued = false
+  #bodyOut = 0
+
+  // ── upload progress (H-83) ──
+  windowStartMs = 0
+  windowBytes = 0
+  /** When a lingering connection closes. */
+  closeAtMs = 0
+
+  readonly #onAborted = (): void => this.#aborted()
+  readonly #onData = (chunk: ArrayBuffer, isLast: boolean): void => this.#data(chunk, isLast)
+  readonly #onWritable = (): boolean => this.#writable()
+  readonly #flushCorked = (): void => this.#writeOut()
+  readonly #flushLater = (): void => {
+    this.#flushQueued = false
+    if (this.res !== null) this.#flush()
+  }
+  readonly #settle = (): void => this.#lastChunkSettled()
+
+  constructor(slot: number, owner: SlotOwner) {
+    this.slot = slot
+    this.#owner = owner
+  }
+
+  get isOpen(): boolean {
+    return this.#isOpen
+  }
+
+  /** Whether bytes of the request are still to come from the client. */
+  get isReceiving(): boolean {
+    return this.res !== null && !this.#isComplete
+  }
+
+  get isPaused(): boolean {
+    return this.#isPaused
+  }
+
+  get hasAnswered(): boolean {
+    return this.#status !== 0
+  }
+
+  // ── beginning ──
+
+  /** Takes over a response object in the library's handler. */
+  begin(res: HttpResponse, listenerId: number, isHead: boolean, bodyLength: number): void {
+    this.res = res
+    this.listenerId = listenerId
+    this.isHead = isHead
+    this.bodyLength = bodyLength
+    this.expectsContinue = this.clientCloses = this.libraryCloses = this.refused = false
+    this.address = this.proxiedAddress = null
+    this.#isOpen = false
+    this.#received = 0
+    this.#isComplete = bodyLength === 0
+    this.#isQuiet = true
+    this.#sink = 'hold'
+    this.#held = []
+    this.#heldBytes = 0
+    this.#collectBytes = -1
+    this.#isPaused = false
+    this.#discarded = 0
+    this.#leg = null
+    this.#legWritable = false
+    this.#connectedAtMs = 0
+    this.#reused = false
+    this.#resetUpstream()
+    this.#headToSend = null
+    this.#status = 0
+    this.#mode = 'none'
+    this.#total = 0
+    this.#unfinished = false
+    this.#isSent = false
+    this.#out = []
+    this.#outBytes = 0
+    this.#outEnded = false
+    this.#accepted = 0
+    this.#isBlocked = this.#wasBlocked = this.#writableAsked = false
+    this.#bodyOut = 0
+    this.windowStartMs = 0
+    this.windowBytes = 0
+    this.closeAtMs = 0
+    res.onAborted(this.#onAborted)
+    if (bodyLength !== 0) {
+      res.onData(this.#onData)
+      this.#owner.watch(this)
+    }
+  }
+
+  /** From here on the gateway is owed an `onDone`. */
+  announce(): void {
+    this.#isOpen = true
+  }
+
+  // ── request body ──
+
+  #data(chunk: ArrayBuffer, isLast: boolean): void {
+    const { byteLength } = chunk
+    this.#received += byteLength
+    this.windowBytes += byteLength
+    if (byteLength > 0) this.#take(chunk)
+    if (this.res === null || !isLast || this.#isComplete) return
+    if (this.bodyLength !== -1) {
+      this.#completed()
+      return
+    }
+    // T-04: whatever follows in this segment makes the library close the connection; only if that does not happen is
+    // the request complete.
+    this.#isQuiet = false
+    setImmediate(this.#settle)
+  }
+
+  #lastChunkSettled(): void {
+    // The connection may be gone and the slot may even serve another exchange.
+    if (this.res === null || this.#isQuiet) return
+    this.#isQuiet = true
+    this.#completed()
+  }
+
+  #take(chunk: ArrayBuffer): void {
+    const { bodyBytes } = this.#owner.limits
+    if (bodyBytes > 0 && this.#received > bodyBytes && this.#sink !== 'discard') {
+      this.#tooLarge()
+      return
+    }
+    switch (this.#sink) {
+      case 'discard':
+        this.#discarded += chunk.byteLength
+        if (this.#discarded > DISCARD_BYTES && this.#isSent) this.#pauseRequest()
+        return
+      case 'upstream':
+        // The bytes are the library's only during this call.
+        if (this.#heldBytes === 0 && this.#legWritable) {
+          this.#legWritable = this.#leg!.write(new Uint8Array(chunk.slice(0)))
+          if (!this.#legWritable) this.#pauseRequest()
+          return
+        }
+        this.#hold(chunk)
+        if (this.#heldBytes >= this.#owner.limits.streamBufferBytes) this.#pauseRequest()
+        return
+      case 'collect':
+        this.#hold(chunk)
+        if (this.#heldBytes >= this.#collectBytes) this.#collected(false)
+        return
+      case 'hold':
+        this.#hold(chunk)
+        this.#pauseRequest()
+    }
+  }
+
+  #hold(chunk: ArrayBuffer): void {
+    this.#held.push(new Uint8Array(chunk.slice(0)))
+    this.#heldBytes += chunk.byteLength
+  }
+
+  #completed(): void {
+    this.#isComplete = true
+    if (this.#sink === 'collect') this.#collected(true)
+    else if (this.#sink === 'upstream' && this.#heldBytes === 0) this.#leg?.end()
+    else if (this.#sink === 'discard') this.#closeSoon()
+  }
+
+  /** H-36: the body has crossed `limits.bodyBytes`. */
+  #tooLarge(): void {
+    this.#sink = 'discard'
+    this.#dropLeg()
+    if (this.#status !== 0 || this.#headToSend !== null) {
+      this.#end('truncated')
+      this.#closeNow()
+      return
+    }
+    this.respond(
+      'HTTP/1.1 413 Content Too Large\r\ncontent-type: text/plain\r\ncache-control: no-store\r\n',
+      'the request body is too large\n',
+    )
+  }
+
+  /** See FrontEnd.readRequestBody. */
+  readBody(limitBytes: number): void {
+    if (this.#sink !== 'hold' || this.#collectBytes !== -1) return
+    this.#collectBytes = limitBytes
+    this.#sink = 'collect'
+    if (this.#isComplete || this.#heldBytes >= limitBytes) {
+      this.#collected(this.#isComplete)
+      return
+    }
+    this.#resumeRequest()
+  }
+
+  #collected(complete: boolean): void {
+    this.#sink = 'hold'
+    if (!complete) this.#pauseRequest()
+    const body = this.#joinHeld()
+    // Keeps what was handed over for `forward`: the gateway may look, not change.
+    this.#emit(() =>
+      this.#owner.events.onRequestBody(
+        this.handle,
+        body.subarray(0, this.#collectBytes),
+        complete && body.length <= this.#collectBytes,
+      ),
+    )
+  }
+
+  #joinHeld(): Uint8Array {
+    if (this.#held.length === 1) return this.#held[0]!
+    const joined = this.#held.length === 0 ? EMPTY : concat(this.#held, this.#heldBytes)
+    this.#held = joined.length === 0 ? [] : [joined]
+    return joined
+  }
+
+  #pauseRequest(): void {
+    if (this.#isPaused || this.#isComplete || this.res === null) return
+    this.#isPaused = true
+    this.res.pause()
+  }
+
+  #resumeRequest(): void {
+    if (!this.#isPaused || this.res === null) return
+    this.#isPaused = false
+    this.windowStartMs = 0
+    this.res.resume()
+  }
+
+  /** F-10: the library cuts uploads below 16 kB/s; pausing and resuming starts its timer again. */
+  refreshTimer(): void {
+    if (this.res === null || this.#isPaused || this.#isComplete) return
+    this.res.pause()
+    this.res.resume()
+  }
+
+  // ── upstream ──
+
+  /** See FrontEnd.forward; the pool's `send` is handed in, so that it is called with everything ready. */
+  forward(
+    target: UpstreamTarget,
+    head: string,
+    body: Uint8Array | undefined,
+    send: (
+      target: UpstreamTarget,
+      head: string,
+      bodyLength: number,
+      body: Uint8Array | undefined,
+      handler: UpstreamHandler,
+    ) => UpstreamLeg,
+  ): void {
+    if (this.#leg !== null || this.#status !== 0 || this.#headToSend !== null) return
+    this.#resetUpstream()
+    this.#legWritable = false
+    if (body !== undefined) {
+      this.#sink = 'discard'
+      this.#leg = send(target, head, body.length, body, this)
+      this.#resumeRequest()
+      return
+    }
+    if (this.#isComplete) {
+      const whole = this.#joinHeld()
+      this.#leg = send(
+        target,
+        head,
+        whole.length === 0 && this.bodyLength !== -1 ? this.bodyLength : whole.length,
+        whole,
+        this,
+      )
+      return
+    }
+    this.#sink = 'upstream'
+    this.#leg = send(target, head, this.bodyLength, undefined, this)
+    if (this.#heldBytes < this.#owner.limits.streamBufferBytes) this.#resumeRequest()
+  }
+
+  onUpstreamWritable(): void {
+    const leg = this.#leg
+    if (leg === null || this.#sink !== 'upstream') return
+    this.#legWritable = true
+    while (this.#held.length > 0 && this.#legWritable) {
+      const chunk = this.#held.shift()!
+      this.#heldBytes -= chunk.length
+      this.#legWritable = leg.write(chunk)
+    }
+    if (this.#heldBytes > 0) return
+    if (this.#isComplete) leg.end()
+    else if (this.#legWritable) this.#resumeRequest()
+  }
+
+  onUpstreamHead(status: number, head: string, bodyLength: number, contentLength: number): void {
+    this.#firstByteAtMs = performance.now()
+    this.#noteLeg()
+    this.#upstreamStatus = status
+    this.#upstreamLength = bodyLength
+    this.#upstreamContentLength = contentLength
+    this.#emit(() => this.#owner.events.onResponse(this.handle, head, { status, bodyLength }))
+    // Nobody has said yet where the body goes: it waits upstream.
+    if (this.#headToSend === null && this.#collectResponseBytes === -1) this.#leg?.pause()
+  }
+
+  onUpstreamData(chunk: Uint8Array): void {
+    this.#out.push(chunk)
+    this.#outBytes += chunk.length
+    if (this.#headToSend !== null || this.#mode !== 'none') {
+      this.#flushSoon()
+      if (this.#isBlocked || this.#outBytes >= this.#owner.limits.streamBufferBytes) this.#leg?.pause()
+    } else if (this.#collectResponseBytes !== -1 && this.#outBytes >= this.#collectResponseBytes) {
+      this.#responseCollected(false)
+    }
+  }
+
+  onUpstreamEnd(): void {
+    this.#noteLeg()
+    this.#leg = null
+    this.#upstreamEnded = true
+    if (this.#headToSend !== null || this.#mode !== 'none') {
+      this.#outEnded = true
+      this.#flushSoon()
+    } else if (this.#collectResponseBytes !== -1) {
+      this.#responseCollected(true)
+    }
+  }
+
+  onUpstreamFailure(failure: UpstreamFailure): void {
+    this.#noteLeg()
+    this.#leg = null
+    if (this.#status === 0 && (this.#headToSend === null || this.#mode === 'none')) {
+      // Nothing has left us: not even a head that was promised a moment ago.
+      this.#headToSend = null
+      this.#dropOut()
+      this.#collectResponseBytes = -1
+      // A body that was not touched can go to another target.
+      if (this.#sink === 'upstream') {
+        this.#sink = failure.bodyConsumed ? 'discard' : 'hold'
+        if (failure.bodyConsumed) this.#resumeRequest()
+      }
+      this.#emit(() => this.#owner.events.onUpstreamError(this.handle, failure))
+      return
+    }
+    // H-33: the client must see that the answer is not whole.
+    this.#end('truncated', failure)
+    this.#closeNow()
+  }
+
+  #noteLeg(): void {
+    const leg = this.#leg
+    if (leg === null) return
+    this.#connectedAtMs = leg.connectedAtMs
+    this.#reused = leg.connectionReused
+  }
+
+  #dropLeg(): void {
+    const leg = this.#leg
+    if (leg === null) return
+    this.#noteLeg()
+    this.#leg = null
+    leg.abort()
+  }
+
+  #resetUpstream(): void {
+    this.#upstreamStatus = 0
+    this.#upstreamLength = 0
+    this.#upstreamContentLength = -1
+    this.#upstreamEnded = false
+    this.#firstByteAtMs = 0
+    this.#collectResponseBytes = -1
+  }
+
+  // ── response ──
+
+  /** See FrontEnd.readResponseBody. */
+  readResponse(limitBytes: number): void {
+    if (
+      this.#upstreamStatus === 0 ||
+      this.#collectResponseBytes !== -1 ||
+      this.#headToSend !== null ||
+      this.#mode !== 'none'
+    )
+      return
+    this.#collectResponseBytes = limitBytes
+    if (this.#upstreamEnded || this.#outBytes >= limitBytes) this.#responseCollected(this.#upstreamEnded)
+    else this.#leg?.resume()
+  }
+
+  #responseCollected(complete: boolean): void {
+    this.#leg?.pause()
+    const body = this.#joinOut()
+    const limitBytes = this.#collectResponseBytes
+    this.#emit(() =>
+      this.#owner.events.onResponseBody(
+        this.handle,
+        body.subarray(0, limitBytes),
+        complete && body.length <= limitBytes,
+      ),
+    )
+  }
+
+  #joinOut(): Uint8Array {
+    const joined =
+      this.#out.length === 1 ? this.#out[0]! : this.#out.length === 0 ? EMPTY : concat(this.#out, this.#outBytes)
+    this.#out = joined.length === 0 ? [] : [joined]
+    return joined
+  }
+
+  #dropOut(): void {
+    this.#out = []
+    this.#outBytes = 0
+  }
+
+  /** See FrontEnd.continueResponse. */
+  continueResponse(head: string, body: Uint8Array | undefined): void {
+    if (this.#upstreamStatus === 0 || this.#headToSend !== null || this.#mode !== 'none' || this.res === null) return
+    this.#headToSend = head
+    if (body !== undefined) {
+      this.#dropLeg()
+      this.#out = body.length === 0 ? [] : [body]
+      this.#outBytes = body.length
+      this.#outEnded = true
+      this.#upstreamContentLength = -1
+      this.#upstreamLength = body.length
+    } else if (this.#upstreamEnded) {
+      this.#outEnded = true
+    } else {
+      this.#leg?.resume()
+    }
+    this.#flushSoon()
+  }
+
+  /** See FrontEnd.respond. */
+  respond(head: string, body: Uint8Array | string): void {
+    if (this.res === null) return
+    if (this.#status !== 0) {
+      // Bytes of another answer are out.
+      this.#dropLeg()
+      this.#end('aborted')
+      this.#closeNow()
+      return
+    }
+    this.#dropLeg()
+    this.#dropOut()
+    this.#upstreamContentLength = -1
+    const bytes = typeof body === 'string' ? Buffer.from(body, 'utf8') : body
+    this.#upstreamLength = bytes.length
+    this.#headToSend = head
+    if (bytes.length > 0) this.#out.push(bytes)
+    this.#outBytes = bytes.length
+    this.#outEnded = true
+    this.#sink = 'discard'
+    this.#held = []
+    this.#heldBytes = 0
+    this.#flush()
+    if (this.res !== null && !this.#isComplete) this.#resumeRequest()
+  }
+
+  /** See FrontEnd.abort. */
+  abort(): void {
+    this.#dropLeg()
+    this.#end('aborted')
+    this.#closeNow()
+  }
+
+  #flushSoon(): void {
+    if (this.#flushQueued) return
+    this.#flushQueued = true
+    // After the upstream's present segment: a small answer then leaves as one write with its length known.
+    queueMicrotask(this.#flushLater)
+  }
+
+  #flush(): void {
+    const { res } = this
+    if (res === null || this.#isSent) return
+    try {
+      res.cork(this.#flushCorked)
+    } catch (error) {
+      this.#owner.report(error)
+      this.#dropLeg()
+      this.#end('aborted')
+      this.#closeNow()
+      return
+    }
+    if (this.#isSent) this.#finished()
+    else if (!this.#isBlocked && this.#outBytes < this.#owner.limits.streamBufferBytes) this.#leg?.resume()
+  }
+
+  /** Whether this connection must not carry another request. */
+  #mustClose(): boolean {
+    if (this.clientCloses || this.bodyLength === -1 || this.#owner.draining) return true
+    if (this.#isComplete) return false
+    return this.expectsContinue || this.bodyLength - this.#received > DISCARD_BYTES
+  }
+
+  /** Runs inside `cork`: everything that may be written now. */
+  #writeOut(): void {
+    const res = this.res!
+    if (this.#headToSend !== null) {
+      if (!this.#start(res, this.#headToSend)) return
+    }
+    while (this.#out.length > 0 && !this.#isBlocked) {
+      const chunk = this.#out[0]!
+      if (this.#mode === 'chunked') {
+        // The library keeps what the socket does not take; we stop giving it more.
+        const taken = res.write(chunk)
+        this.#out.shift()
+        this.#outBytes -= chunk.length
+        this.#bodyOut += chunk.length
+        if (!taken) this.#block(res)
+        continue
+      }
+      const [taken, isDone] = res.tryEnd(chunk, this.#total)
+      if (isDone) {
+        this.#bodyOut += chunk.length
+        this.#dropOut()
+        this.res = null
+        this.#isSent = true
+        return
+      }
+      const accepted = taken ? chunk.length : res.getWriteOffset() - this.#accepted
+      this.#accepted += accepted
+      this.#bodyOut += accepted
+      this.#outBytes -= accepted
+      if (accepted === chunk.length) this.#out.shift()
+      else this.#out[0] = chunk.subarray(accepted)
+      if (!taken) this.#block(res)
+    }
+    if (!this.#outEnded || this.#out.length > 0) return
+    if (this.#mode === 'chunked') {
+      if (!this.#unfinished) {
+        res.end()
+        this.res = null
+      } else if (this.#isBlocked) {
+        return
+      } else {
+        res.writeHeader(LAST_CHUNK_NAME, LAST_CHUNK_VALUE)
+      }
+      this.#isSent = true
+    } else if (this.#unfinished) {
+      this.#isSent = true
+    }
+    // Otherwise fewer bytes came than were announced; the pool reports that as a failure.
+  }
+
+  /** Writes the head, and the whole answer if it is at hand. False when nothing is left to write. */
+  #start(res: HttpResponse, head: string): boolean {
+    const lineEnd = head.indexOf('\r\n')
+    const status = Number(head.slice(9, 12))
+    this.#headToSend = null
+    this.#status = status
+    const close = this.#mustClose()
+    let fields = withoutOwnFields(head.slice(lineEnd + 2))
+    const bodiless = this.isHead || status === 204 || status === 304
+    const length = bodiless ? 0 : this.#outEnded ? this.#outBytes : this.#upstreamLength
+    if (bodiless) {
+      this.#bodilessLength(status)
+      this.#dropOut()
+      if (this.#leg !== null && this.#upstreamLength !== 0) this.#dropLeg()
+    }
+    // Announced by us, except where the library does it together with `end`.
+    const endsAtOnce = this.#outEnded && length === this.#outBytes && !bodiless
+    const mayEnd = this.#isComplete && this.#isQuiet && !this.refused
+    const libraryEnds = close && endsAtOnce && mayEnd
+    this.#unfinished = close && !libraryEnds && !(this.libraryCloses && mayEnd)
+    if (close && (!libraryEnds || this.libraryCloses)) fields += 'connection: close\r\n'
+
+    res.writeStatus(statusText(head, lineEnd))
+    if (bodiless) {
+      const announced = this.#announced
+      if (this.#unfinished) {
+        const framing = announced >= 0 ? `content-length: ${announced}\r\n` : ''
+        writeFields(res, `${fields}date: ${new Date().toUTCString()}\r\n${framing}\r\n`)
+      } else {
+        writeFields(res, fields)
+        if (announced >= 0) res.endWithoutBody(announced)
+        else res.endWithoutBody()
+        this.res = null
+      }
+      this.#isSent = true
+      return false
+    }
+    if (length === 0 && this.#unfinished) {
+      writeFields(res, `${fields}date: ${new Date().toUTCString()}\r\ncontent-length: 0\r\n\r\n`)
+      this.#isSent = true
+      return false
+    }
+    writeFields(res, fields)
+    if (endsAtOnce && !this.#unfinished && length <= MAX_AT_ONCE_BYTES) {
+      const body = this.#joinOut()
+      this.#bodyOut = body.length
+      this.#dropOut()
+      res.end(body, libraryEnds)
+      this.res = null
+      this.#isSent = true
+      return false
+    }
+    if (length === -1) {
+      this.#mode = 'chunked'
+      return true
+    }
+    this.#mode = 'length'
+    this.#total = length
+    if (this.#unfinished || this.#out.length === 0) {
+      // Writes head and Content-Length only.
+      res.tryEnd(EMPTY, length)
+      // One byte more than there will be: never done in the library's eyes.
+      if (this.#unfinished) this.#total = length + 1
+    }
+    return true
+  }
+
+  #announced = -1
+
+  /** H-31: Content-Length of an answer without a body is metadata on HEAD and 304, and absent on 204. */
+  #bodilessLength(status: number): void {
+    this.#announced = -1
+    if (status === 204) return
+    if (this.#upstreamStatus !== 0 && this.#upstreamContentLength !== -1) this.#announced = this.#upstreamContentLength
+    else if (this.#outEnded && status !== 304 && this.#outBytes > 0) this.#announced = this.#outBytes
+  }
+
+  #block(res: HttpResponse): void {
+    this.#isBlocked = this.#wasBlocked = true
+    this.#leg?.pause()
+    if (this.#writableAsked) return
+    this.#writableAsked = true
+    res.onWritable(this.#onWritable)
+  }
+
+  #writable(): boolean {
+    if (this.res === null) return true
+    this.#isBlocked = false
+    if (!this.#isSent) this.#flush()
+    return !this.#isBlocked
+  }
+
+  /** All bytes of the answer are with the library or the system. */
+  #finished(): void {
+    const wasOpen = this.#isOpen
+    if (this.#leg !== null) this.#dropLeg()
+    if (wasOpen) this.#end('complete')
+    if (this.res === null) {
+      this.#owner.release(this)
+      return
+    }
+    this.#sink = 'discard'
+    this.closeAtMs =
+      performance.now() +
+      (this.#wasBlocked ? LINGER_SLOW_READER_MS : this.#isComplete && this.#isQuiet ? LINGER_MS : LINGER_SENDING_MS)
+    if (!this.#isComplete) this.#resumeRequest()
+    this.#owner.linger(this)
+  }
+
+  /** The rest of the body has come while the answered connection lingers. */
+  #closeSoon(): void {
+    if (this.#isSent && this.closeAtMs > 0 && !this.#wasBlocked) this.closeAtMs = performance.now() + LINGER_MS
+  }
+
+  // ── end ──
+
+  /** The library says that the connection is gone. */
+  #aborted(): void {
+    if (this.res === null) return
+    this.res = null
+    this.#dropLeg()
+    this.#end('client_abort')
+    this.#owner.release(this)
+  }
+
+  /** Closes the connection; whoever calls has told the gateway before. */
+  #closeNow(): void {
+    const { res } = this
+    if (res === null) return
+    this.res = null
+    this.#dropLeg()
+    try {
+      res.close()
+    } catch (error) {
+      this.#owner.report(error)
+    }
+    this.#owner.release(this)
+  }
+
+  /** A lingering connection's time is over, or everything is being closed. */
+  close(): void {
+    if (this.#isOpen) this.abort()
+    else this.#closeNow()
+  }
+
+  #end(end: ExchangeRecord['end'], failure?: UpstreamFailure): void {
+    if (!this.#isOpen) return
+    this.#isOpen = false
+    this.#owner.ended()
+    const { handle } = this
+    this.#held = []
+    this.#heldBytes = 0
+    this.#dropOut()
+    const record: ExchangeRecord = {
+      status: this.#status,
+      requestBodyBytes: this.#received,
+      responseBodyBytes: this.#bodyOut,
+      end,
+      failure,
+      connectedAtMs: this.#connectedAtMs,
+      firstByteAtMs: this.#firstByteAtMs,
+      endedAtMs: performance.now(),
+      connectionReused: this.#reused,
+    }
+    try {
+      this.#owner.events.onDone(handle, record)
+    } catch (error) {
+      this.#owner.report(error)
+    }
+  }
+
+  /** Calls into the gateway; what it throws ends this exchange only (T-26). */
+  #emit(call: () => void): void {
+    if (!this.#isOpen) return
+    try {
+      call()
+    } catch (error) {
+      this.failed(error)
+    }
+  }
+
+  /** H-83: the client sends too slowly. 408 if nothing is out yet. */
+  tooSlow(): void {
+    if (this.#status === 0 && this.#headToSend === null) {
+      this.respond(
+        'HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain\r\ncache-control: no-store\r\n',
+        'the request body came too slowly\n',
+      )
+      return
+    }
+    this.abort()
+  }
+
+  /** An event has thrown: 500 if nothing is out yet, else the connection closes. */
+  failed(error: unknown): void {
+    this.#owner.report(error)
+    if (this.res === null) return
+    if (this.#status === 0) {
+      this.respond(
+        'HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain\r\ncache-control: no-store\r\n',
+        'internal error\n',
+      )
+      return
+    }
+    this.abort()
+  }
+}
+
+/** Above it even a whole body goes out in pieces, so that the library does not copy it into its own buffer. */
+const MAX_AT_ONCE_BYTES = 64 * 1024
+
+/** `200 OK` out of the status line; as bytes when it is not ASCII (the library encodes text as UTF-8). */
+function statusText(head: string, lineEnd: number): string | Uint8Array {
+  const text = head.slice(9, lineEnd)
+  return isAscii(text) ? text : Buffer.from(text, 'latin1')
+}
+
+/**
+ * Writes all lines with one call: the library writes `name`, `: `, `value` and CRLF, and a value may hold the lines
+ * that follow. `fields` ends in CRLF; an empty line at its end is written too.
+ */
+function writeFields(res: HttpResponse, fields: string): void {
+  if (fields === '') return
+  const colon = fields.indexOf(': ')
+  const name = fields.slice(0, colon)
+  const rest = fields.slice(colon + 2, -2)
+  res.writeHeader(name, isAscii(rest) ? rest : Buffer.from(rest, 'latin1'))
+}
+
+// oxlint-disable-next-line no-control-regex
+const ASCII = /^[\x00-\x7f]*$/
+const isAscii = (text: string): boolean => ASCII.test(text)
+
+/** Fields that the library or this file writes: they must not be there twice (F-11). */
+function withoutOwnFields(fields: string): string {
+  return OWN_FIELD.test(fields) ? withoutFields(fields, OWN_FIELDS) : fields
+}
+
+const OWN_FIELDS = ['date', 'connection', 'content-length', 'transfer-encoding']
+const OWN_FIELD = /(?:^|\n)(?:date|connection|content-length|transfer-encoding): /
+
+function concat(chunks: readonly Uint8Array[], bytes: number): Uint8Array {
+  return Buffer.concat(chunks, bytes)
+}

@@ -1,0 +1,267 @@
+/**
+ * Reads a request head from the library once, as one flat string, and decides everything about it that the library
+ * leaves to us: framing, target, host, method, hop-by-hop fields.
+ *
+ * The library hands out header values as UTF-16 text decoded from UTF-8, lower-cases names, and shows the method as
+ * sent only through its case-sensitive accessor. Bytes beyond 0x7F therefore come back by encoding the text again;
+ * text with a replacement character cannot be turned back and is refused (T-12). At both ends of a value the library
+ * takes such bytes for white space and drops them unseen; every layer behind it sees the same shorter value.
+ *
+ * Source: RFC 9110 §5, §7; RFC 9112 §3, §6; H-07 … H-23, H-50, H-52, H-61; T-01, T-07, T-09, T-12, T-16, T-28.
+ */
+import { isHopByHop, onlyFields, parseConnection, withoutFields } from '../upstream/hop-headers.ts'
+import type { FrontEndLimits } from './front-end.ts'
+
+/** The part of the library's request object that is read; tests hand in their own. */
+export interface HeadSource {
+  getCaseSensitiveMethod(): string
+  getUrl(): string
+  getQuery(): string | undefined
+  forEach(take: (name: string, value: string) => void): void
+}
+
+/** A head as it crosses to the gateway, with what was taken out of it. */
+export interface RequestHead {
+  /** Request line and lines, see front-end.ts. */
+  readonly head: string
+  /** The framing and hop-by-hop lines that `head` lacks. */
+  readonly connectionLines: string
+  readonly isHead: boolean
+  /** Announced body bytes, 0 = none, -1 = chunked. */
+  readonly bodyLength: number
+  /** The client asked for the connection to be closed. */
+  readonly close: boolean
+  /** The library closes the connection by itself after the answer: it goes by the length of the value (F-08). */
+  readonly libraryCloses: boolean
+  readonly expectsContinue: boolean
+}
+
+/** Why a request is not passed on. */
+export interface HeadRefusal {
+  readonly status: 400 | 405 | 413 | 414 | 417 | 431 | 501
+  /** Rule behind it, as in `bad_request:H-20`. */
+  readonly reason: string
+  /** Text of the answer; never contains request bytes (H-86). */
+  readonly text: string
+}
+
+const METHOD = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
+const MAX_METHOD_BYTES = 32
+/** Visible ASCII without backslash and `#` (T-09). Of what RFC 3986 leaves out, only the harmless `"<>^`{|}` pass: old clients send them raw. */
+const TARGET = /^[!"$-[\]^-~]*$/
+/** Lines as they may travel: token, colon, visible ASCII, space and tab. */
+const ASCII_LINES = /^(?:[!#$%&'*+.^_`|~0-9a-z-]+: [\t\x20-\x7e]*\r\n)*$/
+/** The same with the bytes 0x80 to 0xFF in values. */
+const LATIN1_LINES = /^(?:[!#$%&'*+.^_`|~0-9a-z-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*$/
+/** uri-host [":" port] of RFC 9110 §7.2, without user information and without percent-escapes (no name in use has them). */
+const HOST = /^(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9._-])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?$/
+const CONTENT_LENGTH = /^[0-9]{1,16}$/
+
+/** Fields we set, strip or trust: an underscore spelling of one of them is dropped (H-18). */
+const COLLIDING =
+  /^(?:x-forwarded-.*|x-real-ip|x-request-id|x-client-ip|x-original-.*|x-rewrite-.*|forwarded|via|host|connection|content-length|content-type|transfer-encoding|authorization|proxy-.*|cookie|te|trailer|upgrade|expect|keep-alive|traceparent|tracestate|sallyport-.*|ngrok-.*)$/
+
+// What one call of forEach leaves behind. One worker reads one head at a time and the library calls synchronously,
+// so these live beside the function instead of in a closure per request.
+let lines = ''
+let connectionLines = ''
+let host: string | undefined
+let contentLength: string | undefined
+let transferEncoding: string | undefined
+let connection: string | undefined
+let expect: string | undefined
+let hasUpgrade = false
+let hasContentType = false
+let hasAuthorization = false
+let repeated: string | undefined
+let firstConnectionLength = 0
+
+function takeLine(name: string, value: string): void {
+  switch (name.length) {
+    case 4:
+      if (name === 'host') {
+        if (host !== undefined) repeated = name
+        host = value
+      }
+      break
+    case 6:
+      if (name === 'expect') {
+        if (expect !== undefined) repeated = name
+        expect = value
+        connectionLines += `expect: ${value}\r\n`
+        return
+      }
+      break
+    case 7:
+      if (name === 'upgrade') hasUpgrade = true
+      break
+    case 10:
+      if (name === 'connection') {
+        if (connection === undefined) firstConnectionLength = value.length
+        connection = connection === undefined ? value : `${connection},${value}`
+      }
+      break
+    case 12:
+      if (name === 'content-type') {
+        if (hasContentType) repeated = name
+        hasContentType = true
+      }
+      break
+    case 13:
+      if (name === 'authorization') {
+        if (hasAuthorization) repeated = name
+        hasAuthorization = true
+      }
+      break
+    case 14:
+      if (name === 'content-length') {
+        if (contentLength !== undefined) repeated = name
+        contentLength = value
+        connectionLines += `content-length: ${value}\r\n`
+        return
+      }
+      break
+    case 17:
+      if (name === 'transfer-encoding') {
+        if (transferEncoding !== undefined) repeated = name
+        transferEncoding = value
+      }
+      break
+    default:
+      break
+  }
+  if (isHopByHop(name)) {
+    connectionLines += `${name}: ${value}\r\n`
+    return
+  }
+  if (name.includes('_') && COLLIDING.test(name.replaceAll('_', '-'))) return
+  lines += `${name}: ${value}\r\n`
+}
+
+const refusal = (status: HeadRefusal['status'], rule: string, text: string): HeadRefusal => ({
+  status,
+  reason: `bad_request:${rule}`,
+  text,
+})
+
+const BAD_METHOD = refusal(400, 'H-10', 'the method is not a token')
+const LONG_METHOD = refusal(501, 'H-10', 'the method is too long')
+const CONNECT_REFUSED = refusal(501, 'H-10', 'CONNECT is not supported')
+const TRACE_REFUSED = refusal(405, 'H-10', 'TRACE is not allowed')
+const LONG_TARGET = refusal(414, 'H-13', 'the request target is too long')
+const BAD_TARGET = refusal(400, 'H-12', 'the request target holds a byte that is not allowed there')
+const LONG_HEAD = refusal(431, 'H-14', 'the header section is too large')
+const BAD_LINE = refusal(400, 'H-03', 'a header name or value holds a byte that is not allowed there')
+const REPEATED = refusal(400, 'H-07', 'a header that may appear once appears twice')
+const NO_HOST = refusal(400, 'H-15', 'the Host header is missing')
+const BAD_HOST = refusal(400, 'H-15', 'the Host header is not a valid host')
+const TWO_LENGTHS = refusal(400, 'H-20', 'Content-Length and Transfer-Encoding exclude each other')
+const BAD_CODING = refusal(400, 'H-21', 'Transfer-Encoding must be exactly chunked')
+const UNKNOWN_CODING = refusal(501, 'H-21', 'the transfer coding is not supported')
+const BAD_LENGTH = refusal(400, 'H-23', 'Content-Length must be one plain decimal number')
+const LONG_BODY = refusal(413, 'H-36', 'the request body is too large')
+const CONNECTION_ABUSE = refusal(400, 'H-52', 'Connection names a header that it may not remove')
+const BAD_CONNECTION = refusal(400, 'H-50', 'the Connection header is not a list of names')
+const BAD_EXPECTATION = refusal(417, 'H-61', 'the expectation cannot be met')
+const UPGRADE_REFUSED = refusal(501, 'H-60', 'this listener does not upgrade connections')
+
+/** Whether a value of Transfer-Encoding lists, with `chunked` last, only known or unknown codings: 501 rather than 400. */
+const CODINGS_THEN_CHUNKED =
+  /^[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*(?:,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*)*,[ \t]*chunked$/i
+
+/**
+ * Reads and checks one head. Must be called synchronously in the library's handler, and once: afterwards the
+ * library's request object is gone.
+ */
+export function readHead(source: HeadSource, limits: FrontEndLimits): RequestHead | HeadRefusal {
+  lines = connectionLines = ''
+  host = contentLength = transferEncoding = connection = expect = repeated = undefined
+  hasContentType = hasAuthorization = hasUpgrade = false
+  firstConnectionLength = 0
+
+  const method = source.getCaseSensitiveMethod()
+  const path = source.getUrl()
+  const query = source.getQuery()
+  source.forEach(takeLine)
+  return decide(limits, method, query === undefined ? path : `${path}?${query}`)
+}
+
+/** Judges what `takeLine` has left behind. */
+function decide(limits: FrontEndLimits, method: string, target: string): RequestHead | HeadRefusal {
+  // T-28: framing is looked at first, in the full list, before anything else can happen.
+  if (transferEncoding !== undefined) {
+    if (contentLength !== undefined) return TWO_LENGTHS
+    if (repeated === 'transfer-encoding') return BAD_CODING
+    if (transferEncoding.toLowerCase() !== 'chunked') {
+      return CODINGS_THEN_CHUNKED.test(transferEncoding) && !/chunked[ \t]*,/i.test(transferEncoding)
+        ? UNKNOWN_CODING
+        : BAD_CODING
+    }
+  }
+  if (repeated === 'content-length' || (contentLength !== undefined && !CONTENT_LENGTH.test(contentLength))) {
+    return BAD_LENGTH
+  }
+  if (repeated !== undefined) return REPEATED
+
+  if (method.length > MAX_METHOD_BYTES) return LONG_METHOD
+  if (!METHOD.test(method)) return BAD_METHOD
+  if (method === 'CONNECT') return CONNECT_REFUSED
+  if (method === 'TRACE') return TRACE_REFUSED
+
+  if (target.length > limits.uriBytes) return LONG_TARGET
+  if (!TARGET.test(target) || target.charCodeAt(0) !== 0x2f) return BAD_TARGET
+
+  if (host === undefined) return NO_HOST
+  const hostMatch = HOST.exec(host)
+  if (hostMatch === null || (hostMatch[1] !== undefined && Number(hostMatch[1]) > 65_535)) return BAD_HOST
+
+  if (!ASCII_LINES.test(lines)) {
+    if (lines.includes('\ufffd')) return BAD_LINE
+    lines = Buffer.from(lines, 'utf8').toString('latin1')
+    if (!LATIN1_LINES.test(lines)) return BAD_LINE
+  }
+  if (!ASCII_LINES.test(connectionLines)) return BAD_LINE
+  if (lines.length + connectionLines.length > limits.headBytes) return LONG_HEAD
+
+  let close = false
+  let libraryCloses = false
+  if (connection !== undefined) {
+    if (connection === 'keep-alive' || connection === 'close') {
+      close = connection === 'close'
+    } else {
+      const options = parseConnection(connection)
+      if (!options.valid) return BAD_CONNECTION
+      if (options.abuses !== undefined) return CONNECTION_ABUSE
+      if (options.named !== undefined) {
+        connectionLines += onlyFields(lines, options.named)
+        lines = withoutFields(lines, options.named)
+      }
+      if (options.upgrade && hasUpgrade) return UPGRADE_REFUSED
+      close = options.close
+    }
+    libraryCloses = firstConnectionLength === 5
+  }
+  const expectsContinue = expect !== undefined && expect.toLowerCase() === '100-continue'
+  if (expect !== undefined && !expectsContinue) return BAD_EXPECTATION
+
+  const bodyLength = transferEncoding !== undefined ? -1 : contentLength === undefined ? 0 : Number(contentLength)
+  if (!Number.isSafeInteger(bodyLength)) return BAD_LENGTH
+  if (limits.bodyBytes > 0 && bodyLength > limits.bodyBytes) return LONG_BODY
+
+  return {
+    head: `${method} ${target} HTTP/1.1\r\n${lines}`,
+    connectionLines,
+    isHead: method === 'HEAD',
+    bodyLength,
+    close,
+    libraryCloses,
+    expectsContinue,
+  }
+}
+
+/** Method and target for the log of a refused request, bounded, with nothing that could end a line. */
+export function describeRequestLine(source: HeadSource): string {
+  const query = source.getQuery()
+  const line = `${source.getCaseSensitiveMethod()} ${source.getUrl()}${query === undefined ? '' : `?${query}`}`
+  return line.slice(0, 256)
+}

@@ -1,0 +1,394 @@
+/**
+ * The front end on uWebSockets.js: listeners, the table of exchanges, housekeeping.
+ *
+ * What this front end cannot do, and whoever needs it must know (operations.md §2): HTTP/1.0 and absolute-form targets
+ * are answered 505 by the library, some malformed heads not at all for 10 seconds, more than 98 header fields with
+ * 431; a second request that comes before the answer closes the connection; trailers are lost; the head of an answer
+ * of unknown length goes out together with its first body bytes; idle connections cannot be closed one by one, so
+ * that `drain` leaves them to the library's idle timer of 10 seconds; of a peer only the address is known.
+ *
+ * Source: native-front-end.md §7; operations.md F-01 … F-20.
+ */
+import { isIP } from 'node:net'
+import type { UpstreamHandler, UpstreamPool } from '../upstream/upstream-pool.ts'
+import { ExchangeSlot, type SlotOwner } from './exchange-slot.ts'
+import type {
+  ExchangeHandle,
+  FrontEnd,
+  FrontEndCapabilities,
+  FrontEndEvents,
+  FrontEndLimits,
+  ListenOptions,
+  Peer,
+  UpstreamTarget,
+} from './front-end.ts'
+import {
+  App,
+  closeListenSocket,
+  type HttpRequest,
+  type HttpResponse,
+  libraryAllows,
+  type ListenSocket,
+  portOf,
+  type TemplatedApp,
+} from './library.ts'
+import { addressText } from './peer-address.ts'
+import { describeRequestLine, type HeadRefusal, readHead } from './read-head.ts'
+import { SlotTable } from './slots.ts'
+
+export interface UwsFrontEndOptions {
+  readonly events: FrontEndEvents
+  readonly pool: UpstreamPool
+  readonly limits: FrontEndLimits
+  /** Exceptions out of events and out of the library; for the log. */
+  readonly report: (error: unknown) => void
+  /** The most exchanges at a time; beyond it 503. */
+  readonly maxExchanges?: number
+}
+
+/** Housekeeping: closes lingering connections; every 16th time (4 s, F-10) keeps uploads alive. */
+const TICK_MS = 250
+const REFRESH_TICKS = 16
+/** H-83: an upload must make this progress in each window. */
+const PROGRESS_WINDOW_MS = 60_000
+const PROGRESS_BYTES_PER_SECOND = 240
+
+const PLAIN = 'content-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\n'
+const STATUS_TEXT: Record<HeadRefusal['status'], string> = {
+  400: 'Bad Request',
+  405: 'Method Not Allowed',
+  413: 'Content Too Large',
+  414: 'URI Too Long',
+  417: 'Expectation Failed',
+  431: 'Request Header Fields Too Large',
+  501: 'Not Implemented',
+}
+
+interface Listener {
+  readonly options: ListenOptions
+  readonly app: TemplatedApp
+  readonly localAddress: string
+  socket: ListenSocket | null
+  port: number
+}
+
+const TARGET = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e\x80-\xff]+ HTTP\/1\.1\r\n/
+const LINES = /^(?:[!#$%&'*+.^_`|~0-9a-z-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*$/
+
+export class UwsFrontEnd implements FrontEnd, SlotOwner {
+  readonly events: FrontEndEvents
+  readonly report: (error: unknown) => void
+  limits: FrontEndLimits
+  draining = false
+
+  readonly #pool: UpstreamPool
+  readonly #slots: SlotTable<ExchangeSlot>
+  readonly #listeners = new Map<number, Listener>()
+  /** Requests whose body is still coming. */
+  readonly #receiving = new Set<ExchangeSlot>()
+  readonly #lingering = new Set<ExchangeSlot>()
+  #open = 0
+  #ticker: NodeJS.Timeout | undefined
+  #ticks = 0
+  readonly #send = (
+    target: UpstreamTarget,
+    head: string,
+    bodyLength: number,
+    body: Uint8Array | undefined,
+    handler: UpstreamHandler,
+  ) => this.#pool.send(target, { head, bodyLength, body }, handler)
+
+  constructor(options: UwsFrontEndOptions) {
+    this.events = options.events
+    this.report = options.report
+    this.limits = options.limits
+    this.#pool = options.pool
+    this.#slots = new SlotTable((slot) => new ExchangeSlot(slot, this), options.maxExchanges)
+  }
+
+  get capabilities(): FrontEndCapabilities {
+    return {
+      name: 'uws',
+      http10: false,
+      http2: false,
+      trailers: false,
+      tunnel: false,
+      tlsInfo: false,
+      proxyProtocol: true,
+      headLimits: libraryAllows(this.limits),
+    }
+  }
+
+  get inFlight(): number {
+    return this.#open
+  }
+
+  // ── listeners ──
+
+  /** The port that a listener got; differs from the one asked for only when that was 0. */
+  portOf(id: number): number {
+    return this.#listeners.get(id)?.port ?? 0
+  }
+
+  listen(options: ListenOptions): Promise<void> {
+    const { id, host, port } = options
+    if (this.#listeners.has(id)) return Promise.reject(new Error(`listener ${id} exists already`))
+    const app = App()
+    const listener: Listener = { options, app, localAddress: isIP(host) === 0 ? '' : host, socket: null, port }
+    app.any('/*', (res, req) => this.#request(listener, res, req))
+    app.filter((res, count) => this.#connection(listener, res, count))
+    return new Promise((resolve, reject) => {
+      app.listen(host, port, (socket) => {
+        if (socket === false) {
+          app.close()
+          reject(new Error(`cannot listen on ${host}:${port}`))
+          return
+        }
+        listener.socket = socket
+        listener.port = portOf(socket)
+        this.#listeners.set(id, listener)
+        resolve()
+      })
+    })
+  }
+
+  closeListener(id: number): void {
+    const listener = this.#listeners.get(id)
+    if (listener === undefined || listener.socket === null) return
+    const { socket } = listener
+    listener.socket = null
+    closeListenSocket(socket)
+  }
+
+  setLimits(limits: FrontEndLimits): void {
+    this.limits = limits
+  }
+
+  drain(): void {
+    this.draining = true
+  }
+
+  async close(): Promise<void> {
+    this.draining = true
+    for (const id of this.#listeners.keys()) this.closeListener(id)
+    for (const slot of this.#slots.live()) slot.close()
+    for (const listener of this.#listeners.values()) listener.app.close()
+    this.#listeners.clear()
+    clearInterval(this.#ticker)
+    this.#ticker = undefined
+    await this.#pool.close()
+  }
+
+  // ── what the library calls ──
+
+  #connection(listener: Listener, res: HttpResponse, count: number): void {
+    if (count < 0) return
+    const { onConnect } = this.events
+    if (onConnect === undefined) return
+    let accepted = false
+    try {
+      const peer = peerOf(listener, new Uint8Array(res.getRemoteAddress()), null)
+      accepted = this.events.onConnect!(listener.options.id, peer)
+    } catch (error) {
+      this.report(error)
+    }
+    if (!accepted) res.close()
+  }
+
+  #request(listener: Listener, res: HttpResponse, req: HttpRequest): void {
+    const receivedAtMs = performance.now()
+    const slot = this.#slots.acquire()
+    try {
+      const head = readHead(req, this.limits)
+      if (slot === undefined) {
+        this.#overloaded(listener, res, req)
+        return
+      }
+      if ('status' in head) {
+        this.#refuse(listener, slot, res, req, head)
+        return
+      }
+      slot.begin(res, listener.options.id, head.isHead, head.bodyLength)
+      slot.expectsContinue = head.expectsContinue
+      slot.clientCloses = head.close
+      slot.libraryCloses = head.libraryCloses
+      slot.address = res.getRemoteAddress()
+      if (listener.options.proxyProtocol) slot.proxiedAddress = res.getProxiedRemoteAddress()
+      slot.announce()
+      this.#open++
+      const { handle } = slot
+      try {
+        this.events.onRequest(handle, head.head, {
+          listenerId: listener.options.id,
+          bodyLength: head.bodyLength,
+          receivedAtMs,
+          connectionLines: head.connectionLines,
+        })
+      } catch (error) {
+        if (slot.handle === handle) slot.failed(error)
+        else this.report(error)
+      }
+    } catch (error) {
+      // Only the library itself can end up here; the connection is of no use any more.
+      this.report(error)
+      if (slot !== undefined && slot.handle !== 0) slot.close()
+    }
+  }
+
+  #refuse(listener: Listener, slot: ExchangeSlot, res: HttpResponse, req: HttpRequest, refusal: HeadRefusal): void {
+    const { status, reason, text } = refusal
+    const requestLine = describeRequestLine(req)
+    const peerAddress = addressText(new Uint8Array(res.getRemoteAddress()))
+    slot.begin(res, listener.options.id, req.getCaseSensitiveMethod() === 'HEAD', 0)
+    slot.clientCloses = true
+    slot.refused = true
+    const allow = status === 405 ? 'allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n' : ''
+    slot.respond(`HTTP/1.1 ${status} ${STATUS_TEXT[status]}\r\n${PLAIN}${allow}`, `${text}\n`)
+    this.#tellRefused(listener, peerAddress, status, reason, requestLine)
+  }
+
+  /** The table of exchanges is full. */
+  #overloaded(listener: Listener, res: HttpResponse, req: HttpRequest): void {
+    const requestLine = describeRequestLine(req)
+    const peerAddress = addressText(new Uint8Array(res.getRemoteAddress()))
+    res.close()
+    this.#tellRefused(listener, peerAddress, 0, 'overload', requestLine)
+  }
+
+  #tellRefused(listener: Listener, peerAddress: string, status: number, reason: string, requestLine: string): void {
+    try {
+      this.events.onRefused({ listenerId: listener.options.id, peerAddress, status, reason, requestLine })
+    } catch (error) {
+      this.report(error)
+    }
+  }
+
+  // ── what the gateway calls ──
+
+  peer(handle: ExchangeHandle): Peer {
+    const slot = this.#slots.find(handle)
+    const listener = slot === undefined ? undefined : this.#listeners.get(slot.listenerId)
+    if (slot === undefined || slot.address === null || listener === undefined) {
+      return { address: '', port: 0, localAddress: '', localPort: 0 }
+    }
+    return peerOf(listener, new Uint8Array(slot.address), slot.proxiedAddress)
+  }
+
+  readRequestBody(handle: ExchangeHandle, limitBytes: number): void {
+    this.#find(handle)?.readBody(limitBytes)
+  }
+
+  forward(handle: ExchangeHandle, target: UpstreamTarget, head: string, body?: Uint8Array): void {
+    const slot = this.#find(handle)
+    if (slot === undefined) return
+    const line = TARGET.exec(head)
+    // A head that would be two requests for somebody is a fault of ours, never the upstream's (H-123).
+    if (line === null || !LINES.test(head.slice(line[0].length))) throw new Error('forward: not a valid request head')
+    slot.forward(target, head, body, this.#send)
+  }
+
+  readResponseBody(handle: ExchangeHandle, limitBytes: number): void {
+    this.#find(handle)?.readResponse(limitBytes)
+  }
+
+  continueResponse(handle: ExchangeHandle, head: string, body?: Uint8Array): void {
+    const slot = this.#find(handle)
+    if (slot === undefined) return
+    checkResponseHead(head)
+    slot.continueResponse(head, body)
+  }
+
+  respond(handle: ExchangeHandle, head: string, body: Uint8Array | string): void {
+    const slot = this.#find(handle)
+    if (slot === undefined) return
+    checkResponseHead(head)
+    slot.respond(head, body)
+  }
+
+  abort(handle: ExchangeHandle): void {
+    this.#find(handle)?.abort()
+  }
+
+  #find(handle: ExchangeHandle): ExchangeSlot | undefined {
+    const slot = this.#slots.find(handle)
+    return slot !== undefined && slot.isOpen ? slot : undefined
+  }
+
+  // ── SlotOwner ──
+
+  ended(): void {
+    this.#open--
+  }
+
+  watch(slot: ExchangeSlot): void {
+    this.#receiving.add(slot)
+    this.#ticker ??= setInterval(() => this.#tick(), TICK_MS).unref()
+  }
+
+  linger(slot: ExchangeSlot): void {
+    this.#lingering.add(slot)
+    this.#ticker ??= setInterval(() => this.#tick(), TICK_MS).unref()
+  }
+
+  release(slot: ExchangeSlot): void {
+    this.#receiving.delete(slot)
+    this.#lingering.delete(slot)
+    slot.address = slot.proxiedAddress = null
+    this.#slots.release(slot)
+  }
+
+  #tick(): void {
+    if (this.#receiving.size === 0 && this.#lingering.size === 0) {
+      clearInterval(this.#ticker)
+      this.#ticker = undefined
+      return
+    }
+    const nowMs = performance.now()
+    for (const slot of this.#lingering) if (nowMs >= slot.closeAtMs) slot.close()
+    this.#ticks++
+    if (this.#ticks % REFRESH_TICKS !== 0) return
+    for (const slot of this.#receiving) {
+      if (!slot.isReceiving) this.#receiving.delete(slot)
+      else if (!slot.isPaused) this.#keepUpload(slot, nowMs)
+    }
+  }
+
+  /** Slow but honest uploads live; those below the rate of H-83 end. */
+  #keepUpload(slot: ExchangeSlot, nowMs: number): void {
+    if (slot.windowStartMs === 0) {
+      slot.windowStartMs = nowMs
+      slot.windowBytes = 0
+    } else if (nowMs - slot.windowStartMs >= PROGRESS_WINDOW_MS) {
+      const needed = (PROGRESS_BYTES_PER_SECOND * (nowMs - slot.windowStartMs)) / 1000
+      if (slot.windowBytes < needed) {
+        slot.tooSlow()
+        return
+      }
+      slot.windowStartMs = nowMs
+      slot.windowBytes = 0
+    }
+    slot.refreshTimer()
+  }
+}
+
+function checkResponseHead(head: string): void {
+  const lineEnd = head.indexOf('\r\n')
+  if (
+    !/^HTTP\/1\.1 [2-5][0-9]{2} [\t\x20-\x7e\x80-\xff]*$/.test(head.slice(0, lineEnd)) ||
+    !LINES.test(head.slice(lineEnd + 2))
+  ) {
+    throw new Error('not a valid response head')
+  }
+}
+
+function peerOf(listener: Listener, address: Uint8Array, proxied: ArrayBuffer | null): Peer {
+  const peer = {
+    address: addressText(address),
+    // The library tells addresses only (F-17).
+    port: 0,
+    localAddress: listener.localAddress,
+    localPort: listener.port,
+  }
+  const proxiedAddress = proxied === null ? '' : addressText(new Uint8Array(proxied))
+  return proxiedAddress === '' ? peer : { ...peer, proxiedAddress, proxiedPort: 0 }
+}

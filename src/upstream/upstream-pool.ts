@@ -1,0 +1,59 @@
+/**
+ * What the front end asks of an upstream pool: one call per request, a leg to steer it, and five events. undici
+ * implements it in `pool.ts`; a native pool can stand beside it.
+ */
+import type { UpstreamFailure, UpstreamTarget } from '../listener/front-end.ts'
+
+/** A request as it shall arrive upstream. */
+export interface UpstreamRequest {
+  /** Request line and `name: value\r\n` lines, latin1; no framing and no hop-by-hop fields (front-end.ts). */
+  readonly head: string
+  /** 0 = none, -1 = chunked, else the exact number of bytes that will be written. */
+  readonly bodyLength: number
+  /** The whole body, when it is at hand; then nothing may be written to the leg. */
+  readonly body: Uint8Array | undefined
+}
+
+/** What an upstream leg tells; never after `UpstreamLeg.abort`, and nothing after `onUpstreamEnd` or `onUpstreamFailure`. */
+export interface UpstreamHandler {
+  /**
+   * The final response head: status line and lines, names in lower case, hop-by-hop and framing fields removed.
+   * `bodyLength`: 0 = no body follows, -1 = unknown. `contentLength`: the field as sent (also of HEAD and 304), -1 = none.
+   * The body waits until `resume` when `pause` is called before this returns.
+   */
+  onUpstreamHead(status: number, head: string, bodyLength: number, contentLength: number): void
+  /** The bytes are the receiver's to keep. */
+  onUpstreamData(chunk: Uint8Array): void
+  onUpstreamEnd(): void
+  onUpstreamFailure(failure: UpstreamFailure): void
+  /**
+   * The request body may be written: comes first when the request has a connection (nothing should be written before,
+   * so that a connection that fails has consumed nothing), then after each `write` that returned false.
+   */
+  onUpstreamWritable(): void
+}
+
+/** One request on its way. Calls after the end do nothing. */
+export interface UpstreamLeg {
+  /** `performance.now()` when the request got its connection; 0 = not yet. */
+  readonly connectedAtMs: number
+  /** The connection had carried a request before. */
+  readonly connectionReused: boolean
+  /** A piece of the request body, kept by the leg. False: wait for `onUpstreamWritable`. */
+  write(chunk: Uint8Array): boolean
+  /** The request body is complete. */
+  end(): void
+  pause(): void
+  resume(): void
+  /** Gives up: the connection is closed if the request had begun, and no event follows. */
+  abort(): void
+}
+
+export interface UpstreamPool {
+  send(target: UpstreamTarget, request: UpstreamRequest, handler: UpstreamHandler): UpstreamLeg
+  /** Connections now open, of all targets. */
+  readonly connections: number
+  /** Closes idle connections of targets that are not in the list; legs under way go on. */
+  retain(targets: readonly UpstreamTarget[]): void
+  close(): Promise<void>
+}

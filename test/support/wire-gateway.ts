@@ -1,0 +1,117 @@
+/** The front end with a trivial gateway behind it: no policy, everything goes to one upstream. */
+import type {
+  ExchangeHandle,
+  ExchangeRecord,
+  FrontEnd,
+  FrontEndEvents,
+  FrontEndLimits,
+  Peer,
+  RefusedRequest,
+  RequestFacts,
+  ResponseFacts,
+  UpstreamFailure,
+  UpstreamTarget,
+} from '../../src/listener/front-end.ts'
+import { UwsFrontEnd } from '../../src/listener/uws.ts'
+import { UndiciPool } from '../../src/upstream/pool.ts'
+
+export const WIRE_LIMITS: FrontEndLimits = {
+  headBytes: 64 * 1024,
+  uriBytes: 16 * 1024,
+  bodyBytes: 0,
+  streamBufferBytes: 256 * 1024,
+}
+
+export function target(port: number, options: Partial<UpstreamTarget> = {}): UpstreamTarget {
+  return {
+    name: `127.0.0.1:${port}`,
+    protocol: 'http',
+    host: '127.0.0.1',
+    port,
+    timers: { connectMs: 3_000, firstByteMs: 60_000, idleMs: 300_000, keepAliveMs: 60_000 },
+    maxConnections: 256,
+    maxQueued: 1024,
+    ...options,
+  }
+}
+
+const STATUS: Record<UpstreamFailure['reason'], string> = {
+  connect_failed: '502 Bad Gateway',
+  connect_timeout: '504 Gateway Timeout',
+  tls_failed: '502 Bad Gateway',
+  upstream_reset: '502 Bad Gateway',
+  upstream_bad_response: '502 Bad Gateway',
+  first_byte_timeout: '504 Gateway Timeout',
+  idle_timeout: '504 Gateway Timeout',
+  overflow: '503 Service Unavailable',
+}
+
+/** Forwards everything, records everything; a test replaces single methods. */
+export class PlainEvents implements FrontEndEvents {
+  frontEnd!: FrontEnd
+  target!: UpstreamTarget
+  readonly heads: string[] = []
+  readonly facts: RequestFacts[] = []
+  readonly responses: { head: string; facts: ResponseFacts }[] = []
+  readonly failures: UpstreamFailure[] = []
+  readonly done: { handle: ExchangeHandle; record: ExchangeRecord }[] = []
+  readonly refused: RefusedRequest[] = []
+  readonly peers: Peer[] = []
+  onConnect?: (listenerId: number, peer: Peer) => boolean
+
+  onRequest(handle: ExchangeHandle, head: string, facts: RequestFacts): void {
+    this.heads.push(head)
+    this.facts.push(facts)
+    this.peers.push(this.frontEnd.peer(handle))
+    this.frontEnd.forward(handle, this.target, head)
+  }
+  onRequestBody(_handle: ExchangeHandle, _body: Uint8Array, _complete: boolean): void {}
+  onResponse(handle: ExchangeHandle, head: string, facts: ResponseFacts): void {
+    this.responses.push({ head, facts })
+    this.frontEnd.continueResponse(handle, head)
+  }
+  onResponseBody(_handle: ExchangeHandle, _body: Uint8Array, _complete: boolean): void {}
+  onUpstreamError(handle: ExchangeHandle, failure: UpstreamFailure): void {
+    this.failures.push(failure)
+    this.frontEnd.respond(
+      handle,
+      `HTTP/1.1 ${STATUS[failure.reason]}\r\ncontent-type: text/plain\r\n`,
+      `${failure.reason}\n`,
+    )
+  }
+  onDone(handle: ExchangeHandle, record: ExchangeRecord): void {
+    this.done.push({ handle, record })
+  }
+  onRefused(refused: RefusedRequest): void {
+    this.refused.push(refused)
+  }
+}
+
+export interface WireGateway<E extends PlainEvents> {
+  readonly port: number
+  readonly frontEnd: UwsFrontEnd
+  readonly pool: UndiciPool
+  readonly events: E
+  readonly errors: unknown[]
+  close(): Promise<void>
+}
+
+export async function startWireGateway<E extends PlainEvents>(
+  events: E,
+  upstream: UpstreamTarget,
+  options: { readonly limits?: Partial<FrontEndLimits>; readonly proxyProtocol?: boolean; readonly host?: string } = {},
+): Promise<WireGateway<E>> {
+  const limits = { ...WIRE_LIMITS, ...options.limits }
+  const pool = new UndiciPool({ bufferBytes: limits.streamBufferBytes })
+  const errors: unknown[] = []
+  const frontEnd = new UwsFrontEnd({ events, pool, limits, report: (error) => errors.push(error) })
+  events.frontEnd = frontEnd
+  events.target = upstream
+  await frontEnd.listen({
+    id: 1,
+    host: options.host ?? '127.0.0.1',
+    port: 0,
+    proxyProtocol: options.proxyProtocol ?? false,
+  })
+  return { port: frontEnd.portOf(1), frontEnd, pool, events, errors, close: () => frontEnd.close() }
+}
