@@ -128,8 +128,3 @@ function sextet(unit: number): number {
   if (unit >= 0x30) return unit - 0x30 + 52 // 0-9
   return 62 // -
 }
-
-/** Strict base64url of a JWK member: alphabet, length, unused bits. */
-export function isStrictBase64url(text: string): boolean {
-  return /^[A-Za-z0-9_-]+$/.test(text) && isCanonical(text)
-}

@@ -10,6 +10,7 @@
  */
 import { fetchKeySet, KeySetFetchError, type AllowHttp } from './key-set-fetch.ts'
 import { readKeySet, writeKeySet } from './key-set-file.ts'
+import { KeyIndex } from './key-index.ts'
 import { importKeySet, KeySetError, type ImportedKeySet, type VerificationKey } from './jwk.ts'
 import { parseStrictJson } from './strict-json.ts'
 
@@ -61,24 +62,17 @@ const MAX_UNKNOWN_KID_WAITERS = 16
 /** Some issuers have clocks of their own: a copy "from the future" by more than this is not believed. */
 const MAX_DISK_FUTURE_MS = 300_000
 
-interface CurrentKeys {
-  readonly keys: readonly VerificationKey[]
-  readonly members: ReadonlySet<VerificationKey>
-  readonly byKeyId: ReadonlyMap<string, readonly VerificationKey[]>
-  readonly anonymous: readonly VerificationKey[]
-}
-
 export class KeySet {
   readonly url: string
   readonly counters: KeySetCounters = { fetches: 0, failures: 0 }
   readonly #options: KeySetOptions
   readonly #closing = new AbortController()
-  #current: CurrentKeys | undefined
+  #current: KeyIndex | undefined
   #etag: string | undefined
   /** Monotonic time until which #current may be used. */
   #usableUntilMs = 0
   #inFlight: Promise<void> | undefined
-  #coldWaiters = 0
+  #coldWaiters: (() => void)[] = []
   #unknownKidWaiters = 0
   #failuresInARow = 0
   /** Monotonic times before which no fetch, and no fetch for unknown keys, may start. */
@@ -119,38 +113,31 @@ export class KeySet {
     return this.#lastError
   }
 
-  /**
-   * The keys that may have signed a token: those of its `kid`; keys without `kid` if there is none; every key if the
-   * token names none. Empty when nothing fits or nothing is usable.
-   */
+  /** KeyIndex.candidates of the keys at hand; empty when nothing is usable. */
   candidates(keyId: string | undefined): readonly VerificationKey[] {
-    const current = this.#current
-    if (current === undefined || !this.isUsable) return []
-    if (keyId === undefined) return current.keys
-    return current.byKeyId.get(keyId) ?? current.anonymous
+    return this.#current !== undefined && this.isUsable ? this.#current.candidates(keyId) : []
   }
 
   /** Whether this very key object is one of the set's. */
   holds(key: VerificationKey): boolean {
-    return this.#current?.members.has(key) === true
+    return this.#current?.holds(key) === true
   }
 
   knows(keyId: string): boolean {
-    return this.#current?.byKeyId.has(keyId) === true
+    return this.#current?.knows(keyId) === true
   }
 
   /**
-   * Resolves when the first set is there or did not come. Undefined when waiting is pointless: too many wait already, or
+   * Resolves when a set is there, from the network or from disk, or when the fetch has failed. Undefined when waiting is pointless: too many wait already, or
    * the last fetch failed and the next one may not start yet.
    */
   whenLoaded(): Promise<void> | undefined {
-    if (this.#coldWaiters >= MAX_COLD_WAITERS) return undefined
-    const load = this.#inFlight ?? (this.#mayFetch() ? this.#fetch() : undefined)
-    if (load === undefined) return undefined
-    this.#coldWaiters++
-    return load.finally(() => {
-      this.#coldWaiters--
-    })
+    if (this.#coldWaiters.length >= MAX_COLD_WAITERS) return undefined
+    if (this.#inFlight === undefined) {
+      if (!this.#mayFetch()) return undefined
+      void this.#fetch()
+    }
+    return new Promise((resolve) => this.#coldWaiters.push(resolve))
   }
 
   /**
@@ -179,8 +166,15 @@ export class KeySet {
   #fetch(): Promise<void> {
     this.#inFlight ??= this.#fetchOnce().finally(() => {
       this.#inFlight = undefined
+      this.#wake()
     })
     return this.#inFlight
+  }
+
+  #wake(): void {
+    const waiters = this.#coldWaiters
+    this.#coldWaiters = []
+    for (const resolve of waiters) resolve()
   }
 
   async #fetchOnce(): Promise<void> {
@@ -262,14 +256,7 @@ export class KeySet {
     }
     const before = new Map(this.#current?.keys.map((key) => [identityOf(key), key]))
     const keys = imported.keys.map((key) => before.get(identityOf(key)) ?? key)
-    const byKeyId = new Map<string, VerificationKey[]>()
-    for (const key of keys) {
-      if (key.keyId === undefined) continue
-      const same = byKeyId.get(key.keyId)
-      if (same === undefined) byKeyId.set(key.keyId, [key])
-      else same.push(key)
-    }
-    this.#current = { keys, members: new Set(keys), byKeyId, anonymous: keys.filter((key) => key.keyId === undefined) }
+    this.#current = new KeyIndex(keys)
   }
 
   async #store(): Promise<void> {
@@ -300,6 +287,7 @@ export class KeySet {
     if (this.#current !== undefined || this.#closing.signal.aborted) return
     this.#replace(imported)
     this.#usableUntilMs = clock.monotonicMs() + staleMs - ageMs
+    this.#wake()
     logger?.info({ url: this.url, ageMs }, 'using the key set kept on disk')
   }
 }
