@@ -135,50 +135,48 @@ export interface UpstreamUrlOptions {
 export function parseUpstreamUrl(text: string, options: UpstreamUrlOptions): Result<UpstreamAddress> {
   const { endpointScheme } = options
   const overHttp = endpointScheme === 'http' || endpointScheme === 'https'
-  const problem = (message: string, hint?: string): Result<UpstreamAddress> =>
-    refuse('INVALID_UPSTREAM_URL', message, hint)
   if (text.startsWith('file:')) {
-    return problem('files are not served', 'put a file server behind the endpoint and name its address')
+    return refuseUpstream('files are not served', 'put a file server behind the endpoint and name its address')
   }
-  if (text === '') return problem('the upstream url is empty', 'write http://127.0.0.1:8080, for example')
+  if (text === '') return refuseUpstream('the upstream url is empty', 'write http://127.0.0.1:8080, for example')
   if (/^[0-9]+$/.test(text)) {
     const port = Number(text)
-    if (port < 1 || port > 65535) return problem(`${text} is not a port`)
+    if (port < 1 || port > 65535) return refuseUpstream(`${text} is not a port`)
     const protocol = overHttp ? (port === 443 ? 'https' : 'http') : endpointScheme
     return { value: upstreamAddress(protocol, 'localhost', port) }
   }
   const match = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/(.*)$/s.exec(text)
   const schemeText = match?.[1]?.toLowerCase()
   if (schemeText !== undefined && !isScheme(schemeText)) {
-    return problem(`the scheme must be one of ${SCHEMES.join(', ')}, not ${schemeText}`)
+    return refuseUpstream(`the scheme must be one of ${SCHEMES.join(', ')}, not ${schemeText}`)
   }
   if (schemeText !== undefined && overHttp !== (schemeText === 'http' || schemeText === 'https')) {
     const wanted = overHttp ? 'http or https' : 'tcp or tls'
-    return problem(`an endpoint with ${endpointScheme} needs an upstream with ${wanted}, not ${schemeText}`)
+    return refuseUpstream(`an endpoint with ${endpointScheme} needs an upstream with ${wanted}, not ${schemeText}`)
   }
   const rest = match === null ? text : match[2]! // the second group took part in the match
   if (rest === '' && schemeText !== undefined) {
     const port = defaultPort(schemeText)
-    if (port === 0) return problem(`${text} names no host and no port`)
+    if (port === 0) return refuseUpstream(`${text} names no host and no port`)
     return { value: upstreamAddress(schemeText, 'localhost', port) }
   }
   const end = rest.search(/[/?#]/)
   if (end !== -1 && rest.slice(end) !== '/') {
     const hint = 'the request keeps its own path; the action url-rewrite changes it'
-    return problem(`the upstream url must not have a path, query or fragment (${rest.slice(end)})`, hint)
+    return refuseUpstream(`the upstream url must not have a path, query or fragment (${rest.slice(end)})`, hint)
   }
   const authority = end === -1 ? rest : rest.slice(0, end)
   if (authority.includes('@')) {
-    return problem('the upstream url must not have user info', 'add an authorization header with add-headers')
+    return refuseUpstream('the upstream url must not have user info', 'add an authorization header with add-headers')
   }
   const split = splitAuthority(authority)
   const host = split === undefined ? undefined : normalHost(split.host, false)
-  if (split === undefined || host === undefined) return problem(`${authority || text} is not a host`)
-  if (!overHttp && split.port === undefined && schemeText !== 'tls') return problem(`${text} needs a port`)
+  if (split === undefined || host === undefined) return refuseUpstream(`${authority || text} is not a host`)
+  if (!overHttp && split.port === undefined && schemeText !== 'tls') return refuseUpstream(`${text} needs a port`)
   const protocol = schemeText ?? (overHttp ? (split.port === '443' ? 'https' : 'http') : endpointScheme)
   const port = portOf(split.port, protocol, 'INVALID_UPSTREAM_URL', 'INVALID_UPSTREAM_URL')
   if (typeof port !== 'number') return port
-  if (port === 0) return problem(`${text} needs a port`)
+  if (port === 0) return refuseUpstream(`${text} needs a port`)
   return { value: upstreamAddress(protocol, unbracketed(host), port) }
 }
 
@@ -248,4 +246,8 @@ function portOf(
 
 function refuse(code: string, message: string, hint?: string): { readonly problem: AddressProblem } {
   return { problem: { code, message, ...(hint !== undefined && { hint }) } }
+}
+
+function refuseUpstream(message: string, hint?: string): { readonly problem: AddressProblem } {
+  return refuse('INVALID_UPSTREAM_URL', message, hint)
 }

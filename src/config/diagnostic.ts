@@ -85,3 +85,13 @@ function excerpt(span: Span): string[] {
   const indent = text.slice(0, column - 1).replace(/[^\t]/g, ' ')
   return [`  ${number} | ${text}`, `  ${' '.repeat(number.length)} | ${indent}${'^'.repeat(width)}`]
 }
+
+/** By file in the order of first mention, then by place; what has no place comes first. */
+export function inFileOrder(diagnostics: readonly Diagnostic[]): Diagnostic[] {
+  const files = new Map<string, number>()
+  for (const { span } of diagnostics) {
+    if (span !== undefined && !files.has(span.source.path)) files.set(span.source.path, files.size)
+  }
+  const fileOf = ({ span }: Diagnostic): number => (span === undefined ? -1 : (files.get(span.source.path) ?? -1))
+  return [...diagnostics].sort((a, b) => fileOf(a) - fileOf(b) || (a.span?.start ?? 0) - (b.span?.start ?? 0))
+}

@@ -9,6 +9,8 @@ export interface ScalarNode {
   readonly value: string | number | bigint | boolean | null
   /** The text as written for plain scalars, the decoded text for quoted and block scalars. */
   readonly text: string
+  /** Written without quotes: after a substitution its type is found anew. */
+  readonly plain?: boolean
   readonly span: Span
   /** The place of a part of the decoded text, as exact as the scalar's style allows. */
   readonly spanAt: (offset: number, length: number) => Span

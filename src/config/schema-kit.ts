@@ -44,6 +44,19 @@ export interface Schema<T> {
   readonly item?: Schema<unknown>
 }
 
+/** A mapping with named keys, which can also be read as far as it is right. */
+export interface ObjectSchema<T> extends Schema<T> {
+  /**
+   * Like parse, but what is wrong in one field does not hide the others: invalid fields have the value of a missing
+   * key, and invalid required ones are undefined. For loads that go on to find the errors of what hangs below.
+   */
+  parseParts(
+    node: ConfigNode,
+    diagnostics: Diagnostics,
+    label?: string,
+  ): { readonly value: Partial<T>; readonly valid: boolean }
+}
+
 /** A key of an object with what happens when it is missing. A bare schema in `Fields` is a required key. */
 export interface Field<T> {
   readonly schema: Schema<unknown>
@@ -229,6 +242,11 @@ export function locatedDefault<T, const D extends T>(schema: Schema<T>, value: D
   }
 }
 
+/** Keeps the value as it is and leaves its check to whoever reads it; schema and reference are those of `schema`. */
+export function deferred(schema: Schema<unknown>): Schema<ConfigNode> {
+  return { ...schema, parse: (node) => node, write: (node) => node, acceptsNull: true }
+}
+
 /** The schema and presence of an entry of `Fields`. */
 export function fieldOf(entry: Schema<unknown> | Field<unknown>): Field<unknown> {
   return 'presence' in entry ? entry : required(entry)
@@ -282,7 +300,7 @@ export interface MapOptions {
 /** All combinators of one flavour. */
 export interface SchemaKit {
   /** A mapping with named keys; the result has the keys as written. Unknown keys are errors with the nearest known one. */
-  object<const F extends Fields>(fields: F, options?: ObjectOptions): Schema<Infer<F>>
+  object<const F extends Fields>(fields: F, options?: ObjectOptions): ObjectSchema<Infer<F>>
   /** A text; other scalars are taken as they are written (traffic-policy.md §1.4). */
   string(options?: StringOptions): Schema<string>
   /** A whole number within ±2^53. */
@@ -655,7 +673,7 @@ export const {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-function objectSchema<F extends Fields>(fields: F, options: ObjectOptions, codes: Codes): Schema<Infer<F>> {
+function objectSchema<F extends Fields>(fields: F, options: ObjectOptions, codes: Codes): ObjectSchema<Infer<F>> {
   const known = Object.entries(fields).map(([key, entry]) => [key, fieldOf(entry)] as const)
   const byKey = new Map(known)
   const aliases = new Map(Object.entries(options.aliases ?? {}))
@@ -701,37 +719,46 @@ function objectSchema<F extends Fields>(fields: F, options: ObjectOptions, codes
     return { found, valid }
   }
 
+  function parts(node: ConfigNode, diagnostics: Diagnostics, label: string) {
+    const isEmpty = isNull(node) && options.allowNull === true
+    const map = isEmpty ? EMPTY_MAP : node
+    const result: Record<string, unknown> = {}
+    let valid = true
+    if (map.kind !== 'map') {
+      const code = options.code ?? codes.wrongType
+      diagnostics.error(code, `${label} must be a mapping, not ${kindName(node)}`, node.span)
+      valid = false
+    }
+    const { found, valid: keysValid } = given(map.kind === 'map' ? map : EMPTY_MAP, label, diagnostics)
+    for (const [key, field] of known) {
+      const entry = found.get(key)
+      const missing = entry === undefined || (isNull(entry.value) && field.schema.acceptsNull !== true)
+      if (!missing) {
+        const value = field.schema.parse(entry.value, diagnostics, entry.key)
+        if (value !== INVALID) {
+          result[key] = value
+          continue
+        }
+        valid = false
+      } else if (field.absent === undefined && map.kind === 'map') {
+        const where = label === DEFAULT_LABEL ? '' : ` in ${label}`
+        const text = entry === undefined ? `missing key ${key}${where}` : `${key} has no value`
+        diagnostics.error(codes.missingKey, text, entry === undefined ? startOf(node.span) : entry.keySpan)
+        valid = false
+      }
+      result[key] = field.absent?.()
+    }
+    return { value: result as Partial<Infer<F>>, valid: valid && keysValid }
+  }
+
   return {
     fields,
     parse(node, diagnostics, label = DEFAULT_LABEL) {
-      const map = node.kind === 'scalar' && node.value === null && options.allowNull === true ? EMPTY_MAP : node
-      if (map.kind !== 'map') {
-        const code = options.code ?? codes.wrongType
-        diagnostics.error(code, `${label} must be a mapping, not ${kindName(node)}`, node.span)
-        return INVALID
-      }
-      const { found, valid: keysValid } = given(map, label, diagnostics)
-      let valid = keysValid
-      const result: Record<string, unknown> = {}
-      for (const [key, field] of known) {
-        const entry = found.get(key)
-        const missing = entry === undefined || (isNull(entry.value) && field.schema.acceptsNull !== true)
-        if (!missing) {
-          const value = field.schema.parse(entry.value, diagnostics, entry.key)
-          if (value === INVALID) valid = false
-          else result[key] = value
-        } else if (field.absent !== undefined) {
-          result[key] = field.absent()
-        } else {
-          const where = label === DEFAULT_LABEL ? '' : ` in ${label}`
-          const text = entry === undefined ? `missing key ${key}${where}` : `${key} has no value`
-          diagnostics.error(codes.missingKey, text, entry === undefined ? startOf(node.span) : entry.keySpan)
-          valid = false
-        }
-      }
+      const { value, valid } = parts(node, diagnostics, label)
       // every field has been filled by its schema or its default
-      return valid ? (result as Infer<F>) : INVALID
+      return valid ? (value as Infer<F>) : INVALID
     },
+    parseParts: (node, diagnostics, label = DEFAULT_LABEL) => parts(node, diagnostics, label),
     jsonSchema() {
       const properties: Record<string, JsonSchema> = {}
       for (const [key, field] of known) {

@@ -12,6 +12,7 @@ import {
   boolean,
   byKind,
   byteSize,
+  deferred,
   described,
   durationMs,
   enumeration,
@@ -147,12 +148,12 @@ export function besideItsFile(path: PathText): string {
 const LONGEST_TIMER_MS = 2 ** 31 - 1 // what setTimeout takes
 const timer = (minMs = 0): Schema<number> => durationMs({ minMs, maxMs: LONGEST_TIMER_MS })
 
-/** An address to listen on; `''` means off where `mayBeOff`. */
+/** An address to listen on; `''` and `off` mean none where `mayBeOff`. */
 function address(mayBeOff: boolean): Schema<HostPort | undefined> {
   return transform(
     string(),
     (value, { node, diagnostics, label }) => {
-      if (value === '' && mayBeOff) return undefined
+      if (mayBeOff && (value === '' || value === 'off')) return undefined
       const parsed = parseHostPort(value, true)
       if (parsed !== undefined) return parsed
       const text = `${label} must be an address and port, not ${JSON.stringify(value)}`
@@ -196,9 +197,12 @@ const allowHttp: Schema<'loopback' | boolean> = {
   jsonSchema: () => ({ enum: ['loopback', true, false] }),
 }
 
-const redisUrl: Schema<string> = string({
-  pattern: /^($|rediss?(\+cluster)?:\/\/[^\s/?#]+)/,
-  must: 'must be a redis://, rediss://, redis+cluster:// or rediss+cluster:// url',
+// the message must not show the url: it may hold a password
+const redisUrl: Schema<string> = transform(string(), (value, { node, diagnostics, label }) => {
+  if (/^($|rediss?(\+cluster)?:\/\/[^\s/?#]+)/.test(value)) return value
+  const hint = 'write redis://host:6379, rediss://host:6379 (TLS) or redis+cluster://host:6379,host:6379'
+  diagnostics.error('INVALID_REDIS_URL', `${label} is not a url of a Redis`, node.span, hint)
+  return INVALID
 })
 
 /** A value or a list of them, as a list. */
@@ -214,7 +218,8 @@ const hostPortText: Schema<HostPort> = transform(string(), (value, { node, diagn
   return INVALID
 })
 
-const policyNode: Schema<MapNode> = {
+/** A policy document inside another one. */
+export const policyNode: Schema<MapNode> = {
   parse(node, diagnostics) {
     if (node.kind === 'map') return node
     if (node.kind === 'scalar' && node.value === null) return { kind: 'map', entries: [], span: node.span }
@@ -237,7 +242,8 @@ const timerFields = {
   keep_alive: described(optional(timer()), 'For this endpoint, instead of upstream.keep_alive.'),
 }
 
-const endpointSchema = object(
+/** One entry of `endpoints`; read apart, so that a wrong one does not hide the errors of the others. */
+export const endpointSchema = object(
   {
     name: described(string({ minLength: 1, maxLength: 255 }), 'Label in logs and metrics; each name once.'),
     url: described(located(string()), 'What it answers to: http://shop.example.org:8080, https://cart.internal.'),
@@ -327,7 +333,7 @@ const gatewayFields = {
     'Folder for control socket, last good configuration and rule sets; empty: /var/lib/sallyport when writable, else $XDG_STATE_HOME/sallyport.',
   ),
   region: described(withDefault(string({ maxLength: 64 }), ''), 'Value of conn.server_region in policies.'),
-  endpoints: described(withDefault(list(located(endpointSchema)), []), 'What the gateway answers to.'),
+  endpoints: described(withDefault(list(deferred(endpointSchema)), []), 'What the gateway answers to.'),
   manifests: described(
     withDefault(list(path()), []),
     'Files or patterns (*, ?) of Kubernetes objects: AgentEndpoint, CloudEndpoint, NgrokTrafficPolicy.',

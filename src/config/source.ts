@@ -25,6 +25,12 @@ export class SourceFile {
     return { line: low + 1, column: offset - starts[low]! + 1 }
   }
 
+  /** The offset of a line and column, both counted from 1; clamped to the text. */
+  offset(line: number, column: number): number {
+    const start = this.#starts()[line - 1] ?? this.text.length
+    return Math.min(start + Math.max(0, column - 1), this.text.length)
+  }
+
   /** The text of a line (from 1) without its line end. */
   line(number: number): string {
     const starts = this.#starts()
