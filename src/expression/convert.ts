@@ -1,0 +1,204 @@
+/**
+ * Values to text and JSON, and back.
+ *
+ * Source: traffic-policy.md §4 (string conversion), §7.3 (numbers of decoded JSON); RFC 3339; Go's time.Duration text.
+ */
+import { EvaluationError } from './evaluation-error.ts'
+import type { JsonValue } from './source.ts'
+import {
+  CelDuration,
+  CelMap,
+  CelOptional,
+  CelTimestamp,
+  CelType,
+  CelUint,
+  HybridString,
+  compareText,
+  isList,
+  plain,
+} from './value.ts'
+import type { CelList, CelValue } from './value.ts'
+
+/** A JSON object as a map: members become CEL values when they are asked for. */
+export class JsonMap extends CelMap {
+  readonly #object: Readonly<Record<string, JsonValue>>
+
+  constructor(object: Readonly<Record<string, JsonValue>>) {
+    super()
+    this.#object = object
+  }
+
+  get size(): number {
+    return Object.keys(this.#object).length
+  }
+
+  get(key: CelValue): CelValue | undefined {
+    const name = plain(key)
+    // only own members: nothing of JavaScript's own objects is reachable (T-67)
+    if (typeof name !== 'string' || !Object.hasOwn(this.#object, name)) return undefined
+    const value = this.#object[name]
+    return value === undefined ? undefined : celFromJson(value)
+  }
+
+  keys(): CelList {
+    return Object.keys(this.#object)
+  }
+}
+
+/** JSON as CEL sees it: integral numbers that are exact are int, others double. Objects are converted lazily. */
+export function celFromJson(value: JsonValue): CelValue {
+  switch (typeof value) {
+    case 'number':
+      return Number.isSafeInteger(value) && !Object.is(value, -0) ? BigInt(value) : value
+    case 'string':
+    case 'boolean':
+      return value
+    default:
+      if (value === null) return null
+      if (Array.isArray(value)) return (value as readonly JsonValue[]).map((item) => celFromJson(item))
+      return new JsonMap(value as Readonly<Record<string, JsonValue>>)
+  }
+}
+
+/** What an interpolation writes (§4). A list of texts is its elements joined by ", " — one header value is that value. */
+export function celToText(value: CelValue): string {
+  switch (typeof value) {
+    case 'string':
+      return value
+    case 'boolean':
+    case 'bigint':
+      return String(value)
+    case 'number':
+      return doubleText(value)
+    default:
+      break
+  }
+  if (value === null) return ''
+  if (value instanceof HybridString) return value.text
+  if (value instanceof CelUint) return String(value.value)
+  if (value instanceof CelTimestamp) return timestampText(value)
+  if (value instanceof CelDuration) return goDurationText(value)
+  if (value instanceof Uint8Array) return Buffer.from(value).toString('utf8')
+  if (value instanceof CelType) return value.name
+  if (value instanceof CelOptional) return value.value === undefined ? '' : celToText(value.value)
+  if (isList(value) && value.length > 0 && value.every((item) => typeof plain(item) === 'string')) {
+    return value.map((item) => plain(item)).join(', ')
+  }
+  return encodeJson(value)
+}
+
+/** Compact JSON with sorted keys. Throws EvaluationError for values JSON has no form for (NaN, types). */
+export function encodeJson(value: CelValue): string {
+  switch (typeof value) {
+    case 'string':
+      return JSON.stringify(value)
+    case 'boolean':
+    case 'bigint':
+      return String(value)
+    case 'number':
+      if (!Number.isFinite(value)) throw new EvaluationError('JSON has no NaN and no infinity')
+      return String(value)
+    default:
+      break
+  }
+  if (value === null) return 'null'
+  if (value instanceof CelUint) return String(value.value)
+  if (isList(value)) return `[${value.map((item) => encodeJson(item)).join(',')}]`
+  if (value instanceof CelMap) {
+    const members = value
+      .keys()
+      .map((key) => [celToText(key), value.get(key)!] as const) // keys() names existing keys only
+      .sort((a, b) => compareText(a[0], b[0]))
+    return `{${members.map(([name, member]) => `${JSON.stringify(name)}:${encodeJson(member)}`).join(',')}}`
+  }
+  if (value instanceof Uint8Array) return JSON.stringify(Buffer.from(value).toString('base64'))
+  if (value instanceof CelType) throw new EvaluationError('a type has no JSON form')
+  return JSON.stringify(celToText(value))
+}
+
+/** The same as a tree. Ints beyond 2^53 become text, because a JSON number would round them. */
+export function celToJson(value: CelValue): JsonValue {
+  switch (typeof value) {
+    case 'string':
+    case 'boolean':
+      return value
+    case 'bigint':
+      return integerJson(value)
+    case 'number':
+      return Number.isFinite(value) ? value : String(value)
+    default:
+      break
+  }
+  if (value === null) return null
+  if (value instanceof CelUint) return integerJson(value.value)
+  if (isList(value)) return value.map((item) => celToJson(item))
+  if (value instanceof CelMap) {
+    // fromEntries defines own members, `__proto__` included
+    return Object.fromEntries(value.keys().map((key) => [celToText(key), celToJson(value.get(key)!)]))
+  }
+  if (value instanceof Uint8Array) return Buffer.from(value).toString('base64')
+  if (value instanceof CelOptional) return value.value === undefined ? null : celToJson(value.value)
+  return celToText(value)
+}
+
+function integerJson(value: bigint): JsonValue {
+  const number = Number(value)
+  return Number.isSafeInteger(number) ? number : String(value)
+}
+
+/** Shortest text that reads back as the same double. */
+export function doubleText(value: number): string {
+  if (Object.is(value, -0)) return '-0'
+  return String(value).replace(/e([+-])(\d)$/, 'e$10$2')
+}
+
+/** RFC 3339 in UTC with as many digits of the fraction as there are. */
+export function timestampText(timestamp: CelTimestamp): string {
+  const seconds = floorDivide(timestamp.nanos, 1_000_000_000n)
+  const fraction = timestamp.nanos - seconds * 1_000_000_000n
+  // years 1 to 9999 fit into a Date
+  const whole = new Date(Number(seconds) * 1000).toISOString().slice(0, 19)
+  return `${whole}${fractionText(fraction)}Z`
+}
+
+function fractionText(nanos: bigint): string {
+  return nanos === 0n ? '' : `.${String(nanos).padStart(9, '0').replace(/0+$/, '')}`
+}
+
+/** Seconds with a fraction: `6347s`, `0.5s` — what CEL's string() gives. */
+export function durationText(duration: CelDuration): string {
+  const negative = duration.nanos < 0n
+  const nanos = negative ? -duration.nanos : duration.nanos
+  return `${negative ? '-' : ''}${nanos / 1_000_000_000n}${fractionText(nanos % 1_000_000_000n)}s`
+}
+
+/** `1h30m0s`, `1.5s`, `250ms`, `0s`. */
+export function goDurationText(duration: CelDuration): string {
+  const negative = duration.nanos < 0n
+  const nanos = negative ? -duration.nanos : duration.nanos
+  const sign = negative ? '-' : ''
+  if (nanos === 0n) return '0s'
+  for (const [unit, size] of [
+    ['ns', 1n],
+    ['µs', 1000n],
+    ['ms', 1_000_000n],
+  ] as const) {
+    if (nanos >= size * 1000n) continue
+    const rest = String(nanos % size)
+      .padStart(String(size).length - 1, '0')
+      .replace(/0+$/, '')
+    return `${sign}${nanos / size}${rest === '' ? '' : `.${rest}`}${unit}`
+  }
+  const seconds = nanos / 1_000_000_000n
+  const hours = seconds / 3600n
+  const minutes = (seconds / 60n) % 60n
+  const tail = `${seconds % 60n}${fractionText(nanos % 1_000_000_000n)}s`
+  if (hours > 0n) return `${sign}${hours}h${minutes}m${tail}`
+  return minutes > 0n ? `${sign}${minutes}m${tail}` : `${sign}${tail}`
+}
+
+/** Division that rounds towards minus infinity. */
+export function floorDivide(a: bigint, b: bigint): bigint {
+  const quotient = a / b
+  return a % b !== 0n && a < 0n !== b < 0n ? quotient - 1n : quotient
+}

@@ -1,0 +1,26 @@
+/** All functions of an environment in one table. Source: traffic-policy.md §7. */
+import type { ExpressionEnvironment } from '../environment.ts'
+import { cachedPatterns, nativePatterns } from '../pattern.ts'
+import { defineConversions } from './conversions.ts'
+import { defineOperators } from './operators.ts'
+import { FunctionTable } from './registry.ts'
+import type { FunctionServices } from './registry.ts'
+import { defineTextFunctions } from './text.ts'
+
+/** The functions that an environment offers. Without overrides: CEL's standard library and its extensions. */
+export function functionTable(environment: ExpressionEnvironment): FunctionTable {
+  const patterns = cachedPatterns(environment.patterns ?? nativePatterns)
+  const services: FunctionServices = {
+    phase: environment.phase,
+    overrides: environment.overrides,
+    now: () => environment.now(),
+    random: environment.random ?? Math.random,
+    pattern: (text) => patterns.compile(text),
+    secret: (vault, name) => environment.secret?.(vault, name),
+  }
+  const table = new FunctionTable()
+  defineOperators(table)
+  defineConversions(table)
+  defineTextFunctions(table, services)
+  return table
+}

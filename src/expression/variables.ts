@@ -1,0 +1,400 @@
+/**
+ * The variables of the policy language, as a tree: every path leads to a getter, nothing is built that is not asked for.
+ *
+ * Source: traffic-policy.md §6; absent values §6.1; results of actions §2.5; phases §2.6.
+ */
+import { celFromJson } from './convert.ts'
+import { EvaluationError } from './evaluation-error.ts'
+import type { Frame } from './frame.ts'
+import { HeaderMap, NO_HEADERS, contentType, mediaType, requestCookies, responseCookies } from './headers.ts'
+import { queryParameters } from './query.ts'
+import type { HeaderView, PhaseName, RequestView, ResponseView, UrlView } from './source.ts'
+import { BOOL, DYN, HEADER_MAP, INT, STRING, TIMESTAMP, listOf, mapOf } from './type.ts'
+import type { StaticType } from './type.ts'
+import { CelMap, CelTimestamp, EMPTY_MAP, HybridString, LazyMap } from './value.ts'
+import type { CelList, CelValue } from './value.ts'
+
+/** One node of the tree. */
+export interface Branch {
+  readonly type: StaticType
+  /** Undefined result = absent. */
+  readonly read: (frame: Frame) => CelValue | undefined
+  readonly always: boolean
+  /** Named fields below; with a text as value it is a hybrid (§6.1). */
+  readonly fields?: ReadonlyMap<string, Branch> | undefined
+  readonly headers?: ((frame: Frame) => HeaderView) | undefined
+  readonly problem?: { readonly message: string; readonly hint?: string | undefined } | undefined
+  /** Fields that are not known by name: the branch of any. */
+  readonly any?: ((name: string) => Branch) | undefined
+  readonly json?: ((frame: Frame) => unknown) | undefined
+  readonly nullWhenAbsent?: boolean | undefined
+}
+
+type Fields = Readonly<Record<string, Branch>>
+
+const MAP = mapOf(STRING, DYN)
+
+/** The tree for one phase. `now` is the clock behind `time.now`. */
+export function variableTree(phase: PhaseName, now: () => Date): ReadonlyMap<string, Branch> {
+  const tree: Record<string, Branch> = {
+    conn: namespace(connection(phase)),
+    endpoint: namespace(ENDPOINT),
+    time: namespace({ now: always(STRING, () => now().toISOString()) }),
+    vars: VARIABLES,
+    actions: namespace({ ngrok: ACTIONS }),
+  }
+  const request = namespace(REQUEST)
+  const response = namespace(RESPONSE)
+  tree['req'] =
+    phase === 'on_tcp_connect'
+      ? refused('req is not known in on_tcp_connect', 'move the rule to on_http_request')
+      : request
+  tree['res'] =
+    phase === 'on_http_response'
+      ? response
+      : refused(`res is not known in ${phase}`, 'move the rule to on_http_response')
+  return new Map(Object.entries(tree))
+}
+
+// -- building blocks --------------------------------------------------------------------------------------------------
+
+function always(type: StaticType, read: (frame: Frame) => CelValue): Branch {
+  return { type, read, always: true }
+}
+
+/** A value that may be absent. */
+function optional(type: StaticType, read: (frame: Frame) => CelValue | undefined): Branch {
+  return { type, read, always: false }
+}
+
+/** A text that is empty when nothing is known (§6.1). */
+const unknownText = always(STRING, () => '')
+
+function namespace(fields: Fields): Branch {
+  const map = new Map(Object.entries(fields))
+  return { type: MAP, read: (frame) => lazy(map, frame), always: true, fields: map }
+}
+
+/** The same for a namespace that may be missing as a whole. */
+function optionalNamespace(fields: Fields, present: (frame: Frame) => boolean): Branch {
+  const map = new Map(Object.entries(fields))
+  return { type: MAP, read: (frame) => (present(frame) ? lazy(map, frame) : undefined), always: false, fields: map }
+}
+
+function hybrid(read: (frame: Frame) => CelValue | undefined, fields: Fields, isAlways = true): Branch {
+  return { type: STRING, read, always: isAlways, fields: new Map(Object.entries(fields)) }
+}
+
+function refused(message: string, hint?: string): Branch {
+  const problem = { message, hint }
+  return { type: DYN, read: () => undefined, always: false, problem, any: () => refused(message, hint) }
+}
+
+function headerBranch(headers: (frame: Frame) => HeaderView): Branch {
+  return { type: HEADER_MAP, read: (frame) => new HeaderMap(headers(frame)), always: true, headers }
+}
+
+function lazy(fields: ReadonlyMap<string, Branch>, frame: Frame): CelMap {
+  const getters = new Map<string, () => CelValue | undefined>()
+  for (const [name, branch] of fields) {
+    if (branch.problem === undefined) getters.set(name, () => wholeValue(branch, frame))
+  }
+  return new LazyMap(getters)
+}
+
+/** The value with its fields: hybrids keep them where the text alone would lose them. */
+export function wholeValue(branch: Branch, frame: Frame): CelValue | undefined {
+  const value = branch.read(frame)
+  const { fields } = branch
+  return typeof value === 'string' && fields !== undefined ? new HybridString(value, lazy(fields, frame)) : value
+}
+
+// -- conn (§6.2 – §6.5) -----------------------------------------------------------------------------------------------
+
+const PLACE: Fields = {
+  city: unknownText,
+  continent: unknownText,
+  country: unknownText,
+  country_code: unknownText,
+  subdivision: unknownText,
+  timezone: unknownText,
+  metro_code: unknownText,
+  is_eu: optional(BOOL, () => undefined),
+}
+
+/** §6.3: no database is loaded, so texts are empty, lists are empty, numbers and flags of places are absent. */
+const ADDRESS_FIELDS: Fields = {
+  categories: always(listOf(STRING), () => []),
+  is_on_blocklist: always(BOOL, () => false),
+  is_tor_node: always(BOOL, () => false),
+  as: namespace({ number: optional(INT, () => undefined), organization: unknownText }),
+  geo: namespace({
+    location: namespace({
+      ...PLACE,
+      latitude: unknownText,
+      longitude: unknownText,
+      radius: unknownText,
+      postal_code: unknownText,
+    }),
+    registered_location: namespace(PLACE),
+  }),
+}
+
+const SHORT_GEO: Fields = Object.fromEntries(
+  ['city', 'country', 'country_code', 'latitude', 'longitude', 'radius', 'subdivision'].map((name) => [
+    name,
+    unknownText,
+  ]),
+)
+
+function connection(phase: PhaseName): Fields {
+  const bytes = (read: (frame: Frame) => CelValue): Branch =>
+    phase === 'on_tcp_connect' ? refused('no bytes are counted yet in on_tcp_connect') : always(INT, read)
+  return {
+    client_ip: hybrid((frame) => frame.source.connection.clientAddress, ADDRESS_FIELDS),
+    client_port: always(INT, (frame) => BigInt(frame.source.connection.clientPort)),
+    server_ip: hybrid((frame) => frame.source.connection.serverAddress, ADDRESS_FIELDS),
+    server_port: always(INT, (frame) => BigInt(frame.source.connection.serverPort)),
+    server_region: always(STRING, (frame) => frame.source.connection.serverRegion),
+    ts: namespace({
+      start: always(TIMESTAMP, (frame) => CelTimestamp.fromMs(frame.source.connection.startedAtMs)),
+      end: optional(TIMESTAMP, () => undefined),
+    }),
+    bytes_in: bytes((frame) => BigInt(frame.source.connection.bytesIn)),
+    bytes_out: bytes((frame) => BigInt(frame.source.connection.bytesOut)),
+    geo: namespace(SHORT_GEO),
+    tls: optionalNamespace(TLS, (frame) => frame.source.connection.tls !== undefined),
+    k8s: namespace({ pod: namespace(POD) }),
+  }
+}
+
+const POD: Fields = {
+  id: unknownText,
+  metadata: namespace({
+    name: unknownText,
+    namespace: unknownText,
+    annotations: always(mapOf(STRING, STRING), () => EMPTY_MAP),
+    error_code: unknownText,
+    error_message: unknownText,
+  }),
+}
+
+/** A text of `conn.tls`, absent on plain connections. Keys of the source are dotted paths below `conn.tls`. */
+function tlsRead(path: string): (frame: Frame) => CelValue | undefined {
+  return (frame) => {
+    const { tls } = frame.source.connection
+    return tls && (tls.get(path) ?? '')
+  }
+}
+
+function tlsText(path: string): Branch {
+  return optional(STRING, tlsRead(path))
+}
+
+function whenTls(type: StaticType, value: CelValue): Branch {
+  return optional(type, (frame) => (frame.source.connection.tls === undefined ? undefined : value))
+}
+
+const NAME_LISTS = 'country locality organization organizational_unit postal_code province street_address'.split(' ')
+const SAN_LISTS = 'dns_names email_addresses ip_addresses uris'.split(' ')
+
+function certificate(path: string): Fields {
+  const lists = (names: readonly string[]): Fields =>
+    Object.fromEntries(names.map((name) => [name, whenTls(listOf(STRING), [])]))
+  const name = (part: string): Branch =>
+    hybrid(
+      tlsRead(`${path}.${part}`),
+      { common_name: tlsText(`${path}.${part}.common_name`), ...lists(NAME_LISTS) },
+      false,
+    )
+  return {
+    subject: name('subject'),
+    issuer: name('issuer'),
+    san: hybrid(tlsRead(`${path}.san`), lists(SAN_LISTS), false),
+    serial_number: tlsText(`${path}.serial_number`),
+    signature_algorithm: tlsText(`${path}.signature_algorithm`),
+    validity: namespace({
+      not_before: optional(TIMESTAMP, () => undefined),
+      not_after: optional(TIMESTAMP, () => undefined),
+    }),
+    extensions: whenTls(listOf(MAP), []),
+  }
+}
+
+const TLS: Fields = {
+  version: tlsText('version'),
+  cipher_suite: tlsText('cipher_suite'),
+  sni: tlsText('sni'),
+  negotiated_alpn: tlsText('negotiated_alpn'),
+  ja4_fingerprint: tlsText('ja4_fingerprint'),
+  session_resumed: whenTls(BOOL, false),
+  client: namespace({ ...certificate('client'), pem: tlsText('client.pem') }),
+  server: namespace(certificate('server')),
+}
+
+// -- endpoint (§6.6) --------------------------------------------------------------------------------------------------
+
+const ENDPOINT: Fields = {
+  id: always(STRING, (frame) => frame.source.endpoint.id),
+  url: always(STRING, (frame) => frame.source.endpoint.url),
+  host: always(STRING, (frame) => frame.source.endpoint.host),
+  port: always(INT, (frame) => BigInt(frame.source.endpoint.port)),
+  addr: always(STRING, (frame) => `${frame.source.endpoint.host}:${frame.source.endpoint.port}`),
+  protocol: always(STRING, (frame) => frame.source.endpoint.protocol),
+}
+
+// -- req and res (§6.7, §6.8) -----------------------------------------------------------------------------------------
+
+export function requestOf(frame: Frame): RequestView {
+  const { request } = frame.source
+  if (request === undefined) throw new EvaluationError('there is no request')
+  return request
+}
+
+export function responseOf(frame: Frame): ResponseView {
+  const { response } = frame.source
+  if (response === undefined) throw new EvaluationError('there is no response')
+  return response
+}
+
+const LISTS_OF_COOKIES = mapOf(STRING, listOf(MAP))
+
+function messageFields(headers: (frame: Frame) => HeaderView, length: (frame: Frame) => number | undefined): Fields {
+  const first = (frame: Frame, name: string): string => headers(frame).all(name)[0] ?? ''
+  return {
+    headers: headerBranch(headers),
+    trailers: headerBranch(() => NO_HEADERS),
+    content_type: hybrid((frame) => mediaType(first(frame, 'content-type')), {
+      raw: always(STRING, (frame) => first(frame, 'content-type')),
+      parameters: always(mapOf(STRING, STRING), (frame) => contentType(first(frame, 'content-type'))),
+    }),
+    content_length: optional(INT, (frame) => {
+      const value = length(frame)
+      return value === undefined ? undefined : BigInt(value)
+    }),
+    content_encoding: always(listOf(STRING), (frame) =>
+      headers(frame)
+        .all('content-encoding')
+        .flatMap((line) => line.split(','))
+        .map((coding) => coding.trim())
+        .filter((coding) => coding !== ''),
+    ),
+    location: always(STRING, (frame) => first(frame, 'location')),
+  }
+}
+
+const requestHeaders = (frame: Frame): HeaderView => requestOf(frame).headers
+const responseHeaders = (frame: Frame): HeaderView => responseOf(frame).headers
+const urlOf = (frame: Frame): UrlView => requestOf(frame).url
+
+function authority(url: UrlView): string {
+  return url.port === undefined ? url.host : `${url.host}:${url.port}`
+}
+
+function uri(url: UrlView): string {
+  return url.query === '' ? url.path : `${url.path}?${url.query}`
+}
+
+const URL_FIELDS: Fields = {
+  scheme: always(STRING, (frame) => urlOf(frame).scheme),
+  host: always(STRING, (frame) => urlOf(frame).host),
+  path: always(STRING, (frame) => urlOf(frame).path),
+  query: always(STRING, (frame) => urlOf(frame).query),
+  uri: always(STRING, (frame) => uri(urlOf(frame))),
+  port: optional(INT, (frame) => {
+    const { port } = urlOf(frame)
+    return port === undefined ? undefined : BigInt(port)
+  }),
+  authority: always(STRING, (frame) => authority(urlOf(frame))),
+  // A target with credentials is refused before any policy sees it, so there is never anything to show.
+  user_password: unknownText,
+  query_params: always(mapOf(STRING, listOf(STRING)), (frame) => queryParameters(urlOf(frame).query)),
+  raw: always(STRING, (frame) => urlOf(frame).raw),
+  raw_path: always(STRING, (frame) => urlOf(frame).rawPath),
+}
+
+const USER_AGENT_FIELDS: Fields = Object.fromEntries(
+  'name version os os_version device url is_mobile is_tablet is_desktop is_bot'
+    .split(' ')
+    .map((name) => [
+      name,
+      refused(
+        `req.user_agent.${name} is not available yet: this version does not parse user agents`,
+        "look into the text: req.user_agent.contains('…') or req.user_agent.matches('…')",
+      ),
+    ]),
+)
+
+const REQUEST: Fields = {
+  method: always(STRING, (frame) => requestOf(frame).method),
+  host: always(STRING, (frame) => requestOf(frame).host),
+  version: always(STRING, (frame) => requestOf(frame).version),
+  url: hybrid((frame) => {
+    const url = urlOf(frame)
+    return `${url.scheme}://${authority(url)}${uri(url)}`
+  }, URL_FIELDS),
+  ...messageFields(requestHeaders, (frame) => requestOf(frame).contentLength),
+  cookies: always(LISTS_OF_COOKIES, (frame) => requestCookies(requestHeaders(frame))),
+  user_agent: hybrid((frame) => requestHeaders(frame).all('user-agent')[0] ?? '', USER_AGENT_FIELDS),
+  ts: namespace({
+    header_received: always(TIMESTAMP, (frame) => CelTimestamp.fromMs(requestOf(frame).headReceivedAtMs)),
+    body_received: optional(TIMESTAMP, (frame) => {
+      const at = requestOf(frame).bodyReceivedAtMs
+      return at === undefined ? undefined : CelTimestamp.fromMs(at)
+    }),
+  }),
+}
+
+const RESPONSE: Fields = {
+  status_code: always(INT, (frame) => BigInt(responseOf(frame).statusCode)),
+  ...messageFields(responseHeaders, (frame) => responseOf(frame).contentLength),
+  cookies: always(LISTS_OF_COOKIES, (frame) => responseCookies(responseHeaders(frame))),
+  ts: namespace({
+    header_sent: optional(TIMESTAMP, () => undefined),
+    body_sent: optional(TIMESTAMP, () => undefined),
+  }),
+}
+
+// -- vars and actions (§6.9, §2.5) ------------------------------------------------------------------------------------
+
+class VariablesMap extends CelMap {
+  readonly #values: ReadonlyMap<string, CelValue>
+
+  constructor(values: ReadonlyMap<string, CelValue>) {
+    super()
+    this.#values = values
+  }
+
+  get size(): number {
+    return this.#values.size
+  }
+
+  get(key: CelValue): CelValue | undefined {
+    return typeof key === 'string' ? this.#values.get(key) : undefined
+  }
+
+  keys(): CelList {
+    return [...this.#values.keys()]
+  }
+}
+
+const VARIABLES: Branch = {
+  ...always(MAP, (frame) => new VariablesMap(frame.source.variables)),
+  any: (name) => optional(DYN, (frame) => frame.source.variables.get(name)),
+}
+
+const ACTIONS: Branch = {
+  ...always(MAP, (frame) => {
+    const getters = new Map<string, () => CelValue>()
+    for (const [name, result] of frame.source.results) getters.set(name, () => celFromJson(result))
+    return new LazyMap(getters)
+  }),
+  any: (name) => ({
+    ...always(DYN, (frame) => {
+      const result = frame.source.results.get(name)
+      return result === undefined ? EMPTY_MAP : celFromJson(result)
+    }),
+    json: (frame) => frame.source.results.get(name),
+    nullWhenAbsent: true,
+  }),
+}
