@@ -17,7 +17,9 @@ if (process.platform !== 'linux') {
 }
 const probe = spawnSync('cargo', ['--version'], { encoding: 'utf8' })
 if (probe.error !== undefined || probe.status !== 0) {
-  fail('cargo was not found: install Rust 1.85 or newer (https://rustup.rs, or your distribution’s rustup) and run this again.')
+  fail(
+    'cargo was not found: install Rust 1.85 or newer (https://rustup.rs, or your distribution’s rustup) and run this again.',
+  )
 }
 
 process.stdout.write(`native: cargo build --release (${probe.stdout.trim()})\n`)

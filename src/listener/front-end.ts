@@ -71,6 +71,11 @@ export interface RequestFacts {
   readonly bodyLength: number
   /** `performance.now()` when the head was complete. */
   readonly receivedAtMs: number
+  /**
+   * The framing and hop-by-hop lines (H-50) that are missing in the head, in the form of its lines and as they were
+   * received: the rule matcher judges them too.
+   */
+  readonly connectionLines: string
 }
 
 /** Facts of an upstream response beside its head. */

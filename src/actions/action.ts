@@ -1,0 +1,97 @@
+/**
+ * The one shape of a Traffic Policy action: schema, compile once, run per exchange.
+ *
+ * `Config` is the YAML as written (snake_case and all); `Plan` is ours: checked, compiled, in our units. `run` returns
+ * an outcome by name and a promise only where it truly waits.
+ */
+import type { Diagnostics } from '../config/diagnostic.ts'
+import type { ConfigNode, TextSource } from '../config/node.ts'
+import { INVALID, type JsonSchema, type Schema } from '../config/schema-kit.ts'
+import type { Settings } from '../config/settings.ts'
+import type { Span } from '../config/source.ts'
+import type { Exchange } from '../exchange/exchange.ts'
+import type { Expression } from '../expression/expression.ts'
+import type { PhaseName } from '../expression/source.ts'
+import type { Template } from '../expression/template.ts'
+import type { Close, Next, Outcome } from '../phase/outcome.ts'
+import type { CompiledAction } from '../policy/policy.ts'
+import type { PolicyScope } from '../policy/scope.ts'
+import type { WafProfiles } from '../waf/profiles.ts'
+
+export interface Action<Config, Plan> {
+  readonly type: string
+  /** Other spellings of public documents, accepted with a warning (§11). */
+  readonly aliases?: readonly string[]
+  readonly phases: readonly PhaseName[]
+  /** False: `config` may be absent, and the schema accepts an empty value. */
+  readonly configRequired: boolean
+  readonly schema: Schema<Config>
+  /** Whether the action always ends its phase (2207 unreachable, 2235 termination). */
+  terminates?(config: Config): boolean
+  /** Undefined after errors, which are in `context.diagnostics`. */
+  compile(config: Config, context: CompileContext): Plan | undefined
+  run(plan: Plan, exchange: Exchange): Outcome | Promise<Outcome>
+  /** Given exactly where `phases` has `on_tcp_connect`. */
+  runOnConnect?(plan: Plan, scope: PolicyScope): Next | Close
+}
+
+/** What compiling an action may use. Nothing here opens a file, a socket or a thread. */
+export interface CompileContext {
+  readonly diagnostics: Diagnostics
+  readonly settings: Settings
+  readonly phase: PhaseName
+  /** The whole `config` value, for errors that belong to no single field. */
+  readonly span: Span
+  /** (endpoint, phase, rule, action): stable as long as the policy keeps its shape; scopes buckets (§5.16). */
+  readonly identity: string
+  /** Written in the inbound/outbound format of 2024 (§9). */
+  readonly legacyFormat: boolean
+  expression(source: TextSource): Expression | undefined
+  template(source: TextSource): Template | undefined
+  readonly waf: WafProfiles
+  /** Key sets that some action will need: fetched in the background once the policy serves. */
+  readonly keySetUrls: Set<string>
+}
+
+/** An action with its types tied together, as the registry and the policy compiler see it. */
+export interface RegisteredAction {
+  readonly type: string
+  readonly aliases: readonly string[]
+  readonly phases: readonly PhaseName[]
+  readonly configRequired: boolean
+  readonly servesConnections: boolean
+  jsonSchema(): JsonSchema
+  /** Undefined after errors, which are in `context.diagnostics`. */
+  prepare(node: ConfigNode, context: CompileContext): PreparedAction | undefined
+}
+
+export interface PreparedAction {
+  readonly terminates: boolean
+  readonly compiled: CompiledAction
+}
+
+export function register<Config, Plan>(action: Action<Config, Plan>): RegisteredAction {
+  const { type, phases, configRequired, schema } = action
+  return {
+    type,
+    aliases: action.aliases ?? [],
+    phases,
+    configRequired,
+    servesConnections: action.runOnConnect !== undefined,
+    jsonSchema: () => schema.jsonSchema(),
+    prepare(node, context) {
+      const config = schema.parse(node, context.diagnostics, `${type} config`)
+      if (config === INVALID) return undefined
+      const plan = action.compile(config, context)
+      if (plan === undefined) return undefined
+      return {
+        terminates: action.terminates?.(config) ?? false,
+        compiled: {
+          type,
+          run: (exchange) => action.run(plan, exchange),
+          ...(action.runOnConnect && { runOnConnect: (scope) => action.runOnConnect!(plan, scope) }),
+        },
+      }
+    },
+  }
+}

@@ -1,0 +1,43 @@
+/**
+ * `add-headers`: appends headers to the request that goes upstream or to the response that goes to the client.
+ *
+ * An existing header stays and gets a second value; `host` replaces. Never ends the phase. Publishes
+ * `add_headers.headers_added`. Source: traffic-policy.md §5.1.
+ */
+import type { TextSource } from '../config/node.ts'
+import { policyKit } from '../config/schema-kit.ts'
+import { NEXT } from '../phase/outcome.ts'
+import type { Action } from './action.ts'
+import { compileHeaders, headerMap, type HeaderPlan, headerValue } from './header-values.ts'
+
+interface Config {
+  readonly headers: ReadonlyMap<string, TextSource>
+}
+
+interface Plan {
+  readonly headers: readonly HeaderPlan[]
+}
+
+export const addHeaders: Action<Config, Plan> = {
+  type: 'add-headers',
+  phases: ['on_http_request', 'on_http_response'],
+  configRequired: true,
+  schema: policyKit.object({ headers: headerMap({ min: 1 }) }),
+  compile(config, context) {
+    const headers = compileHeaders(config.headers, context, { allowHost: context.phase === 'on_http_request' })
+    return headers && { headers }
+  },
+  run(plan, exchange) {
+    const head = exchange.responseState?.head ?? exchange.head
+    const added: Record<string, string> = {}
+    for (const header of plan.headers) {
+      const value = headerValue(header, exchange)
+      if (value === undefined) continue
+      if (header.name === 'host') head.set('host', value)
+      else head.add(header.name, value)
+      added[header.name] = value
+    }
+    exchange.setResult('add_headers', { headers_added: added })
+    return NEXT
+  },
+}

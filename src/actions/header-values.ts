@@ -1,0 +1,104 @@
+/**
+ * Header maps in action configurations: names checked at load, values interpolated at run time and checked again.
+ *
+ * Source: traffic-policy.md §5.1, §5.6, §5.17; H-123 (no control bytes in what we build).
+ */
+import type { TextSource } from '../config/node.ts'
+import { policyKit, transform, INVALID, type Schema } from '../config/schema-kit.ts'
+import { isFieldValue, toFieldText } from '../exchange/message-head.ts'
+import type { Template } from '../expression/template.ts'
+import type { PolicyScope } from '../policy/scope.ts'
+import type { CompileContext } from './action.ts'
+
+export interface HeaderPlan {
+  readonly name: string
+  readonly value: Template
+}
+
+const NAME = /^[a-zA-Z0-9_-]+$/
+const MAX_HEADERS = 10
+
+/** Fields that frame messages or belong to one connection: a policy that could set them could break framing (H-50). */
+const RESERVED = new Set([
+  'connection',
+  'content-length',
+  'keep-alive',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+])
+
+/** Name → template source, 1–10 (or 0–10) entries. */
+export function headerMap(options: { min?: number } = {}): Schema<ReadonlyMap<string, TextSource>> {
+  return policyKit.mapOf(policyKit.text(), { keyPattern: NAME, max: MAX_HEADERS, code: 'ERR_NGROK_2212', ...options })
+}
+
+/** A list of 1–10 names, in lower case. */
+export function headerNames(): Schema<readonly string[]> {
+  const name = transform(
+    policyKit.string({ pattern: NAME, code: 'ERR_NGROK_2210', must: 'be a header name' }),
+    (text, { diagnostics, node }) => {
+      if (!refused(text.toLowerCase())) return text.toLowerCase()
+      diagnostics.error('ERR_NGROK_2219', `${text} cannot be configured`, node.span)
+      return INVALID
+    },
+  )
+  return policyKit.list(name, { min: 1, max: MAX_HEADERS })
+}
+
+/** Compiles a header map; undefined after errors. Names come out in lower case. */
+export function compileHeaders(
+  map: ReadonlyMap<string, TextSource>,
+  context: CompileContext,
+  options: { allowHost?: boolean } = {},
+): readonly HeaderPlan[] | undefined {
+  const plans: HeaderPlan[] = []
+  let valid = true
+  for (const [written, source] of map) {
+    const name = written.toLowerCase()
+    if (refused(name) || (name === 'host' && options.allowHost !== true)) {
+      context.diagnostics.error('ERR_NGROK_2219', `${written} cannot be configured`, source.span)
+      valid = false
+      continue
+    }
+    const value = context.template(source)
+    if (value === undefined) valid = false
+    else if (value.constant !== undefined && !isFieldValue(toFieldText(value.constant))) {
+      context.diagnostics.error('ERR_NGROK_2211', `the value of ${written} is not a valid header value`, source.span)
+      valid = false
+    } else plans.push({ name, value })
+  }
+  return valid ? plans : undefined
+}
+
+/** The value to send; a failed interpolation gives an empty one and a trace (§4), a forbidden byte gives undefined. */
+export function headerValue(header: HeaderPlan, scope: PolicyScope): string | undefined {
+  const { constant } = header.value
+  if (constant !== undefined) return toFieldText(constant)
+  let text = ''
+  try {
+    text = header.value.render(scope)
+  } catch (error) {
+    scope.interpolationFailed(`headers.${header.name}`, error)
+  }
+  const value = toFieldText(text.trim())
+  if (isFieldValue(value)) return value
+  scope.interpolationFailed(`headers.${header.name}`, 'the value has control characters')
+  return undefined
+}
+
+/** Lines for a response we make: `name: value\r\n` each. */
+export function headerLines(headers: readonly HeaderPlan[], scope: PolicyScope): string {
+  let lines = ''
+  for (const header of headers) {
+    const value = headerValue(header, scope)
+    if (value !== undefined) lines += `${header.name}: ${value}\r\n`
+  }
+  return lines
+}
+
+function refused(name: string): boolean {
+  return RESERVED.has(name) || name === 'user-agent'
+}

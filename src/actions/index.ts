@@ -1,0 +1,65 @@
+/** Every action there is: one line each, nothing registers itself. */
+import { type RegisteredAction, register } from './action.ts'
+import { addHeaders } from './add-headers.ts'
+import { customResponse } from './custom-response.ts'
+import { deny } from './deny.ts'
+import { forwardInternal } from './forward-internal.ts'
+import { jwtValidation } from './jwt-validation.ts'
+import { log } from './log.ts'
+import { owaspCrsRequest } from './owasp-crs-request.ts'
+import { owaspCrsResponse } from './owasp-crs-response.ts'
+import { rateLimit } from './rate-limit.ts'
+import { redirect } from './redirect.ts'
+import { removeHeaders } from './remove-headers.ts'
+import { restrictIps } from './restrict-ips.ts'
+import { setVars } from './set-vars.ts'
+import { urlRewrite } from './url-rewrite.ts'
+
+export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
+  register(addHeaders),
+  register(customResponse),
+  register(deny),
+  register(forwardInternal),
+  register(jwtValidation),
+  register(log),
+  register(owaspCrsRequest),
+  register(owaspCrsResponse),
+  register(rateLimit),
+  register(redirect),
+  register(removeHeaders),
+  register(restrictIps),
+  register(setVars),
+  register(urlRewrite),
+])
+
+/** ngrok's actions that are not built: named, so that the error can say so instead of "unknown". */
+export const ACTIONS_NOT_BUILT: ReadonlySet<string> = new Set([
+  'ai-gateway',
+  'basic-auth',
+  'circuit-breaker',
+  'close-connection',
+  'compress-response',
+  'http-request',
+  'oauth',
+  'openid-connect',
+  'request-body-find-replace',
+  'response-body-find-replace',
+  'saml',
+  'sse-find-replace',
+  'terminate-tls',
+  'verify-webhook',
+])
+
+function byType(actions: readonly RegisteredAction[]): ReadonlyMap<string, RegisteredAction> {
+  const known = new Map<string, RegisteredAction>()
+  for (const action of actions) {
+    for (const type of [action.type, ...action.aliases]) {
+      if (known.has(type)) throw new Error(`two actions are called ${type}`)
+      known.set(type, action)
+    }
+    if (action.servesConnections !== action.phases.includes('on_tcp_connect')) {
+      throw new Error(`${action.type} must say how it runs on a connection, and that it may`)
+    }
+  }
+  return known
+}

@@ -1,0 +1,147 @@
+/**
+ * What both `owasp-crs-*` actions share: configuration, results, log events.
+ *
+ * Source: traffic-policy.md §5.14, §5.15.
+ */
+import { policyKit, withDefault } from '../config/schema-kit.ts'
+import type { Schema } from '../config/schema-kit.ts'
+import type { Exchange } from '../exchange/exchange.ts'
+import type { Settings } from '../config/settings.ts'
+import type { JsonValue } from '../expression/source.ts'
+import type { TransactionDetails } from '../native.ts'
+import { NEXT, type Outcome } from '../phase/outcome.ts'
+import { GatewayError } from '../response/gateway-error.ts'
+import type { WafProfile } from '../waf/profiles.ts'
+import type { Verdict } from '../waf/scan.ts'
+
+export interface OwaspConfig {
+  readonly on_error: 'halt' | 'continue'
+  readonly process_body: boolean
+  readonly exclude_rule_ids: readonly number[]
+}
+
+export interface OwaspPlan {
+  readonly profile: WafProfile
+  readonly processBody: boolean
+  /** `on_error: continue`: rules are evaluated, nothing is enforced. */
+  readonly enforce: boolean
+}
+
+const { object, enumeration, boolean, list, integer } = policyKit
+
+export const OWASP_SCHEMA: Schema<OwaspConfig> = object(
+  {
+    on_error: withDefault(enumeration(['halt', 'continue'] as const), 'halt'),
+    process_body: withDefault(boolean(), false),
+    exclude_rule_ids: withDefault(list(integer({ min: 900_000, max: 999_999 })), []),
+  },
+  { allowNull: true },
+)
+
+type Direction = 'inbound' | 'outbound'
+
+const RESULT_NAMES = { inbound: 'owasp_crs_request', outbound: 'owasp_crs_response' } as const
+const BLOCKED = { inbound: 'WAF_REQUEST_BLOCKED', outbound: 'WAF_RESPONSE_BLOCKED' } as const
+
+/** Scans and decides; `scan` may answer now or from a thread. */
+export function judge(
+  plan: OwaspPlan,
+  exchange: Exchange,
+  direction: Direction,
+  scan: () => Verdict | Promise<Verdict>,
+): Outcome | Promise<Outcome> {
+  let verdict: Verdict | Promise<Verdict>
+  try {
+    verdict = scan()
+  } catch (error) {
+    return failed(plan, exchange, direction, error)
+  }
+  if (!(verdict instanceof Promise)) return decide(plan, exchange, direction, verdict)
+  return verdict.then(
+    (settled) => decide(plan, exchange, direction, settled),
+    (error: unknown) => failed(plan, exchange, direction, error),
+  )
+}
+
+function decide(plan: OwaspPlan, exchange: Exchange, direction: Direction, verdict: Verdict): Outcome {
+  const { details, blocked, bodyError } = verdict
+  recordMatches(exchange, details, direction)
+  const result = owaspResult(details, direction, exchange.snapshot.settings.waf, blocked)
+  if (bodyError && !blocked) {
+    const message = details?.bodyError ?? 'the body cannot be parsed'
+    exchange.setResult(RESULT_NAMES[direction], { ...result, error: { code: 'ERR_NGROK_3701', message } })
+    if (plan.enforce) throw new GatewayError('WAF_FAILED', { reason: 'waf:unreadable_body' })
+    return NEXT
+  }
+  exchange.setResult(RESULT_NAMES[direction], result)
+  if (blocked && plan.enforce) {
+    throw new GatewayError(BLOCKED[direction], { reason: `waf:${details?.interruption?.ruleId ?? direction}` })
+  }
+  return NEXT
+}
+
+/** The matcher itself failed: `on_error` decides. */
+function failed(plan: OwaspPlan, exchange: Exchange, direction: Direction, error: unknown): Outcome {
+  exchange.services.logger.error({ request_id: exchange.requestId, err: error }, 'waf scan failed')
+  const failure = { code: 'ERR_NGROK_3701', message: 'the scan failed' }
+  exchange.setResult(RESULT_NAMES[direction], { error: failure })
+  if (plan.enforce) throw new GatewayError('WAF_FAILED', { cause: error })
+  return NEXT
+}
+
+/** `actions.ngrok.owasp_crs_request` and `…_response`. */
+function owaspResult(
+  details: TransactionDetails | undefined,
+  direction: Direction,
+  settings: Settings['waf'],
+  blocked: boolean,
+): { readonly [field: string]: JsonValue } {
+  const configured = direction === 'inbound' ? settings.inboundThreshold : settings.outboundThreshold
+  return {
+    decision: blocked ? 'deny' : 'allow',
+    anomaly_score: details?.[direction].score ?? 0,
+    anomaly_score_threshold: details?.[direction].threshold ?? configured,
+    // rules with a score only: the ones that sum up and decide have none
+    matched_rules: (details?.matches ?? [])
+      .filter((match) => match.severity !== '' && match.id >= 900_000 && !isDecision(match.id))
+      .map(({ id, message, severity, data }) => ({ id, message, severity, data })),
+  }
+}
+
+/** CRS's own blocking and reporting rules (949, 959, 980). */
+function isDecision(id: number): boolean {
+  const family = Math.floor(id / 1000)
+  return family === 949 || family === 959 || family === 980
+}
+
+/** Keeps the findings for the access log and writes one event per match. */
+function recordMatches(exchange: Exchange, details: TransactionDetails | undefined, direction: Direction): void {
+  if (details === undefined) {
+    exchange.waf ??= { ruleIds: [], score: 0 }
+    return
+  }
+  const ruleIds = [...(exchange.waf?.ruleIds ?? []), ...details.matches.map((match) => match.id)]
+  exchange.waf = { ruleIds, score: Math.max(exchange.waf?.score ?? 0, details[direction].score) }
+  for (const match of details.matches) {
+    exchange.services.metrics.wafMatch(match.id, match.phase)
+    exchange.services.logger.info(
+      {
+        request_id: exchange.requestId,
+        rule_id: match.id,
+        phase: match.phase,
+        message: match.message,
+        severity: match.severity,
+        variable: match.variable,
+        value: isSecret(match.variable) ? '***' : match.value,
+        data: isSecret(match.variable) || isSecret(match.data) ? '***' : match.data,
+        score: details[direction].score,
+      },
+      'waf match',
+    )
+  }
+}
+
+/** O-60: values of these never reach a log. */
+function isSecret(text: string): boolean {
+  return /authorization|cookie|api-key|token|password|secret/i.test(text)
+}

@@ -1,0 +1,344 @@
+/**
+ * The state of one request and its response, from the head's arrival to the log line. It is also what expressions
+ * read (VariableSource) and what actions change (PolicyScope).
+ */
+import type { ConnectionView, EndpointView, JsonValue, RequestView, ResponseView } from '../expression/source.ts'
+import type { CelValue } from '../expression/value.ts'
+import type {
+  ExchangeHandle,
+  FrontEnd,
+  Peer,
+  RequestFacts,
+  UpstreamFailure,
+  UpstreamTarget,
+} from '../listener/front-end.ts'
+import type { PhaseCursor } from '../phase/run-phase.ts'
+import type { CompiledAction, CompiledRule } from '../policy/policy.ts'
+import type { PolicyScope } from '../policy/scope.ts'
+import type { GatewayServices } from '../process/services.ts'
+import type { Snapshot } from '../process/snapshot.ts'
+import type { Reason } from '../response/reason.ts'
+import type { Endpoint } from '../routing/endpoints.ts'
+import type { WafProfile } from '../waf/profiles.ts'
+import { type ClientAddress, clientAddress } from './client-address.ts'
+import { MessageHead } from './message-head.ts'
+import { isRequestId, newRequestId, type TraceContext, traceContext } from './request-ids.ts'
+import { RequestUrl } from './request-url.ts'
+
+/** One endpoint whose policy the exchange runs through; forwarding pushes another one. */
+export interface Frame {
+  readonly endpoint: Endpoint
+  readonly cursor: PhaseCursor
+  /** How this endpoint was reached, for `forward-internal` with `on_error: continue`. */
+  readonly onError: 'halt' | 'continue'
+  /** `actions.ngrok.*` of this endpoint's policy; survives into its response phase (§2.5). */
+  readonly results: Map<string, JsonValue>
+}
+
+/** The response on its way to the client: the upstream's, or one that an action made. */
+export interface ResponseState {
+  readonly status: number
+  readonly head: MessageHead
+  /** -1 = unknown. */
+  readonly bodyLength: number
+  /** Set for responses we made; the upstream's body stays in the front end. */
+  readonly ownBody: Uint8Array | string | undefined
+}
+
+/** What the rule matcher found, for the log. */
+export interface WafFindings {
+  readonly ruleIds: readonly number[]
+  readonly score: number
+}
+
+/** Bytes collected for an action, and whether they are the whole body. */
+export interface CollectedBody {
+  readonly bytes: Uint8Array
+  readonly complete: boolean
+}
+
+const EMPTY_BODY: CollectedBody = Object.freeze({ bytes: new Uint8Array(0), complete: true })
+const NO_VARIABLES: ReadonlyMap<string, CelValue> = new Map()
+
+export class Exchange implements PolicyScope {
+  readonly handle: ExchangeHandle
+  readonly facts: RequestFacts
+  /** Where its listener stands in the settings; -1 = that listener is gone. */
+  readonly listenerPlace: number
+  readonly frontEnd: FrontEnd
+  readonly snapshot: Snapshot
+  readonly services: GatewayServices
+  readonly head: MessageHead
+  readonly method: string
+  readonly url: RequestUrl
+  readonly peer: Peer
+  readonly client: ClientAddress
+  readonly requestId: string
+  readonly trace: TraceContext
+  /** Target and Host as they came, before any rewrite: for the log and X-Forwarded-Host. */
+  readonly receivedTarget: string
+  readonly publicHost: string
+  readonly startedAtEpochMs: number = Date.now()
+
+  /** Endpoints passed so far, outermost first. */
+  readonly frames: Frame[] = []
+  /** Index of the frame whose policy runs. */
+  frameIndex = -1
+  responseState: ResponseState | undefined
+  /** The rule matcher's transaction; 0 = none. Ended when the exchange ends. */
+  transaction = 0
+  transactionProfile: WafProfile | undefined
+  transactionInThread = false
+  /** Lines that some action wants on whatever answer leaves us. */
+  answerLines = ''
+  /** Forwarding fields that `remove-headers` named: we then do not add ours (§5.18). */
+  suppressed: Set<string> | undefined
+
+  // ── for the log and for retries ──
+  target: UpstreamTarget | undefined
+  readonly tried: UpstreamTarget[] = []
+  failure: UpstreamFailure | undefined
+  decidingRule = ''
+  decidingAction = ''
+  reason: Reason = 'ok'
+  waf: WafFindings | undefined
+  logs: JsonValue[] | undefined
+  /** The head of the upstream leg, kept for a repeat. */
+  upstreamHead: string | undefined
+  forwardedAtMs = 0
+  finished = false
+
+  #variables: Map<string, CelValue> | undefined
+  #requestBody: CollectedBody | undefined
+  #requestBodyWaiter: ((body: CollectedBody) => void) | undefined
+  #responseBody: CollectedBody | undefined
+  #responseBodyWaiter: ((body: CollectedBody) => void) | undefined
+  #connectionView: ConnectionView | undefined
+  #requestView: RequestView | undefined
+  #responseView: ResponseView | undefined
+  #bodyReceivedAtMs: number | undefined
+
+  constructor(
+    handle: ExchangeHandle,
+    headText: string,
+    facts: RequestFacts,
+    listenerPlace: number,
+    frontEnd: FrontEnd,
+    snapshot: Snapshot,
+    services: GatewayServices,
+  ) {
+    this.handle = handle
+    this.facts = facts
+    this.listenerPlace = listenerPlace
+    this.frontEnd = frontEnd
+    this.snapshot = snapshot
+    this.services = services
+    this.head = new MessageHead(headText)
+    const methodEnd = headText.indexOf(' ')
+    const target = headText.slice(methodEnd + 1, headText.indexOf(' ', methodEnd + 1))
+    this.method = headText.slice(0, methodEnd)
+    this.receivedTarget = target
+    this.publicHost = this.head.first('host') ?? ''
+    this.url = new RequestUrl('http', this.publicHost, target)
+    this.peer = frontEnd.peer(handle)
+    this.client = clientAddress(this.peer, this.head, snapshot.trustedProxies)
+    const inboundId = this.client.peerTrusted ? this.head.first('x-request-id') : undefined
+    this.requestId = inboundId !== undefined && isRequestId(inboundId) ? inboundId : newRequestId(this.startedAtEpochMs)
+    this.trace = traceContext(this.head.all('traceparent'))
+  }
+
+  /** The endpoint whose policy runs. Only asked after one was entered. */
+  get frame(): Frame {
+    return this.frames[this.frameIndex]!
+  }
+
+  enter(endpoint: Endpoint, onError: 'halt' | 'continue'): void {
+    this.frames.push({ endpoint, cursor: { rule: 0, action: 0 }, onError, results: new Map() })
+    this.frameIndex = this.frames.length - 1
+    this.#variables = undefined
+  }
+
+  /** Goes back to the endpoint that forwarded here, after the forward failed; its variables of the phase are gone with the frame. */
+  leave(): void {
+    this.frames.pop()
+    this.frameIndex = this.frames.length - 1
+  }
+
+  /** Starts the response phase of a frame: new cursor, no variables (they are per phase, §5.24). */
+  beginResponsePhase(frameIndex: number): void {
+    this.frameIndex = frameIndex
+    const { cursor } = this.frame
+    cursor.rule = 0
+    cursor.action = 0
+    this.#variables = undefined
+  }
+
+  setResponse(state: ResponseState): void {
+    this.responseState = state
+    this.#responseView = undefined
+    this.#responseBody = undefined
+  }
+
+  deciding(rule: CompiledRule, action: CompiledAction): void {
+    this.decidingRule = rule.name
+    this.decidingAction = action.type
+  }
+
+  expressionFailed(rule: CompiledRule, error: unknown): void {
+    this.services.logger.debug(
+      { request_id: this.requestId, rule: rule.name, error: String(error), code: 'ERR_NGROK_2254' },
+      'expression failed',
+    )
+  }
+
+  // ── bodies, collected when an action asks ──
+
+  /** Up to `limitBytes` of the request body; at once when there is none or it was collected before. */
+  requestBody(limitBytes: number): CollectedBody | Promise<CollectedBody> {
+    if (this.facts.bodyLength === 0) return EMPTY_BODY
+    if (this.#requestBody !== undefined) return this.#requestBody
+    return new Promise((resolve) => {
+      this.#requestBodyWaiter = resolve
+      this.frontEnd.readRequestBody(this.handle, limitBytes)
+    })
+  }
+
+  requestBodyArrived(bytes: Uint8Array, complete: boolean): void {
+    this.#requestBody = { bytes, complete }
+    if (complete) this.#bodyReceivedAtMs = Date.now()
+    this.#requestBodyWaiter?.(this.#requestBody)
+    this.#requestBodyWaiter = undefined
+  }
+
+  /** Up to `limitBytes` of the response body, before anything of the response goes out. */
+  responseBody(limitBytes: number): CollectedBody | Promise<CollectedBody> {
+    const state = this.responseState
+    if (state === undefined || state.bodyLength === 0) return EMPTY_BODY
+    if (state.ownBody !== undefined) return { bytes: Buffer.from(state.ownBody), complete: true }
+    if (this.#responseBody !== undefined) return this.#responseBody
+    return new Promise((resolve) => {
+      this.#responseBodyWaiter = resolve
+      this.frontEnd.readResponseBody(this.handle, limitBytes)
+    })
+  }
+
+  responseBodyArrived(bytes: Uint8Array, complete: boolean): void {
+    this.#responseBody = { bytes, complete }
+    this.#responseBodyWaiter?.(this.#responseBody)
+    this.#responseBodyWaiter = undefined
+  }
+
+  // ── PolicyScope ──
+
+  setVariable(name: string, value: CelValue): void {
+    this.#variables ??= new Map()
+    this.#variables.set(name, value)
+  }
+
+  setResult(action: string, value: JsonValue): void {
+    this.frame.results.set(action, value)
+  }
+
+  appendLog(metadata: JsonValue): void {
+    this.logs ??= []
+    this.logs.push({ metadata })
+  }
+
+  interpolationFailed(field: string, error: unknown): void {
+    this.services.logger.warn(
+      {
+        request_id: this.requestId,
+        rule: this.decidingRule,
+        action: this.decidingAction,
+        field,
+        error: String(error),
+        code: 'ERR_NGROK_2238',
+      },
+      'interpolation failed; the value is empty',
+    )
+  }
+
+  // ── VariableSource ──
+
+  get endpoint(): EndpointView {
+    return this.frame.endpoint.view
+  }
+
+  get variables(): ReadonlyMap<string, CelValue> {
+    return this.#variables ?? NO_VARIABLES
+  }
+
+  get results(): ReadonlyMap<string, JsonValue> {
+    return this.frame.results
+  }
+
+  get connection(): ConnectionView {
+    this.#connectionView ??= {
+      clientAddress: this.client.address,
+      clientPort: this.client.port,
+      serverAddress: this.peer.localAddress,
+      serverPort: this.peer.localPort,
+      serverRegion: this.snapshot.settings.region,
+      startedAtMs: this.startedAtEpochMs,
+      bytesIn: this.head.text.length,
+      bytesOut: 0,
+      tls: undefined,
+    }
+    return this.#connectionView
+  }
+
+  get request(): RequestView {
+    this.#requestView ??= new ExchangeRequestView(this)
+    return this.#requestView
+  }
+
+  get response(): ResponseView | undefined {
+    const state = this.responseState
+    if (state === undefined) return undefined
+    this.#responseView ??= {
+      statusCode: state.status,
+      headers: state.head,
+      contentLength: state.bodyLength === -1 ? undefined : state.bodyLength,
+    }
+    return this.#responseView
+  }
+
+  get bodyReceivedAtMs(): number | undefined {
+    return this.#bodyReceivedAtMs
+  }
+}
+
+/** `req.*`: reads through to the exchange, so that header edits and rewrites show. */
+class ExchangeRequestView implements RequestView {
+  readonly #exchange: Exchange
+
+  constructor(exchange: Exchange) {
+    this.#exchange = exchange
+  }
+
+  get method(): string {
+    return this.#exchange.method
+  }
+  get host(): string {
+    return this.#exchange.head.first('host') ?? ''
+  }
+  get version(): string {
+    return 'HTTP/1.1'
+  }
+  get headers(): MessageHead {
+    return this.#exchange.head
+  }
+  get url(): RequestUrl {
+    return this.#exchange.url
+  }
+  get contentLength(): number | undefined {
+    const { bodyLength } = this.#exchange.facts
+    return bodyLength === -1 ? undefined : bodyLength
+  }
+  get headReceivedAtMs(): number {
+    return this.#exchange.startedAtEpochMs
+  }
+  get bodyReceivedAtMs(): number | undefined {
+    return this.#exchange.bodyReceivedAtMs
+  }
+}

@@ -1,0 +1,342 @@
+/**
+ * THE SPINE: the life of one request. Start reading here.
+ *
+ * head → endpoint by host → on_http_request → (internal endpoints) → upstream → on_http_response, inside out → client
+ * → log. Every step stays in the tick it began in unless an action waits. Failures leave by `fail` only.
+ *
+ * Source: operations.md §3.10 (order of work), traffic-policy.md §2.
+ */
+import type {
+  ExchangeHandle,
+  ExchangeRecord,
+  FrontEnd,
+  FrontEndEvents,
+  Peer,
+  RefusedRequest,
+  RequestFacts,
+  ResponseFacts,
+  UpstreamFailure,
+} from '../listener/front-end.ts'
+import type { Outcome, Respond } from '../phase/outcome.ts'
+import { runPhase } from '../phase/run-phase.ts'
+import type { GatewayServices } from '../process/services.ts'
+import type { Snapshot } from '../process/snapshot.ts'
+import { GatewayError, UPSTREAM_ERRORS } from '../response/gateway-error.ts'
+import { errorAnswer, toGatewayError } from '../response/problem.ts'
+import { statusLine } from '../response/status-line.ts'
+import type { Endpoint } from '../routing/endpoints.ts'
+import { connectionAllowed, exchangeConnectionAllowed } from './connect-phase.ts'
+import { Exchange } from './exchange.ts'
+import { forwardHead } from './forward-head.ts'
+import { logExchange, logRefused } from './log-exchange.ts'
+import { MessageHead } from './message-head.ts'
+import { mayRepeat } from './retry.ts'
+import { splitAuthority } from './request-url.ts'
+import { endTransaction } from '../waf/scan.ts'
+
+export class ExchangeHandler implements FrontEndEvents {
+  readonly #services: GatewayServices
+  readonly #frontEnd: () => FrontEnd
+  readonly #exchanges = new Map<ExchangeHandle, Exchange>()
+  #snapshot: Snapshot
+  /** Listener id of the front end → its place in the settings; ids outlive settings. */
+  #listenerPlaces: ReadonlyMap<number, number> = new Map()
+  /** Exchanges that run against a configuration other than the current one. */
+  readonly #retired = new Map<Snapshot, number>()
+
+  /** `frontEnd` is asked for late, because front end and handler refer to each other. */
+  constructor(snapshot: Snapshot, services: GatewayServices, frontEnd: () => FrontEnd) {
+    this.#snapshot = snapshot
+    this.#services = services
+    this.#frontEnd = frontEnd
+  }
+
+  get snapshot(): Snapshot {
+    return this.#snapshot
+  }
+
+  /**
+   * Swaps the configuration by one assignment (O-23). Exchanges keep the one they began with; it is released when the
+   * last of them ends. `listenerPlaces`: listener id → place in `settings.listeners`.
+   */
+  activate(next: Snapshot, listenerPlaces: ReadonlyMap<number, number>): void {
+    const previous = this.#snapshot
+    this.#listenerPlaces = listenerPlaces
+    if (previous === next) return
+    this.#snapshot = next
+    let users = 0
+    for (const exchange of this.#exchanges.values()) if (exchange.snapshot === previous) users += 1
+    if (users === 0) previous.release()
+    else this.#retired.set(previous, users)
+  }
+
+  onConnect(listenerId: number, peer: Peer): boolean {
+    return connectionAllowed(this.#snapshot, this.#services, this.#listenerPlaces.get(listenerId) ?? -1, peer)
+  }
+
+  onRequest(handle: ExchangeHandle, head: string, facts: RequestFacts): void {
+    this.#services.metrics.requestStarted()
+    const place = this.#listenerPlaces.get(facts.listenerId) ?? -1
+    const exchange = new Exchange(handle, head, facts, place, this.#frontEnd(), this.#snapshot, this.#services)
+    this.#exchanges.set(handle, exchange)
+    attempt(exchange, () => route(exchange))
+  }
+
+  onRequestBody(handle: ExchangeHandle, body: Uint8Array, complete: boolean): void {
+    this.#exchanges.get(handle)?.requestBodyArrived(body, complete)
+  }
+
+  onResponse(handle: ExchangeHandle, head: string, facts: ResponseFacts): void {
+    const exchange = this.#exchanges.get(handle)
+    if (exchange !== undefined) attempt(exchange, () => receiveResponse(exchange, head, facts))
+  }
+
+  onResponseBody(handle: ExchangeHandle, body: Uint8Array, complete: boolean): void {
+    this.#exchanges.get(handle)?.responseBodyArrived(body, complete)
+  }
+
+  onUpstreamError(handle: ExchangeHandle, failure: UpstreamFailure): void {
+    const exchange = this.#exchanges.get(handle)
+    if (exchange !== undefined) attempt(exchange, () => recover(exchange, failure))
+  }
+
+  onDone(handle: ExchangeHandle, record: ExchangeRecord): void {
+    const exchange = this.#exchanges.get(handle)
+    if (exchange === undefined) return
+    this.#exchanges.delete(handle)
+    exchange.finished = true
+    endTransaction(exchange)
+    logExchange(exchange, record)
+    if (exchange.snapshot !== this.#snapshot) this.#leave(exchange.snapshot)
+  }
+
+  #leave(snapshot: Snapshot): void {
+    const users = (this.#retired.get(snapshot) ?? 1) - 1
+    if (users > 0) this.#retired.set(snapshot, users)
+    else if (this.#retired.delete(snapshot)) snapshot.release()
+  }
+
+  onRefused(refused: RefusedRequest): void {
+    logRefused(this.#services, refused)
+  }
+}
+
+// ── request ──
+
+/** Finds the endpoint that the Host names and lets its policy have the request. */
+function route(exchange: Exchange): void {
+  const { snapshot, url, peer } = exchange
+  const { host, port } = splitAuthority(exchange.head.first('host') ?? '')
+  const endpoint =
+    snapshot.endpoints.findPublic(host, port ?? peer.localPort) ?? snapshot.defaultEndpoint(exchange.listenerPlace)
+  if (endpoint === undefined) throw new GatewayError('UNKNOWN_HOST')
+  if (endpoint.policy.dependsOnPath && (url.ambiguity !== undefined || url.aboveRoot)) {
+    throw new GatewayError('AMBIGUOUS_PATH', { reason: url.aboveRoot ? 'bad_request:H-67' : 'bad_request:H-66' })
+  }
+  enterEndpoint(exchange, endpoint, 'halt')
+  if (!exchangeConnectionAllowed(exchange)) exchange.frontEnd.abort(exchange.handle)
+  else runRequestPhase(exchange)
+}
+
+function enterEndpoint(exchange: Exchange, endpoint: Endpoint, onError: 'halt' | 'continue'): void {
+  if (exchange.frames.length >= exchange.snapshot.settings.limits.hops) throw new GatewayError('TOO_MANY_ENDPOINTS')
+  exchange.enter(endpoint, onError)
+}
+
+/** Runs `on_http_request` of the current endpoint from where its cursor stands. */
+function runRequestPhase(exchange: Exchange): void {
+  const { endpoint, cursor } = exchange.frame
+  follow(exchange, runPhase(endpoint.policy.onHttpRequest, exchange, cursor), followRequestOutcome)
+}
+
+function followRequestOutcome(exchange: Exchange, outcome: Outcome): void {
+  switch (outcome.kind) {
+    case 'next':
+      // falling off the end sends upstream; a cloud endpoint has none (§1.3)
+      if (exchange.frame.endpoint.upstream === undefined) throw new GatewayError('POLICY_DID_NOT_END')
+      sendUpstream(exchange)
+      return
+    case 'forward':
+      enterEndpoint(exchange, outcome.endpoint, outcome.onError)
+      runRequestPhase(exchange)
+      return
+    case 'respond':
+      answer(exchange, outcome)
+      return
+    case 'close':
+      exchange.reason = outcome.reason
+      exchange.frontEnd.abort(exchange.handle)
+  }
+}
+
+// ── upstream ──
+
+function sendUpstream(exchange: Exchange): void {
+  const { upstream } = exchange.frame.endpoint
+  const target = upstream?.pick(exchange.tried)
+  if (target === undefined) throw new GatewayError('CONNECT_FAILED', { reason: 'no_healthy_target' })
+  exchange.target = target
+  exchange.tried.push(target)
+  if (exchange.forwardedAtMs === 0) exchange.forwardedAtMs = performance.now()
+  exchange.upstreamHead ??= forwardHead(exchange)
+  exchange.frontEnd.forward(exchange.handle, target, exchange.upstreamHead)
+}
+
+/** An upstream leg failed before anything reached the client: another target, the next `forward-internal`, or an error. */
+function recover(exchange: Exchange, failure: UpstreamFailure): void {
+  const { endpoint } = exchange.frame
+  exchange.failure = failure
+  endpoint.upstream?.report(failure.target, failure.reason)
+  exchange.services.metrics.upstreamRequest(endpoint.name, failure.target.name, failure.reason, -1)
+  if (mayRepeat(exchange, failure)) {
+    exchange.services.metrics.upstreamRetry(failure.reason)
+    sendUpstream(exchange)
+    return
+  }
+  const error = new GatewayError(UPSTREAM_ERRORS[failure.reason], { cause: failure.detail })
+  if (!forwardFailed(exchange, failure, error)) throw error
+}
+
+/** `on_error: continue`: the endpoint that forwarded here goes on with its next action (§5.8). */
+function forwardFailed(exchange: Exchange, failure: UpstreamFailure, error: GatewayError): boolean {
+  const unreachable =
+    failure.reason === 'connect_failed' || failure.reason === 'connect_timeout' || failure.reason === 'tls_failed'
+  if (!unreachable || failure.bodyConsumed || exchange.frame.onError !== 'continue' || exchange.frames.length < 2)
+    return false
+  const { view } = exchange.frame.endpoint
+  exchange.leave()
+  exchange.tried.length = 0
+  exchange.upstreamHead = undefined
+  exchange.setResult('forward_internal', {
+    url: view.url,
+    error: { code: failure.reason === 'connect_timeout' ? 'ERR_NGROK_3005' : 'ERR_NGROK_3006', message: error.message },
+  })
+  runRequestPhase(exchange)
+  return true
+}
+
+// ── response ──
+
+/** Fields that only we may send: their presence proves where an error comes from (O-73). */
+const OWN_FIELDS = ['ngrok-error-code', 'sallyport-error-code'] as const
+
+function receiveResponse(exchange: Exchange, headText: string, facts: ResponseFacts): void {
+  const { endpoint } = exchange.frame
+  const head = new MessageHead(headText)
+  for (const name of OWN_FIELDS) head.remove(name)
+  if (exchange.target !== undefined) {
+    endpoint.upstream?.report(exchange.target, undefined)
+    exchange.services.metrics.upstreamRequest(
+      endpoint.name,
+      exchange.target.name,
+      facts.status,
+      performance.now() - exchange.forwardedAtMs,
+    )
+  }
+  exchange.setResponse({ status: facts.status, head, bodyLength: facts.bodyLength, ownBody: undefined })
+  runResponsePhases(exchange, exchange.frames.length - 1)
+}
+
+/** `on_http_response` of the innermost endpoint first, then of those that forwarded to it (§2.4). */
+function runResponsePhases(exchange: Exchange, frameIndex: number): void {
+  if (frameIndex < 0) {
+    deliver(exchange)
+    return
+  }
+  const { onHttpResponse } = exchange.frames[frameIndex]!.endpoint.policy
+  if (onHttpResponse.length === 0) {
+    runResponsePhases(exchange, frameIndex - 1)
+    return
+  }
+  exchange.beginResponsePhase(frameIndex)
+  follow(exchange, runPhase(onHttpResponse, exchange, exchange.frame.cursor), (_, outcome) => {
+    if (outcome.kind === 'respond') {
+      replaceResponse(exchange, outcome)
+      if (!outcome.responsePhase) {
+        deliver(exchange)
+        return
+      }
+    }
+    // `forward` and `close` do not exist in this phase: no action of it returns them
+    runResponsePhases(exchange, frameIndex - 1)
+  })
+}
+
+/** An answer made by an action of the request phase. */
+function answer(exchange: Exchange, outcome: Respond): void {
+  replaceResponse(exchange, outcome)
+  if (outcome.responsePhase) runResponsePhases(exchange, exchange.frames.length - 1)
+  else deliver(exchange)
+}
+
+function replaceResponse(exchange: Exchange, outcome: Respond): void {
+  exchange.reason = outcome.reason
+  exchange.setResponse({
+    status: outcome.status,
+    head: new MessageHead(statusLine(outcome.status) + outcome.lines),
+    bodyLength: outcome.body.length,
+    ownBody: outcome.body,
+  })
+}
+
+/** The response leaves: the upstream's body streams on behind it, or ours goes with it. */
+function deliver(exchange: Exchange): void {
+  const state = exchange.responseState!
+  state.head.remove('x-request-id')
+  const head = `${state.head.text}x-request-id: ${exchange.requestId}\r\n${exchange.answerLines}`
+  if (state.ownBody === undefined) exchange.frontEnd.continueResponse(exchange.handle, head)
+  else exchange.frontEnd.respond(exchange.handle, head, state.ownBody)
+}
+
+// ── failure ──
+
+/** The only door from an error to HTTP. Response rules do not run for it (§2.4). */
+function fail(exchange: Exchange, thrown: unknown): void {
+  if (exchange.finished) return
+  const error = toGatewayError(thrown)
+  exchange.reason = error.reason
+  if (error.code === 'INTERNAL') {
+    exchange.services.logger.error(
+      {
+        request_id: exchange.requestId,
+        rule: exchange.decidingRule,
+        action: exchange.decidingAction,
+        error: stackOf(error.cause),
+      },
+      'request failed',
+    )
+  }
+  const { status, lines, body } = errorAnswer(error, exchange.head.first('accept') ?? '', exchange.requestId)
+  const head = `${statusLine(status)}${lines}x-request-id: ${exchange.requestId}\r\n${exchange.answerLines}`
+  exchange.frontEnd.respond(exchange.handle, head, body)
+}
+
+function stackOf(cause: unknown): string {
+  return cause instanceof Error ? (cause.stack ?? cause.message) : String(cause)
+}
+
+/** Runs one step; whatever it throws ends this exchange and nothing else (T-26). */
+function attempt(exchange: Exchange, step: () => void): void {
+  try {
+    step()
+  } catch (error) {
+    fail(exchange, error)
+  }
+}
+
+/** Goes on with an outcome now, or when it comes, unless the client has gone meanwhile. */
+function follow(
+  exchange: Exchange,
+  outcome: Outcome | Promise<Outcome>,
+  next: (exchange: Exchange, outcome: Outcome) => void,
+): void {
+  if (!(outcome instanceof Promise)) {
+    next(exchange, outcome)
+    return
+  }
+  outcome
+    .then((settled) => {
+      if (!exchange.finished) next(exchange, settled)
+    })
+    .catch((error: unknown) => fail(exchange, error))
+}

@@ -1,0 +1,37 @@
+/** What an action came to, and with it the phase that ran it. */
+import type { Endpoint } from '../routing/endpoints.ts'
+import type { Reason } from '../response/reason.ts'
+
+export type Outcome = Next | Respond | Forward | Close
+
+/** Go on with the next action or rule. */
+export interface Next {
+  readonly kind: 'next'
+}
+
+/** Answer the client; what `on_http_response` rules still see of it is `responsePhase` (traffic-policy.md §2.4). */
+export interface Respond {
+  readonly kind: 'respond'
+  readonly status: number
+  /** Lines `name: value\r\n`, latin1, without `content-length` and `date`. */
+  readonly lines: string
+  readonly body: Uint8Array | string
+  readonly reason: Reason
+  readonly responsePhase: boolean
+}
+
+/** Hand the exchange to an internal endpoint. */
+export interface Forward {
+  readonly kind: 'forward'
+  readonly endpoint: Endpoint
+  /** `continue`: when it cannot be delivered, go on with the action after this one. */
+  readonly onError: 'halt' | 'continue'
+}
+
+/** Close the connection without an answer. */
+export interface Close {
+  readonly kind: 'close'
+  readonly reason: Reason
+}
+
+export const NEXT: Next = Object.freeze({ kind: 'next' })

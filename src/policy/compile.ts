@@ -1,0 +1,200 @@
+/**
+ * Parsed policy → frozen policy: every expression, interpolation and pattern compiled once, every error reported.
+ *
+ * Source: traffic-policy.md §1.3 (what is refused), §2.3 (what ends a phase), §8.3 (codes).
+ */
+import { type CompileContext, type PreparedAction, type RegisteredAction } from '../actions/action.ts'
+import { ACTIONS, ACTIONS_NOT_BUILT } from '../actions/index.ts'
+import type { Diagnostics } from '../config/diagnostic.ts'
+import type { ConfigNode } from '../config/node.ts'
+import type { Settings } from '../config/settings.ts'
+import type { Span } from '../config/source.ts'
+import { nearest } from '../config/spelling.ts'
+import type { ExpressionEnvironment } from '../expression/environment.ts'
+import { compileExpression, type Expression } from '../expression/expression.ts'
+import type { PhaseName } from '../expression/source.ts'
+import { compileTemplate } from '../expression/template.ts'
+import { WafProfiles } from '../waf/profiles.ts'
+import type { ParsedAction, ParsedPolicy, ParsedRule } from './parse.ts'
+import type { CompiledAction, CompiledPolicy, CompiledRule } from './policy.ts'
+
+export interface PolicyOptions {
+  readonly settings: Settings
+  readonly diagnostics: Diagnostics
+  /** Names buckets and the like; the endpoint's name. */
+  readonly identity: string
+  /** Cloud endpoints have no upstream to fall back to: some rule must be able to end the request (2235). */
+  readonly mustTerminate: boolean
+}
+
+/** A compiled policy and what it will need before it can serve. */
+export interface PolicyWithNeeds {
+  readonly policy: CompiledPolicy
+  readonly waf: WafProfiles
+  readonly keySetUrls: ReadonlySet<string>
+}
+
+/** Check `diagnostics` before using the result: after errors the policy is incomplete. */
+export function compilePolicy(parsed: ParsedPolicy, options: PolicyOptions): PolicyWithNeeds {
+  const waf = new WafProfiles()
+  const keySetUrls = new Set<string>()
+  const compile = (phase: PhaseName): readonly CompiledRule[] => {
+    const compiler = new PhaseCompiler(phase, parsed.legacyFormat, options, waf, keySetUrls)
+    return Object.freeze(parsed.phases[phase].map((rule, index) => compiler.rule(rule, index)))
+  }
+  const policy: CompiledPolicy = Object.freeze({
+    onTcpConnect: compile('on_tcp_connect'),
+    onHttpRequest: compile('on_http_request'),
+    onHttpResponse: compile('on_http_response'),
+    dependsOnPath: dependsOnPath(parsed),
+  })
+  if (options.mustTerminate) checkTermination(parsed, options)
+  return { policy, waf, keySetUrls }
+}
+
+class PhaseCompiler {
+  readonly #phase: PhaseName
+  readonly #legacyFormat: boolean
+  readonly #options: PolicyOptions
+  readonly #waf: WafProfiles
+  readonly #keySetUrls: Set<string>
+
+  constructor(
+    phase: PhaseName,
+    legacyFormat: boolean,
+    options: PolicyOptions,
+    waf: WafProfiles,
+    keySetUrls: Set<string>,
+  ) {
+    this.#phase = phase
+    this.#legacyFormat = legacyFormat
+    this.#options = options
+    this.#waf = waf
+    this.#keySetUrls = keySetUrls
+  }
+
+  rule(rule: ParsedRule, index: number): CompiledRule {
+    const { diagnostics } = this.#options
+    const expressions = rule.expressions.flatMap(
+      (source) => compileExpression(source, this.#environment, diagnostics) ?? [],
+    )
+    const actions: CompiledAction[] = []
+    let endedBy: string | undefined
+    for (const [position, action] of rule.actions.entries()) {
+      if (endedBy !== undefined) {
+        diagnostics.error('ERR_NGROK_2207', `unreachable: ${endedBy} has already ended the phase`, action.typeSpan)
+      }
+      const prepared = this.#action(action, `${this.#phase}[${index}].actions[${position}]`)
+      if (prepared === undefined) continue
+      actions.push(prepared.compiled)
+      if (prepared.terminates) endedBy ??= action.type
+    }
+    return Object.freeze({ name: rule.name ?? `${this.#phase}[${index}]`, expressions, actions })
+  }
+
+  get #environment(): ExpressionEnvironment {
+    return { phase: this.#phase, overrides: true, legacy: this.#legacyFormat, now: () => new Date() }
+  }
+
+  #action(parsed: ParsedAction, place: string): PreparedAction | undefined {
+    const { diagnostics } = this.#options
+    const action = lookUp(parsed, diagnostics)
+    if (action === undefined) return undefined
+    if (!action.phases.includes(this.#phase)) {
+      const hint = `${action.type} runs in ${action.phases.join(', ')}`
+      diagnostics.error('ERR_NGROK_2202', `${action.type} is not allowed in ${this.#phase}`, parsed.typeSpan, hint)
+      return undefined
+    }
+    if (parsed.config === undefined && action.configRequired) {
+      diagnostics.error('ERR_NGROK_2234', `${action.type} needs a config`, parsed.typeSpan)
+      return undefined
+    }
+    const config = parsed.config ?? emptyConfig(parsed.span)
+    return action.prepare(config, this.#context(config.span, place))
+  }
+
+  #context(span: Span, place: string): CompileContext {
+    const { diagnostics, settings, identity } = this.#options
+    const environment = this.#environment
+    return {
+      diagnostics,
+      settings,
+      phase: this.#phase,
+      span,
+      identity: `${identity}\0${place}`,
+      legacyFormat: this.#legacyFormat,
+      expression: (source): Expression | undefined => compileExpression(source, environment, diagnostics),
+      template: (source) => compileTemplate(source, environment, diagnostics),
+      waf: this.#waf,
+      keySetUrls: this.#keySetUrls,
+    }
+  }
+}
+
+function lookUp(parsed: ParsedAction, diagnostics: Diagnostics): RegisteredAction | undefined {
+  const action = ACTIONS.get(parsed.type)
+  if (action !== undefined) {
+    if (action.type !== parsed.type) {
+      const hint = `write ${action.type}`
+      diagnostics.warning('ACTION_ALIAS', `${parsed.type} is another name of ${action.type}`, parsed.typeSpan, hint)
+    }
+    return action
+  }
+  if (ACTIONS_NOT_BUILT.has(parsed.type)) {
+    diagnostics.error('ACTION_NOT_BUILT', `the action ${parsed.type} is not built yet`, parsed.typeSpan)
+    return undefined
+  }
+  const near = nearest(parsed.type, [...ACTIONS.keys(), ...ACTIONS_NOT_BUILT])
+  const hint = near === undefined ? undefined : `did you mean ${near}?`
+  diagnostics.error('ERR_NGROK_2201', `unknown action ${parsed.type}`, parsed.typeSpan, hint)
+  return undefined
+}
+
+function emptyConfig(span: Span): ConfigNode {
+  return { kind: 'scalar', value: null, text: '', span, spanAt: () => span }
+}
+
+/** Some expression reads the URL, the path or something made of them: ambiguous paths matter then (H-66). */
+function dependsOnPath(parsed: ParsedPolicy): boolean {
+  return Object.values(parsed.phases).some((rules) =>
+    rules.some((rule) => rule.expressions.some(({ text }) => /\breq\s*\.\s*(?:url|URL|Path)\b/.test(text))),
+  )
+}
+
+/** §1.3: refused when no rule can end a request, warned about (or refused, strictly) when all that can are conditional. */
+function checkTermination(parsed: ParsedPolicy, { diagnostics, settings }: PolicyOptions): void {
+  const rules = parsed.phases.on_http_request
+  const ending = rules.filter((rule) => rule.actions.some((action) => canEnd(action)))
+  if (rules.length === 0 && parsed.phases.on_http_response.length === 0 && parsed.phases.on_tcp_connect.length === 0) {
+    diagnostics.error('ERR_NGROK_18011', 'a cloud endpoint needs a policy with rules', parsed.span)
+  } else if (ending.length === 0) {
+    diagnostics.error(
+      'ERR_NGROK_2235',
+      'no rule ends a request: a cloud endpoint has no upstream',
+      startOf(parsed.span),
+    )
+  } else if (ending.every((rule) => rule.expressions.length > 0)) {
+    const text = 'every rule that ends a request is conditional: what matches none is answered 404 (ERR_NGROK_6029)'
+    // the last rule that can end a request is where people add the one for everything else
+    const place = startOf(ending.at(-1)!.span)
+    if (settings.policy.strict) diagnostics.error('ERR_NGROK_2235', text, place)
+    else diagnostics.warning('ERR_NGROK_2235', text, place)
+  }
+}
+
+const ENDING_ACTIONS = new Set(['custom-response', 'custom_response', 'deny', 'forward-internal', 'redirect'])
+
+/** `forward-internal` with `on_error: continue` does not count, nor does a redirect that may leave the URL as it is. */
+function canEnd(action: ParsedAction): boolean {
+  if (!ENDING_ACTIONS.has(action.type)) return false
+  if (action.config?.kind !== 'map') return true
+  const field = (name: string): ConfigNode | undefined =>
+    action.config?.kind === 'map' ? action.config.entries.find((entry) => entry.key === name)?.value : undefined
+  if (action.type === 'redirect') return field('from') === undefined
+  const onError = action.type === 'forward-internal' ? field('on_error') : undefined
+  return !(onError?.kind === 'scalar' && onError.value === 'continue')
+}
+
+function startOf(span: Span): Span {
+  return { ...span, end: Math.min(span.end, span.start + 1) }
+}

@@ -1,0 +1,34 @@
+/** The frozen shape of a policy that workers run: rules whose expressions and actions are compiled. */
+import type { Exchange } from '../exchange/exchange.ts'
+import type { Expression } from '../expression/expression.ts'
+import type { Close, Next, Outcome } from '../phase/outcome.ts'
+import type { PolicyScope } from './scope.ts'
+
+export interface CompiledPolicy {
+  readonly onTcpConnect: readonly CompiledRule[]
+  readonly onHttpRequest: readonly CompiledRule[]
+  readonly onHttpResponse: readonly CompiledRule[]
+  /** Some expression reads the path: ambiguous paths are then refused (H-66). */
+  readonly dependsOnPath: boolean
+}
+
+export interface CompiledRule {
+  /** The rule's name, or its position (`on_http_request[2]`): the label in logs. */
+  readonly name: string
+  readonly expressions: readonly Expression[]
+  readonly actions: readonly CompiledAction[]
+}
+
+export interface CompiledAction {
+  readonly type: string
+  run(exchange: Exchange): Outcome | Promise<Outcome>
+  /** Present where the action may stand in `on_tcp_connect`. */
+  runOnConnect?: (scope: PolicyScope) => Next | Close
+}
+
+export const EMPTY_POLICY: CompiledPolicy = Object.freeze({
+  onTcpConnect: Object.freeze([]),
+  onHttpRequest: Object.freeze([]),
+  onHttpResponse: Object.freeze([]),
+  dependsOnPath: false,
+})

@@ -1,0 +1,17 @@
+/** What every exchange of a worker shares: made once by `worker.ts`, outlives every configuration. */
+import type { AccessLog, Logger } from '../access-log/logger.ts'
+import type { JwtService } from '../jwt/service.ts'
+import type { Metrics } from '../metrics/metrics.ts'
+import type { RateLimitStore } from '../rate-limit/store.ts'
+import type { ThreadPool } from '../threads/pool.ts'
+
+export interface GatewayServices {
+  readonly logger: Logger
+  readonly accessLog: AccessLog
+  readonly metrics: Metrics
+  readonly rateLimits: RateLimitStore
+  readonly jwt: JwtService
+  readonly threads: ThreadPool
+  /** Names this gateway in Via, the same in all its workers (H-57). */
+  readonly instanceId: string
+}

@@ -1,0 +1,232 @@
+/**
+ * One configuration, completely built and frozen: what the workers' exchanges run against. Built off the request path,
+ * swapped in by one assignment (O-23).
+ */
+import { createHash } from 'node:crypto'
+import { Diagnostics } from '../config/diagnostic.ts'
+import type { EndpointDefinition, LoadedConfiguration } from '../config/load.ts'
+import type { FileReader } from '../config/reader.ts'
+import type { Settings } from '../config/settings.ts'
+import { SourceFile } from '../config/source.ts'
+import { type Cidr, parseCidr } from '../exchange/cidr.ts'
+import type { UpstreamTarget } from '../listener/front-end.ts'
+import {
+  loadRuleSet,
+  releaseRuleSet,
+  type RuleSetHandle,
+  RuleSetError,
+  type RuleSetSources,
+  ruleSetSummary,
+} from '../native.ts'
+import { compilePolicy, type PolicyWithNeeds } from '../policy/compile.ts'
+import { parsePolicy } from '../policy/parse.ts'
+import { EMPTY_POLICY } from '../policy/policy.ts'
+import { type Endpoint, endpointTable, type EndpointTable } from '../routing/endpoints.ts'
+import { TargetGroup } from '../upstream/balancer.ts'
+import { installedRulesFolder, readRuleFiles } from '../waf/rule-files.ts'
+import { WafProfiles } from '../waf/profiles.ts'
+
+export interface Snapshot {
+  readonly settings: Settings
+  readonly endpoints: EndpointTable
+  readonly trustedProxies: readonly Cidr[]
+  /** Media types whose response bodies the rule set wants to see. */
+  readonly inspectedMimeTypes: ReadonlySet<string>
+  readonly keySetUrls: readonly string[]
+  readonly targets: readonly UpstreamTarget[]
+  /** Who answers hosts that no endpoint names (listeners[].default_endpoint). Listeners by their place in the settings. */
+  defaultEndpoint(listenerPlace: number): Endpoint | undefined
+  /** The endpoint whose `on_tcp_connect` rules decide at accept: the only one behind a listener. */
+  connectEndpoint(listenerPlace: number): Endpoint | undefined
+  /** Gives native memory back, once no exchange runs against it any more. */
+  release(): void
+}
+
+/** A configuration whose policies are compiled, and what the rest of the building needs. */
+interface Compiled {
+  readonly endpoints: readonly CompiledEndpoint[]
+  readonly rules: RuleSetSources | undefined
+}
+
+interface CompiledEndpoint {
+  readonly definition: EndpointDefinition
+  readonly needs: PolicyWithNeeds
+}
+
+const NO_POLICY: PolicyWithNeeds = { policy: EMPTY_POLICY, waf: new WafProfiles(), keySetUrls: new Set() }
+
+/**
+ * Compiles every policy and the rule set; all errors land in `loaded.diagnostics`. Opens no socket and starts nothing:
+ * `check` is this, and `run` begins with it.
+ */
+export async function checkConfiguration(
+  loaded: LoadedConfiguration,
+  reader: FileReader,
+  stateDir: string,
+): Promise<void> {
+  const compiled = compile(loaded, reader, stateDir)
+  if (compiled.rules === undefined) return
+  const ruleSet = await buildRuleSet(compiled.rules, loaded.diagnostics)
+  if (ruleSet !== undefined) ruleSet.release()
+}
+
+/** Builds what a worker serves. Undefined after errors, which are in `loaded.diagnostics`. */
+export async function buildSnapshot(
+  loaded: LoadedConfiguration,
+  reader: FileReader,
+  stateDir: string,
+): Promise<Snapshot | undefined> {
+  const { settings, diagnostics } = loaded
+  const { endpoints: compiled, rules } = compile(loaded, reader, stateDir)
+  if (diagnostics.hasErrors) return undefined
+  const ruleSet = rules === undefined ? undefined : await buildRuleSet(rules, diagnostics)
+  if (diagnostics.hasErrors) return undefined
+  const profiles = compiled.flatMap(({ needs }) => needs.waf.all)
+  if (ruleSet !== undefined) for (const profile of profiles) profile.bind(ruleSet.handle, settings.waf)
+  const endpoints = compiled.map(({ definition, needs }) => endpoint(definition, needs, settings))
+  const table = endpointTable(endpoints)
+  const listeners = settings.listeners.map((listener) => {
+    const named = endpoints.find((candidate) => candidate.name === listener.defaultEndpoint)
+    const behind = endpoints.filter((it) => it.binding === 'public' && it.view.port === listener.port)
+    return { named, only: behind.length === 1 ? behind[0] : undefined }
+  })
+  return {
+    settings,
+    endpoints: table,
+    // the loader has checked them
+    trustedProxies: settings.trustedProxies.flatMap((text) => parseCidr(text) ?? []),
+    inspectedMimeTypes: new Set(ruleSet?.mimeTypes ?? []),
+    keySetUrls: [...new Set(compiled.flatMap(({ needs }) => [...needs.keySetUrls]))],
+    targets: endpoints.flatMap((it) => it.upstream?.targets ?? []),
+    defaultEndpoint: (place) => listeners[place]?.named,
+    connectEndpoint: (place) => {
+      const candidate = listeners[place]?.only
+      return candidate?.policy.onTcpConnect.length === 0 ? undefined : candidate
+    },
+    release: () => {
+      for (const profile of profiles) profile.release()
+      ruleSet?.release()
+    },
+  }
+}
+
+function compile(loaded: LoadedConfiguration, reader: FileReader, stateDir: string): Compiled {
+  const { settings, diagnostics } = loaded
+  for (const definition of loaded.endpoints) refuseUnserved(definition, diagnostics)
+  const endpoints = loaded.endpoints.map((definition) => ({
+    definition,
+    needs: definition.policy === undefined ? NO_POLICY : policyOf(definition, settings, diagnostics),
+  }))
+  const needsRules = endpoints.some(({ needs }) => needs.waf.all.length > 0)
+  const folder = settings.waf.rules ?? installedRulesFolder(stateDir)
+  const rules = needsRules ? readRuleFiles(settings.waf, folder, reader, diagnostics) : undefined
+  return { endpoints, rules }
+}
+
+/** What parses and checks as ngrok's and cannot be served here yet: one sentence each. */
+function refuseUnserved({ name, url, upstream, span }: EndpointDefinition, diagnostics: Diagnostics): void {
+  if (url.scheme === 'tcp' || url.scheme === 'tls') {
+    diagnostics.error(
+      'ENDPOINT_NOT_SERVED',
+      `${name} is a ${url.scheme} endpoint; only http and https ones are served`,
+      span,
+    )
+  } else if (upstream?.protocol === 'http2') {
+    diagnostics.error('UPSTREAM_NOT_SERVED', `${name} wants an HTTP/2 upstream; only HTTP/1.1 is spoken`, span)
+  } else if (upstream?.targets.some((target) => target.protocol !== 'http' && target.protocol !== 'https') === true) {
+    diagnostics.error('UPSTREAM_NOT_SERVED', `the upstream of ${name} must be an http or https one`, span)
+  }
+}
+
+function policyOf(definition: EndpointDefinition, settings: Settings, diagnostics: Diagnostics): PolicyWithNeeds {
+  // policyOf is called for endpoints with a policy only
+  const parsed = parsePolicy(definition.policy!.node, diagnostics)
+  if (definition.binding === 'internal' && parsed.phases.on_tcp_connect.length > 0) {
+    const text = 'an internal endpoint has no on_tcp_connect: forwarding makes no connection'
+    diagnostics.error('ERR_NGROK_2262', text, parsed.phases.on_tcp_connect[0]!.span)
+  }
+  const mustTerminate = definition.kind === 'cloud'
+  return compilePolicy(parsed, { settings, diagnostics, identity: definition.name, mustTerminate })
+}
+
+function endpoint(definition: EndpointDefinition, needs: PolicyWithNeeds, settings: Settings): Endpoint {
+  const { name, kind, binding, url } = definition
+  const id = `ep_${createHash('sha256').update(`${binding} ${url.href} ${name}`).digest('hex').slice(0, 24)}`
+  return Object.freeze({
+    name,
+    kind,
+    binding,
+    view: { id, url: url.href, host: url.host, port: url.port, protocol: url.scheme },
+    policy: needs.policy,
+    upstream: definition.upstream === undefined ? undefined : targetGroup(definition.upstream, settings),
+  })
+}
+
+function targetGroup(upstream: NonNullable<EndpointDefinition['upstream']>, settings: Settings): TargetGroup {
+  const { maxConnections, maxQueued, ejectAfter, ejectTimeMs } = settings.upstream
+  const targets = upstream.targets.map((address): UpstreamTarget => ({
+    name: address.name,
+    // refuseUnserved let only http and https through
+    protocol: address.protocol as 'http' | 'https',
+    host: address.host,
+    port: address.port,
+    tls: upstream.tls,
+    timers: upstream.timers,
+    maxConnections,
+    maxQueued,
+  }))
+  return new TargetGroup(targets, { ejectAfter, ejectMs: ejectTimeMs })
+}
+
+// ── the rule set, shared by configurations that have the same texts ──
+
+interface BuiltRuleSet {
+  readonly handle: RuleSetHandle
+  readonly mimeTypes: readonly string[]
+  release(): void
+}
+
+const built = new Map<string, { handle: RuleSetHandle; users: number }>()
+
+/** A reload that changes no rule costs no compile. Undefined after errors. */
+async function buildRuleSet(sources: RuleSetSources, diagnostics: Diagnostics): Promise<BuiltRuleSet | undefined> {
+  const key = createHash('sha256').update(JSON.stringify(sources)).digest('hex')
+  let entry = built.get(key)
+  if (entry === undefined) {
+    try {
+      entry = { handle: await loadRuleSet(sources), users: 0 }
+    } catch (error) {
+      if (!(error instanceof RuleSetError)) throw error
+      reportRuleErrors(error, sources, diagnostics)
+      return undefined
+    }
+    built.set(key, entry)
+  }
+  const { handle } = entry
+  entry.users += 1
+  const summary = ruleSetSummary(handle)
+  for (const { id, construct } of summary.leftOut) {
+    diagnostics.warning('WAF_RULE_LEFT_OUT', `rule ${id} is left out: ${construct} is not implemented`)
+  }
+  return {
+    handle,
+    mimeTypes: summary.responseBodyMimeTypes,
+    release: () => {
+      const current = built.get(key)
+      if (current === undefined) return
+      current.users -= 1
+      if (current.users > 0) return
+      built.delete(key)
+      releaseRuleSet(handle)
+    },
+  }
+}
+
+function reportRuleErrors(error: RuleSetError, sources: RuleSetSources, diagnostics: Diagnostics): void {
+  const texts = new Map([...sources.files, ...sources.data].map(({ path, text }) => [path, text]))
+  for (const { path, line, column, code, message } of error.diagnostics) {
+    const source = new SourceFile(path, texts.get(path) ?? '')
+    const start = source.offset(line, column)
+    diagnostics.error(code, message, { source, start, end: start + 1 })
+  }
+}

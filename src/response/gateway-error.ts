@@ -1,0 +1,198 @@
+/**
+ * Every error the gateway answers with: one table of codes with status, ngrok's code and the sentence people read.
+ *
+ * Source: traffic-policy.md §8.2 (ERR_NGROK codes), operations.md H-84 (which status for what), O-73 (ERR_GW codes).
+ * A retired `gw` number is never used again.
+ */
+import type { UpstreamFailureReason } from '../listener/front-end.ts'
+import type { Reason } from './reason.ts'
+
+export interface ErrorEntry {
+  readonly status: number
+  /** `sallyport-error-code: ERR_GW_<n>`. */
+  readonly gw: number
+  /** `ngrok-error-code: ERR_NGROK_<n>`, where ngrok has one. */
+  readonly ngrok?: number
+  /** Read by people in the error page; no detail that helps an attacker. */
+  readonly message: string
+  readonly reason: Reason
+}
+
+export const ERRORS = {
+  BAD_REQUEST: { status: 400, gw: 1000, message: 'The request is malformed.', reason: 'bad_request:H-01' },
+  AMBIGUOUS_PATH: { status: 400, gw: 1001, message: 'The path has more than one reading.', reason: 'bad_request:H-66' },
+  BODY_TOO_LARGE: { status: 413, gw: 1002, message: 'The request body is too large.', reason: 'bad_request:H-36' },
+  UNKNOWN_HOST: {
+    status: 404,
+    gw: 1010,
+    ngrok: 3200,
+    message: 'No endpoint answers at this host.',
+    reason: 'no_route',
+  },
+  POLICY_DID_NOT_END: {
+    status: 404,
+    gw: 1011,
+    ngrok: 6029,
+    message: 'No rule of this endpoint handles the request.',
+    reason: 'no_route',
+  },
+  ENDPOINT_OFFLINE: {
+    status: 404,
+    gw: 1012,
+    ngrok: 3200,
+    message: 'The internal endpoint is offline.',
+    reason: 'no_route',
+  },
+  TOO_MANY_ENDPOINTS: {
+    status: 508,
+    gw: 1013,
+    ngrok: 3501,
+    message: 'The request was forwarded through too many endpoints.',
+    reason: 'no_route',
+  },
+  LOOP: { status: 508, gw: 1014, message: 'The request has already passed this gateway.', reason: 'no_route' },
+  JWT_MISSING: {
+    status: 401,
+    gw: 1020,
+    ngrok: 3401,
+    message: 'The request lacks valid credentials.',
+    reason: 'auth:ERR_NGROK_3401',
+  },
+  JWT_FORBIDDEN: {
+    status: 403,
+    gw: 1021,
+    ngrok: 3403,
+    message: 'The credentials do not permit this request.',
+    reason: 'auth:ERR_NGROK_3403',
+  },
+  JWT_KEYS_MISSING: {
+    status: 503,
+    gw: 1023,
+    ngrok: 3422,
+    message: 'The credentials cannot be checked at the moment.',
+    reason: 'auth:ERR_NGROK_3422',
+  },
+  IP_RESTRICTED: {
+    status: 403,
+    gw: 1022,
+    ngrok: 3203,
+    message: 'The client address is not permitted.',
+    reason: 'denied:restrict-ips',
+  },
+  RATE_LIMITED: { status: 429, gw: 1030, message: 'Too many requests.', reason: 'rate_limited:' },
+  LIMITER_DOWN: {
+    status: 503,
+    gw: 1031,
+    message: 'The rate limit cannot be checked at the moment.',
+    reason: 'internal',
+  },
+  WAF_REQUEST_BLOCKED: {
+    status: 403,
+    gw: 1040,
+    ngrok: 3700,
+    message: 'The request was blocked by the web application firewall.',
+    reason: 'waf:request',
+  },
+  WAF_FAILED: {
+    status: 500,
+    gw: 1041,
+    ngrok: 3701,
+    message: 'The web application firewall could not inspect the message.',
+    reason: 'internal',
+  },
+  WAF_RESPONSE_BLOCKED: {
+    status: 403,
+    gw: 1042,
+    ngrok: 3702,
+    message: 'The response was blocked by the web application firewall.',
+    reason: 'waf:response',
+  },
+  EXPRESSION_FAILED: {
+    status: 500,
+    gw: 1050,
+    ngrok: 2254,
+    message: 'An expression of the policy failed.',
+    reason: 'internal',
+  },
+  INTERPOLATION_FAILED: {
+    status: 500,
+    gw: 1051,
+    ngrok: 2253,
+    message: 'A value of the policy could not be computed.',
+    reason: 'internal',
+  },
+  BAD_UPSTREAM_RESPONSE: {
+    status: 502,
+    gw: 1060,
+    ngrok: 3004,
+    message: 'The upstream sent an invalid answer.',
+    reason: 'upstream_bad_response',
+  },
+  CONNECT_TIMEOUT: {
+    status: 504,
+    gw: 1061,
+    ngrok: 3005,
+    message: 'No connection to the upstream in time.',
+    reason: 'connect_timeout',
+  },
+  CONNECT_FAILED: {
+    status: 502,
+    gw: 1062,
+    ngrok: 3006,
+    message: 'The upstream refused the connection.',
+    reason: 'connect_failed',
+  },
+  UPSTREAM_RESET: {
+    status: 502,
+    gw: 1063,
+    ngrok: 3007,
+    message: 'The upstream closed the connection.',
+    reason: 'upstream_reset',
+  },
+  FIRST_BYTE_TIMEOUT: {
+    status: 504,
+    gw: 1064,
+    ngrok: 3008,
+    message: 'The upstream did not answer in time.',
+    reason: 'first_byte_timeout',
+  },
+  IDLE_TIMEOUT: {
+    status: 504,
+    gw: 1065,
+    ngrok: 3008,
+    message: 'The upstream stopped answering.',
+    reason: 'idle_timeout',
+  },
+  OVERFLOW: { status: 503, gw: 1066, message: 'Too many requests wait for the upstream.', reason: 'overflow' },
+  INTERNAL: { status: 500, gw: 1090, ngrok: 2300, message: 'Internal error.', reason: 'internal' },
+} as const satisfies Record<string, ErrorEntry>
+
+export type ErrorCode = keyof typeof ERRORS
+
+/** A failure that ends the exchange with one of our error answers. `cause` goes to the log, never to the client. */
+export class GatewayError extends Error {
+  readonly code: ErrorCode
+  readonly reason: Reason
+  /** Extra response lines (`retry-after: 3\r\n`). */
+  readonly lines: string
+
+  constructor(code: ErrorCode, options: { reason?: Reason; lines?: string; cause?: unknown } = {}) {
+    super(ERRORS[code].message, options.cause === undefined ? {} : { cause: options.cause })
+    this.name = 'GatewayError'
+    this.code = code
+    this.reason = options.reason ?? ERRORS[code].reason
+    this.lines = options.lines ?? ''
+  }
+}
+
+/** The error that an upstream failure becomes when no retry is left (H-84). */
+export const UPSTREAM_ERRORS: Record<UpstreamFailureReason, ErrorCode> = {
+  connect_failed: 'CONNECT_FAILED',
+  connect_timeout: 'CONNECT_TIMEOUT',
+  tls_failed: 'CONNECT_FAILED',
+  upstream_reset: 'UPSTREAM_RESET',
+  upstream_bad_response: 'BAD_UPSTREAM_RESPONSE',
+  first_byte_timeout: 'FIRST_BYTE_TIMEOUT',
+  idle_timeout: 'IDLE_TIMEOUT',
+  overflow: 'OVERFLOW',
+}

@@ -1,0 +1,98 @@
+/**
+ * Which endpoint answers: by host for clients, by internal URL for `forward-internal`.
+ *
+ * Source: kubernetes-objects.md §2.3 (exact host, then the longest wildcard), §4 (pools: uniform random member).
+ */
+import type { CompiledPolicy } from '../policy/policy.ts'
+import type { EndpointView } from '../expression/source.ts'
+import type { TargetGroup } from '../upstream/balancer.ts'
+
+/** URL + policy + upstream; a cloud endpoint has no upstream. */
+export interface Endpoint {
+  readonly view: EndpointView
+  readonly name: string
+  readonly kind: 'agent' | 'cloud'
+  readonly binding: 'public' | 'internal'
+  readonly policy: CompiledPolicy
+  readonly upstream: TargetGroup | undefined
+}
+
+export interface EndpointTable {
+  /**
+   * `host`: lower case, without trailing dot; IPv6 in brackets. `port`: of the Host field, else of the listener. The
+   * pair wins; a host whose port nobody names is found by the host alone, as other proxies do (a gateway behind a
+   * published port sees ports that no URL of its configuration holds).
+   */
+  findPublic(host: string, port: number): Endpoint | undefined
+  findInternal(scheme: string, host: string, port: number): Endpoint | undefined
+  readonly all: readonly Endpoint[]
+}
+
+type Pool = Endpoint[]
+
+/** Names under which a `localhost` endpoint is reached as well; the listener decides who can get that far. */
+const LOOPBACK_HOSTS = ['localhost', '127.0.0.1', '[::1]']
+
+/** Endpoints with the same host and port form a pool; the loader has refused those that may not. */
+export function endpointTable(endpoints: readonly Endpoint[]): EndpointTable {
+  const publicPools = new Map<string, Pool>()
+  const internalPools = new Map<string, Pool>()
+  const publicWildcards = new Set<string>()
+  const internalWildcards = new Set<string>()
+  for (const endpoint of endpoints) {
+    const { host, port, protocol } = endpoint.view
+    if (endpoint.binding === 'internal') {
+      const key = host.startsWith('*.') ? host.slice(1) : host
+      if (host.startsWith('*.')) internalWildcards.add(key)
+      addTo(internalPools, `${protocol}:${key}:${port}`, endpoint)
+      continue
+    }
+    const hosts = LOOPBACK_HOSTS.includes(host) ? LOOPBACK_HOSTS : [host]
+    for (const name of hosts) {
+      const key = name.startsWith('*.') ? name.slice(1) : name
+      if (name.startsWith('*.')) publicWildcards.add(key)
+      addTo(publicPools, `${key}:${port}`, endpoint)
+    }
+  }
+  // by host alone: the pool of the first port that names the host
+  for (const [key, pool] of [...publicPools]) {
+    const host = key.slice(0, key.lastIndexOf(':'))
+    if (!publicPools.has(host)) publicPools.set(host, pool)
+  }
+  const publicPool = (host: string, port: number): Endpoint | undefined =>
+    member(publicPools.get(`${host}:${port}`) ?? publicPools.get(host))
+  return {
+    all: endpoints,
+    findPublic: (host, port) =>
+      publicPool(host, port) ?? wildcard(host, publicWildcards, (suffix) => publicPool(suffix, port)),
+    findInternal: (scheme, host, port) =>
+      member(internalPools.get(`${scheme}:${host}:${port}`)) ??
+      wildcard(host, internalWildcards, (key) => member(internalPools.get(`${scheme}:${key}:${port}`))),
+  }
+}
+
+function addTo(pools: Map<string, Pool>, key: string, endpoint: Endpoint): void {
+  const pool = pools.get(key)
+  if (pool === undefined) pools.set(key, [endpoint])
+  else pool.push(endpoint)
+}
+
+function member(pool: Pool | undefined): Endpoint | undefined {
+  if (pool === undefined || pool.length === 1) return pool?.[0]
+  return pool[Math.floor(Math.random() * pool.length)]
+}
+
+/** The longest suffix first: `a.b.example.com` tries `.b.example.com`, then `.example.com`, then `.com`. */
+function wildcard(
+  host: string,
+  known: ReadonlySet<string>,
+  find: (suffix: string) => Endpoint | undefined,
+): Endpoint | undefined {
+  if (known.size === 0) return undefined
+  for (let dot = host.indexOf('.'); dot !== -1; dot = host.indexOf('.', dot + 1)) {
+    const suffix = host.slice(dot)
+    const found = known.has(suffix) ? find(suffix) : undefined
+    if (found !== undefined) return found
+  }
+  return undefined
+}

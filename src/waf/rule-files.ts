@@ -1,0 +1,66 @@
+/**
+ * Which SecLang texts make up the rule set, and in which order: engine configuration, includes before, CRS set-up,
+ * CRS rules by file name, includes after.
+ *
+ * Source: seclang.md §2 (order of files), §3 and §11 (engine configuration around CRS).
+ */
+import { basename, join } from 'node:path'
+import type { Diagnostics } from '../config/diagnostic.ts'
+import type { FileReader } from '../config/reader.ts'
+import type { Settings } from '../config/settings.ts'
+import type { RuleSetSources, RuleSource } from '../native.ts'
+import { ENGINE_RULES } from './engine-rules.ts'
+import { LEFT_OUT_RULES } from './left-out-rules.ts'
+
+/** Where `crs install` puts the rule set of a gateway. */
+export function installedRulesFolder(stateDir: string): string {
+  return join(stateDir, 'crs', 'current')
+}
+
+/**
+ * Reads everything through `reader`, so that workers are given the same texts. `folder` holds a CRS distribution
+ * (`crs-setup.conf[.example]` and `rules/`) or just the rule files. Undefined after errors.
+ */
+export function readRuleFiles(
+  settings: Settings['waf'],
+  folder: string,
+  reader: FileReader,
+  diagnostics: Diagnostics,
+): RuleSetSources | undefined {
+  const rulesFolder = firstWithFiles([join(folder, 'rules'), folder], reader)
+  if (rulesFolder === undefined) {
+    const hint = 'run `sallyport crs install`, or name a folder with rules under waf.rules'
+    diagnostics.error(
+      'WAF_RULES_MISSING',
+      `no rule files (*.conf) in ${folder}, which owasp-crs actions need`,
+      undefined,
+      hint,
+    )
+    return undefined
+  }
+  const setup = [
+    join(folder, 'crs-setup.conf'),
+    join(rulesFolder, 'crs-setup.conf'),
+    join(folder, 'crs-setup.conf.example'),
+  ]
+    .flatMap((path) => reader.list(path))
+    .slice(0, 1)
+  const rules = reader.list(join(rulesFolder, '*.conf')).filter((path) => !basename(path).startsWith('crs-setup'))
+  const read = (path: string): RuleSource => ({ path, text: reader.read(path).text })
+  const text = ({ path, text }: { path: string; text: string }): RuleSource => ({ path, text })
+  return {
+    files: [
+      { path: 'sallyport:engine-rules.conf', text: ENGINE_RULES },
+      ...settings.includeBefore.map(text),
+      ...setup.map(read),
+      ...rules.map(read),
+      ...settings.includeAfter.map(text),
+    ],
+    data: reader.list(join(rulesFolder, '*.data')).map(read),
+    leftOut: LEFT_OUT_RULES.map((rule) => rule.id),
+  }
+}
+
+function firstWithFiles(folders: readonly string[], reader: FileReader): string | undefined {
+  return folders.find((folder) => reader.list(join(folder, '*.conf')).length > 0)
+}

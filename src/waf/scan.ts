@@ -1,0 +1,126 @@
+/**
+ * Exchange → native scan → verdict. Heads cross as the flat bytes they are; bodies as they came; details of a verdict
+ * are fetched only when a rule matched.
+ *
+ * Source: traffic-policy.md §5.14, §5.15; native-findings.md §1 (one call per scan, bytes and handles only).
+ */
+import type { Exchange } from '../exchange/exchange.ts'
+import {
+  endTransaction as endNative,
+  SCAN_BODY_ERROR,
+  SCAN_INTERRUPTED,
+  SCAN_MATCHED,
+  scanFlags,
+  scanRequest as scanRequestNative,
+  scanResponse as scanResponseNative,
+  scanTransaction,
+  startResponseTransaction,
+  transactionDetails,
+  type TransactionDetails,
+} from '../native.ts'
+import type { WafProfile } from './profiles.ts'
+
+/** What a scan found. `details` is there when a rule matched or the body could not be read. */
+export interface Verdict {
+  readonly blocked: boolean
+  readonly bodyError: boolean
+  readonly details: TransactionDetails | undefined
+}
+
+const CLEAN: Verdict = Object.freeze({ blocked: false, bodyError: false, details: undefined })
+
+/** Heads are bounded by `limits.headers`; one buffer per process serves every scan, for a scan never waits. */
+let headScratch = Buffer.allocUnsafe(64 * 1024)
+const clientScratch = Buffer.allocUnsafe(512)
+
+function writeHead(text: string): number {
+  if (text.length > headScratch.length) headScratch = Buffer.allocUnsafe(text.length * 2)
+  return headScratch.write(text, 0, 'latin1')
+}
+
+/** `ip port serverIp serverPort requestId`: addresses and ids are ASCII of bounded length. */
+function clientBytes(exchange: Exchange): Uint8Array {
+  const { client, peer, requestId } = exchange
+  const text = `${client.address} ${client.port} ${peer.localAddress} ${peer.localPort} ${requestId}`
+  return clientScratch.subarray(0, clientScratch.write(text, 0, 'latin1'))
+}
+
+/** Phases 1 and 2. `body`: null when it is not to be looked at. Large ones are scanned in a thread. */
+export function scanRequest(
+  exchange: Exchange,
+  profile: WafProfile,
+  body: Uint8Array | null,
+): Verdict | Promise<Verdict> {
+  endTransaction(exchange)
+  exchange.transactionProfile = profile
+  const length = writeHead(exchange.head.text + exchange.facts.connectionLines)
+  const client = clientBytes(exchange)
+  if (body !== null && isLarge(exchange, body)) {
+    const head = headScratch.subarray(0, length)
+    const scan = exchange.services.threads.scan({ kind: 'request', profile: profile.handle, client, head, body })
+    if (scan !== undefined) return inThread(exchange, scan)
+  }
+  return verdictOf(exchange, scanRequestNative(profile.handle, client, headScratch, length, body))
+}
+
+/** Phases 3 and 4, in the transaction of the request where it fits, else in one of its own. */
+export function scanResponse(
+  exchange: Exchange,
+  profile: WafProfile,
+  body: Uint8Array | null,
+): Verdict | Promise<Verdict> {
+  const state = exchange.responseState!
+  if (exchange.transaction === 0 || exchange.transactionProfile?.response !== profile.response) {
+    endTransaction(exchange)
+    const length = writeHead(exchange.head.text + exchange.facts.connectionLines)
+    exchange.transaction = scanTransaction(
+      startResponseTransaction(profile.handle, clientBytes(exchange), headScratch, length),
+    )
+    exchange.transactionProfile = profile
+  }
+  const { transaction } = exchange
+  const { status } = state
+  const length = writeHead(state.head.text)
+  if (body !== null && isLarge(exchange, body)) {
+    const head = headScratch.subarray(0, length)
+    const scan = exchange.services.threads.scan({ kind: 'response', transaction, status, head, body })
+    if (scan !== undefined) return inThread(exchange, scan)
+  }
+  return verdictOf(exchange, scanResponseNative(transaction, status, headScratch, length, body))
+}
+
+function isLarge(exchange: Exchange, body: Uint8Array): boolean {
+  return body.length > exchange.snapshot.settings.waf.threadThresholdBytes
+}
+
+/** A thread has the transaction meanwhile: if the exchange ends first, the transaction is freed when it comes back. */
+async function inThread(exchange: Exchange, scan: Promise<number>): Promise<Verdict> {
+  exchange.transactionInThread = true
+  let answer: number
+  try {
+    answer = await scan
+  } finally {
+    exchange.transactionInThread = false
+  }
+  const verdict = verdictOf(exchange, answer)
+  if (exchange.finished) endTransaction(exchange)
+  return verdict
+}
+
+function verdictOf(exchange: Exchange, answer: number): Verdict {
+  exchange.transaction = scanTransaction(answer)
+  const flags = scanFlags(answer)
+  if ((flags & (SCAN_MATCHED | SCAN_INTERRUPTED | SCAN_BODY_ERROR)) === 0) return CLEAN
+  return {
+    blocked: (flags & SCAN_INTERRUPTED) !== 0,
+    bodyError: (flags & SCAN_BODY_ERROR) !== 0,
+    details: transactionDetails(exchange.transaction),
+  }
+}
+
+/** Frees the native transaction (phase 5 runs). Called when the exchange ends; harmless without one. */
+export function endTransaction(exchange: Exchange): void {
+  if (exchange.transaction === 0 || exchange.transactionInThread) return
+  endNative(exchange.transaction)
+  exchange.transaction = 0
+}
