@@ -1,14 +1,34 @@
 //! Operators (`@rx`, `@pm`, …): compiled once at load, then asked whether they match a value; one file per operator or
 //! close family.
 //!
-//! Source: SecLang reference of ModSecurity v2 (`seclang.md` section 7).
+//! Source: SecLang reference of ModSecurity v2 (`seclang.md` section 7). All operators work on bytes.
+
+mod detect;
+mod ip_match;
+mod number;
+mod pcre;
+mod phrases;
+mod rx;
+mod text;
+mod validate;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
+
+use ip_match::IpMatch;
+use number::Comparison;
+use phrases::Phrases;
+use rx::Rx;
+use text::{Text, TextTest};
+use validate::ByteRange;
 
 /// What an operator leaves in `TX:0` … `TX:9` when its rule has `capture`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Captures {
-    /// Group 0 is the whole match (or what the operator defines as its find), 1–9 the pattern's groups.
+    /// Group 0 is the whole match (or what the operator defines as its find), 1–9 the pattern's groups. A group that
+    /// took no part in the match is empty if a later one did, and `None` otherwise.
     pub groups: [Option<Vec<u8>>; 10],
 }
 
@@ -17,6 +37,12 @@ impl Captures {
     pub fn clear(&mut self) {
         self.groups = Default::default();
     }
+
+    /// Forgets all groups but 0, which gets a value.
+    fn set_whole(&mut self, value: &[u8]) {
+        self.clear();
+        self.groups[0] = Some(value.to_vec());
+    }
 }
 
 /// Why an operator could not be compiled.
@@ -24,7 +50,7 @@ impl Captures {
 pub enum OperatorError {
     /// No operator has this name.
     Unknown,
-    /// The operator or a construct in its argument exists in SecLang but is not run by this engine; names it.
+    /// The operator, or a construct in its argument, exists in SecLang but is not run by this engine; names it.
     Unsupported(String),
     /// The argument is malformed; says how.
     Argument(String),
@@ -42,14 +68,48 @@ impl fmt::Display for OperatorError {
 
 impl std::error::Error for OperatorError {}
 
-/// A compiled operator. Immutable and shared by all threads.
+/// A compiled operator. Immutable; shared by all threads.
 #[derive(Debug)]
-pub enum Operator {
-    /// `@unconditionalMatch`
-    UnconditionalMatch,
-    /// `@noMatch`
-    NoMatch,
+pub struct Operator {
+    kind: Kind,
 }
+
+#[derive(Debug)]
+enum Kind {
+    Always,
+    Never,
+    Rx(Rx),
+    Phrases(Phrases),
+    Text(Text),
+    Comparison(Comparison),
+    IpMatch(IpMatch),
+    ByteRange(ByteRange),
+    UrlEncoding,
+    UnicodeEncoding,
+    SqlInjection,
+    Scripting,
+}
+
+/// Operators of ModSecurity that this engine knows but does not run, and why.
+const UNSUPPORTED: [(&str, &str); 17] = [
+    ("inspectFile", "runs a script or a scanner on a file"),
+    ("geoLookup", "needs a GeoIP database"),
+    ("rbl", "asks a DNS block list while the request waits"),
+    ("gsbLookup", "needs the Google Safe Browsing database"),
+    ("fuzzyHash", "needs the ssdeep library"),
+    ("rsub", "changes the stream that it inspects"),
+    ("rxGlobal", "captures every match of a pattern"),
+    ("validateDTD", "needs an XML validator"),
+    ("validateSchema", "needs an XML validator"),
+    ("validateHash", "needs request hashes of ModSecurity's own"),
+    ("verifyCC", "checks card numbers"),
+    ("verifyCPF", "checks Brazilian tax numbers"),
+    ("verifySSN", "checks US social security numbers"),
+    ("verifySVNR", "checks Austrian social insurance numbers"),
+    ("validateNid", "checks national identity numbers"),
+    ("ipMatchFromUrl", "loads a list over the network"),
+    ("restPath", "is Coraza's own"),
+];
 
 impl Operator {
     /// Compiles an operator.
@@ -64,36 +124,120 @@ impl Operator {
         argument: &[u8],
         phrase_file: &mut dyn FnMut(&str) -> Result<Vec<u8>, String>,
     ) -> Result<Operator, OperatorError> {
-        let _ = (name, argument, phrase_file);
-        Err(OperatorError::Unknown)
+        let text = |test| Ok(Kind::Text(Text::new(test, argument)));
+        let comparison = |test| Ok(Kind::Comparison(Comparison::new(test, argument)));
+        let kind = match name.to_ascii_lowercase().as_str() {
+            "unconditionalmatch" => Ok(Kind::Always),
+            "nomatch" => Ok(Kind::Never),
+            "rx" => Rx::compile(argument).map(Kind::Rx),
+            "pm" => Phrases::from_argument(argument).map(Kind::Phrases),
+            "pmf" | "pmfromfile" => Phrases::from_files(argument, phrase_file).map(Kind::Phrases),
+            "contains" => text(TextTest::Contains),
+            "containsword" => text(TextTest::ContainsWord),
+            "beginswith" => text(TextTest::BeginsWith),
+            "endswith" => text(TextTest::EndsWith),
+            "streq" => text(TextTest::Equals),
+            "strmatch" => Ok(Kind::Text(Text::fixed(TextTest::Contains, argument))),
+            "within" => text(TextTest::Within),
+            "eq" => comparison(number::Test::Equal),
+            "ge" => comparison(number::Test::GreaterOrEqual),
+            "gt" => comparison(number::Test::Greater),
+            "le" => comparison(number::Test::LessOrEqual),
+            "lt" => comparison(number::Test::Less),
+            "ipmatch" => IpMatch::from_argument(argument).map(Kind::IpMatch),
+            "ipmatchf" | "ipmatchfromfile" => {
+                IpMatch::from_files(argument, phrase_file).map(Kind::IpMatch)
+            }
+            "validatebyterange" => ByteRange::parse(argument).map(Kind::ByteRange),
+            "validateurlencoding" => Ok(Kind::UrlEncoding),
+            "validateutf8encoding" => Ok(Kind::UnicodeEncoding),
+            "detectsqli" => Ok(Kind::SqlInjection),
+            "detectxss" => Ok(Kind::Scripting),
+            _ => {
+                let known = UNSUPPORTED.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+                Err(known.map_or(OperatorError::Unknown, |(known, reason)| {
+                    OperatorError::Unsupported(format!("@{known}, which {reason}"))
+                }))
+            }
+        };
+        Ok(Operator { kind: kind? })
     }
 
     /// The argument text when it holds macros (`%{…}`) and has to be expanded for every evaluation.
     pub fn argument_template(&self) -> Option<&[u8]> {
-        None
+        match &self.kind {
+            Kind::Text(text) => text.template(),
+            Kind::Comparison(comparison) => comparison.template(),
+            _ => None,
+        }
     }
 
     /// Whether the value matches; negation (`!`) is the caller's business.
     ///
     /// `expanded` is the expanded argument and is needed exactly when [`Operator::argument_template`] is `Some`.
-    /// `captures`, when given and the operator matches, is cleared and filled; otherwise it is left as it is.
+    /// `captures`, when given and the operator matches and captures at all, is filled anew; otherwise it stays as it is.
     pub fn matches(
         &self,
         value: &[u8],
         expanded: Option<&[u8]>,
         captures: Option<&mut Captures>,
     ) -> bool {
-        let _ = (value, expanded, captures);
-        matches!(self, Operator::UnconditionalMatch)
+        match &self.kind {
+            Kind::Always => true,
+            Kind::Never => false,
+            Kind::Rx(rx) => rx.matches(value, captures),
+            Kind::Phrases(phrases) => phrases.matches(value, captures),
+            Kind::Text(text) => text.matches(value, expanded),
+            Kind::Comparison(comparison) => comparison.matches(value, expanded),
+            Kind::IpMatch(nets) => nets.matches(value),
+            Kind::ByteRange(range) => range.is_violated_by(value),
+            Kind::UrlEncoding => validate::has_bad_url_escape(value),
+            Kind::UnicodeEncoding => validate::is_not_utf8(value),
+            Kind::SqlInjection => detect::sql_injection(value, captures),
+            Kind::Scripting => detect::scripting(value, captures),
+        }
     }
 
-    /// The pattern of `@rx` as handed to the regex crate (flags not included), for a prefilter gate.
+    /// The pattern of `@rx` as it was compiled, for a prefilter gate: in the syntax of the regex crate, to be read with
+    /// Unicode off, dot matching newline, multi-line off.
     pub fn rx_pattern(&self) -> Option<&str> {
-        None
+        match &self.kind {
+            Kind::Rx(rx) => Some(rx.pattern()),
+            _ => None,
+        }
     }
 
-    /// The phrases of `@pm` and `@pmFromFile` (match without regard to ASCII case), for a prefilter gate.
+    /// The phrases of `@pm` and `@pmFromFile`, which match without regard to ASCII case, for a prefilter gate.
     pub fn phrases(&self) -> Option<&[Vec<u8>]> {
-        None
+        match &self.kind {
+            Kind::Phrases(phrases) => Some(phrases.list()),
+            _ => None,
+        }
     }
+}
+
+/// A file that a data operator names; several are separated by blanks.
+fn load_files(
+    argument: &[u8],
+    load: &mut dyn FnMut(&str) -> Result<Vec<u8>, String>,
+    mut line: impl FnMut(&[u8]) -> Result<(), OperatorError>,
+) -> Result<(), OperatorError> {
+    let argument = std::str::from_utf8(argument)
+        .map_err(|_| OperatorError::Argument("a file name is not UTF-8".into()))?;
+    if argument.trim().is_empty() {
+        return Err(OperatorError::Argument("a file name is missing".into()));
+    }
+    for name in argument.split_ascii_whitespace() {
+        if name.starts_with("https://") || name.starts_with("http://") {
+            return Err(OperatorError::Unsupported(format!("a list over the network: {name}")));
+        }
+        let bytes = load(name).map_err(OperatorError::Argument)?;
+        for text in bytes.split(|&byte| byte == b'\n') {
+            let text = text.strip_suffix(b"\r").unwrap_or(text);
+            if !text.trim_ascii().is_empty() && text[0] != b'#' {
+                line(text)?;
+            }
+        }
+    }
+    Ok(())
 }
