@@ -25,9 +25,11 @@ export interface ControlAnswer {
 const MAX_LINE_BYTES = 64 * 1024
 const MAX_CONNECTIONS = 32
 const REQUEST_TIMEOUT_MS = 5000
+const CLOSE_TIMEOUT_MS = 1000
 
 export interface ControlServer {
-  close(): void
+  /** Takes no more requests; resolves when the answers under way are out, or after a second. */
+  close(): Promise<void>
 }
 
 /** Listens on the control socket. `answer` may take its time; what it throws becomes `ok: false`. */
@@ -48,10 +50,15 @@ export async function startControlServer(
   chmodSync(path, 0o600)
   server.unref()
   return {
-    close: () => {
-      server.close()
-      rmSync(path, { force: true })
-    },
+    close: () =>
+      new Promise((resolve) => {
+        const timer = setTimeout(resolve, CLOSE_TIMEOUT_MS)
+        server.close(() => {
+          clearTimeout(timer)
+          resolve()
+        })
+        rmSync(path, { force: true })
+      }),
   }
 }
 

@@ -13,6 +13,10 @@ export interface WorkerSetting {
   /** Slot, from 1; a replacement takes the slot of the dead. */
   readonly workerId: number
   readonly version: string
+  /** How many workers there are. */
+  readonly workers: number
+  /** Names this gateway towards other gateways; the same in all its workers. */
+  readonly instanceId: string
   readonly stateDir: string
   /** The table of memory buckets (rate limits) that all workers share; '' = none was made. */
   readonly bucketsPath: string

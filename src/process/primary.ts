@@ -20,13 +20,13 @@ import type { FromWorker, ToWorker, WorkerSetting } from './messages.ts'
 import { addressText, portProblem, type ListenAddress } from './ports.ts'
 
 /** What the primary reads of the settings. */
-export type PrimarySettings = Pick<Settings, 'workers' | 'drain' | 'logLevel'> & {
+export type PrimarySettings = Pick<
+  Settings,
+  'workers' | 'drain' | 'logLevel' | 'redis' | 'admin' | 'accessLog' | 'jwt'
+> & {
   readonly listeners: readonly ListenAddress[]
-  readonly limits: Pick<Settings['limits'], 'headBytes'>
+  readonly limits: Pick<Settings['limits'], 'headBytes' | 'uriBytes'>
   readonly rateLimit: Pick<Settings['rateLimit'], 'memoryBuckets'>
-  readonly redis: Settings['redis']
-  readonly admin: Settings['admin']
-  readonly accessLog: Settings['accessLog']
 }
 
 /** A configuration as the primary checked it. */
@@ -48,12 +48,23 @@ export interface PrimaryOptions {
   readonly logger: Logger
   readonly stateDir: string
   readonly version: string
+  /** Names this gateway towards other gateways. */
+  readonly instanceId: string
   readonly logFormat: 'json' | 'text'
+  /** What the front end's library wants to find in a worker's environment (F-07). */
+  readonly workerEnvironment: (settings: PrimarySettings) => Readonly<Record<string, string>>
   /** The script that workers run; it must end in `runWorker`. */
   readonly workerScript: string
-  /** Makes the shared table of memory buckets and returns its path; '' when none is needed. */
-  readonly createBuckets: (settings: PrimarySettings) => string
+  /** Makes the shared table of memory buckets. Throws StartError when it cannot. */
+  readonly createBuckets: (settings: PrimarySettings) => SharedBuckets
   readonly deadlines?: Partial<Deadlines>
+}
+
+/** The table of rate-limit buckets that all workers map. */
+export interface SharedBuckets {
+  readonly path: string
+  /** Buckets ever thrown out although their window still held counts. */
+  evictions(): number
 }
 
 /** How long the primary waits for a worker, milliseconds. */
@@ -115,6 +126,8 @@ interface Slot {
   startedAtMs: number
   restarts: number
   inFlight: number
+  /** It said how much it cut before it went. */
+  hasTakenLeave: boolean
   /** Answers that someone waits for. */
   readonly waits: Set<Wait>
 }
@@ -207,7 +220,9 @@ export class Primary {
     if (settings === undefined || hasErrors(first.reports)) throw new StartError(first.reports)
     const problems = await portProblems(settings.listeners)
     if (problems.length > 0) throw new StartError(problems)
-    this.#bucketsPath = this.#options.createBuckets(settings)
+    const buckets = this.#options.createBuckets(settings)
+    this.#bucketsPath = buckets.path
+    this.#metrics.gauge('rateLimitBucketEvictions', [], () => buckets.evictions())
     this.#serving = { generation: ++this.#lastGeneration, configuration: first, settings }
     cluster.setupPrimary({ exec: this.#options.workerScript, args: [], serialization: 'advanced' })
     const count = settings.workers === 'auto' ? automaticWorkers() : settings.workers
@@ -220,6 +235,7 @@ export class Primary {
         startedAtMs: 0,
         restarts: 0,
         inFlight: 0,
+        hasTakenLeave: false,
         waits: new Set(),
       }
       this.#slots.push(slot)
@@ -353,25 +369,22 @@ export class Primary {
         return
       } catch (error) {
         if (error instanceof StartError) throw error
+        if (this.#state !== 'starting') return
         // a worker that dies is not a refused configuration: twice more, then it is a failed start
         if (attempt === 3) throw new StartError([plainReport('WORKER_DIED', (error as Error).message)])
         this.#log.error({ worker: slot.id, err: error }, 'worker died while it started')
       }
-      if (this.#state !== 'starting') return
     }
   }
 
   /** Starts a process in the slot and brings it to the current configuration. Rejects when it died or refused. */
   async #fork(slot: Slot): Promise<void> {
     const { settings } = this.#current()
-    const worker = cluster.fork({
-      // F-07: read once, when the library loads
-      UWS_HTTP_MAX_HEADERS_SIZE: String(settings.limits.headBytes),
-      SALLYPORT_WORKER: String(slot.id),
-    })
+    const worker = cluster.fork(this.#options.workerEnvironment(settings))
     slot.worker = worker
     slot.state = 'starting'
     slot.generation = 0
+    slot.hasTakenLeave = false
     slot.startedAtMs = performance.now()
     worker.on('message', (message: FromWorker) => this.#received(slot, worker, message))
     worker.on('error', (error) => this.#log.error({ worker: slot.id, err: error }, 'worker process error'))
@@ -402,6 +415,8 @@ export class Primary {
     const setting: WorkerSetting = {
       workerId: slot.id,
       version: this.#options.version,
+      workers: this.#slots.length,
+      instanceId: this.#options.instanceId,
       stateDir: this.#options.stateDir,
       bucketsPath: this.#bucketsPath,
       logFormat: this.#options.logFormat,
@@ -439,6 +454,7 @@ export class Primary {
     }
     if (message.kind === 'leaving') {
       this.#cut += message.cut
+      slot.hasTakenLeave = true
       slot.state = 'leaving'
     }
     for (const wait of slot.waits) if (wait.accepts(message)) wait.settle(message)
@@ -448,6 +464,8 @@ export class Primary {
     if (slot.worker !== worker) return
     const wasLive = slot.state === 'live'
     const wasLeaving = slot.state === 'leaving'
+    // it could not say what it cut; what it told last is the best there is
+    if (wasLeaving && !slot.hasTakenLeave) this.#cut += slot.inFlight
     this.#aggregate.retire(sessionName(slot, worker))
     slot.worker = undefined
     slot.state = 'down'
@@ -702,12 +720,7 @@ export class Primary {
       slot.state = slot.worker === undefined ? 'down' : 'leaving'
     }
     if (await this.#until(isEmpty, this.#deadlines.stopMs)) return
-    for (const slot of this.#slots) {
-      if (slot.worker === undefined) continue
-      // it could not say what it cut; what it told last is the best there is
-      this.#cut += slot.inFlight
-      slot.worker.process.kill('SIGKILL')
-    }
+    for (const slot of this.#slots) slot.worker?.process.kill('SIGKILL')
     await this.#until(isEmpty, 2000)
   }
 
@@ -755,6 +768,8 @@ function needsRestart(before: PrimarySettings, after: PrimarySettings): readonly
   const facts = (settings: PrimarySettings): readonly (readonly [string, unknown])[] => [
     ['workers', settings.workers],
     ['limits.headers', settings.limits.headBytes],
+    ['limits.uri', settings.limits.uriBytes],
+    ['jwt', JSON.stringify(settings.jwt)],
     ['rate_limit.memory_buckets', settings.rateLimit.memoryBuckets],
     ['redis.url', settings.redis.url],
     ['admin.address', JSON.stringify(settings.admin.address)],

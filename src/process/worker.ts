@@ -59,12 +59,6 @@ export function runWorker(start: (setting: WorkerSetting) => Promise<WorkerProgr
   let prepared: { readonly generation: number; readonly configuration: PreparedConfiguration } | undefined
   let isLeaving = false
 
-  const send = (message: FromWorker): Promise<void> =>
-    new Promise((resolve) => {
-      if (process.send === undefined || !process.connected) resolve()
-      else process.send(message, undefined, undefined, () => resolve())
-    })
-
   const fatal = (error: unknown): never => {
     if (running === undefined) process.stderr.write(`worker: ${String((error as Error)?.stack ?? error)}\n`)
     else running.fatal(error)
@@ -160,6 +154,14 @@ export function runWorker(start: (setting: WorkerSetting) => Promise<WorkerProgr
     }
   })
   void send({ kind: 'hello' })
+}
+
+/** Resolves when the message is on its way, or can no longer be. */
+function send(message: FromWorker): Promise<void> {
+  return new Promise((resolve) => {
+    if (process.send === undefined || !process.connected) resolve()
+    else process.send(message, undefined, undefined, () => resolve())
+  })
 }
 
 function pause(ms: number): Promise<void> {

@@ -1,0 +1,34 @@
+/** From flags to the configuration they mean. */
+import { DiskReader, loadConfiguration, type ConfigurationInput, type SettingOverride } from '../config/load.ts'
+import { defaultStateDir } from '../process/state-dir.ts'
+import type { Arguments } from './arguments.ts'
+
+/** Flags that stand for a setting. */
+const SETTING_FLAGS: readonly (readonly [flag: string, key: string])[] = [
+  ['state-dir', 'state_dir'],
+  ['workers', 'workers'],
+  ['log-level', 'log_level'],
+]
+
+/** What `-c` and the flags that stand for settings say. Flags a verb does not have are not given. */
+export function configurationInput(given: Arguments): ConfigurationInput {
+  const overrides = SETTING_FLAGS.flatMap(([flag, key]): SettingOverride[] => {
+    const text = given.text(flag)
+    return text === undefined ? [] : [{ key, text, origin: `--${flag}` }]
+  })
+  // ngrok's commands take several files with commas
+  const files = given.list('config').flatMap((value) => (value === '-' ? [value] : value.split(',')))
+  return { files, ...(overrides.length === 0 ? {} : { overrides }) }
+}
+
+/**
+ * Where the running instance has its state folder: the flag, else the configuration, else the default. A configuration
+ * with errors still says where: it may be the one that a reload is about to refuse.
+ */
+export function stateDirOf(given: Arguments): string {
+  const flag = given.text('state-dir')
+  if (flag !== undefined) return flag
+  const input = configurationInput(given)
+  if (input.files.includes('-')) return defaultStateDir()
+  return loadConfiguration(input, new DiskReader()).settings.stateDir ?? defaultStateDir()
+}

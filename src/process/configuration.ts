@@ -1,0 +1,65 @@
+/**
+ * Reading and checking a configuration as the primary does: from disk, or from what was kept of the last good one.
+ *
+ * Source: operations.md O-02, O-23, O-29.
+ */
+import { createHash } from 'node:crypto'
+import { BundleReader, DiskReader, loadBundle, loadConfiguration } from '../config/load.ts'
+import type { ConfigurationBundle, ConfigurationInput, LoadedConfiguration } from '../config/load.ts'
+import type { FileReader } from '../config/reader.ts'
+import { reportDiagnostic, type DiagnosticReport } from './diagnostic-report.ts'
+import type { CheckedConfiguration } from './primary.ts'
+import { checkConfiguration } from './snapshot.ts'
+import { defaultStateDir } from './state-dir.ts'
+
+/** Checked, with what `run` must know before there is a primary. */
+export interface LoadedAndChecked extends CheckedConfiguration {
+  readonly bundle: ConfigurationBundle
+  readonly stateDir: string
+  /** Every error says that a file could not be had: the content itself may be as good as before. */
+  readonly isUnreadable: boolean
+}
+
+/** Errors about files, not about what they say. */
+const UNREADABLE = new Set(['FILE_NOT_FOUND', 'FILE_NOT_READABLE', 'NO_CONFIGURATION'])
+
+/** What `check` does, and `run` and a reload begin with. Opens no socket. Never rejects for bad content. */
+export async function checkFromDisk(input: ConfigurationInput): Promise<LoadedAndChecked> {
+  const reader = new DiskReader()
+  const loaded = loadConfiguration(input, reader)
+  const stateDir = loaded.settings.stateDir ?? defaultStateDir()
+  await check(loaded, reader, stateDir)
+  // the check has read more files: rule sets
+  return checked(loaded, { ...reader.recorded(), input }, stateDir)
+}
+
+/** The same for texts that were kept. */
+export async function checkBundle(bundle: ConfigurationBundle): Promise<LoadedAndChecked> {
+  const loaded = loadBundle(bundle)
+  const stateDir = loaded.settings.stateDir ?? defaultStateDir()
+  await check(loaded, new BundleReader(bundle), stateDir)
+  return checked(loaded, bundle, stateDir)
+}
+
+async function check(loaded: LoadedConfiguration, reader: FileReader, stateDir: string): Promise<void> {
+  try {
+    await checkConfiguration(loaded, reader, stateDir)
+  } catch (error) {
+    // a missing native part, a file that vanished between two looks: an error like any other
+    loaded.diagnostics.error('CONFIGURATION', error instanceof Error ? error.message : String(error))
+  }
+}
+
+function checked(loaded: LoadedConfiguration, bundle: ConfigurationBundle, stateDir: string): LoadedAndChecked {
+  const { diagnostics, settings } = loaded
+  const reports: readonly DiagnosticReport[] = diagnostics.all.map((diagnostic) => reportDiagnostic(diagnostic))
+  const errors = reports.filter(({ severity }) => severity === 'error')
+  return {
+    reports,
+    settings: errors.length > 0 ? undefined : settings,
+    bundle,
+    fingerprint: createHash('sha256').update(JSON.stringify(bundle)).digest('hex'),
+    stateDir,
+    isUnreadable: errors.length > 0 && errors.every(({ code }) => UNREADABLE.has(code)),
+  }
+}

@@ -1,0 +1,246 @@
+/**
+ * What a worker serves: services made once, a front end, and configurations that are swapped under it.
+ *
+ * Source: operations.md O-21, O-23 … O-26.
+ */
+import { availableParallelism } from 'node:os'
+import { createLogger, openAccessLog, type Logger } from '../access-log/logger.ts'
+import { ConfigError } from '../config/diagnostic.ts'
+import { BundleReader, loadBundle, type ConfigurationBundle } from '../config/load.ts'
+import type { LimitSettings, ListenerSettings, Settings } from '../config/settings.ts'
+import { ExchangeHandler } from '../exchange/handle.ts'
+import { JwtService } from '../jwt/service.ts'
+import type { FrontEnd, FrontEndLimits } from '../listener/front-end.ts'
+import { UwsFrontEnd } from '../listener/uws.ts'
+import { Metrics } from '../metrics/metrics.ts'
+import { registerProcessMetrics, watchEventLoop } from '../metrics/process-metrics.ts'
+import { MemoryStore } from '../rate-limit/memory-store.ts'
+import { RedisStore } from '../rate-limit/redis-store.ts'
+import type { RateLimitStore } from '../rate-limit/store.ts'
+import { ThreadPool } from '../threads/pool.ts'
+import { UndiciPool } from '../upstream/pool.ts'
+import { reportDiagnostic } from './diagnostic-report.ts'
+import type { WorkerSetting } from './messages.ts'
+import type { GatewayServices } from './services.ts'
+import { buildSnapshot, type Snapshot } from './snapshot.ts'
+import type { PreparedConfiguration, WorkerProgram } from './worker.ts'
+
+/** The gateway in one worker. It listens nowhere before the first configuration is prepared. */
+export function startGateway(setting: WorkerSetting): WorkerProgram {
+  const { workerId } = setting
+  const metrics = new Metrics()
+  const logger = createLogger({
+    level: 'info',
+    format: setting.logFormat,
+    fields: { worker: workerId },
+    onDropped: (lines) => metrics.logDropped('operational', lines),
+  })
+  registerProcessMetrics(metrics, `worker-${workerId}`)
+  const stopWatching = watchEventLoop(metrics, workerId)
+  let gateway: Gateway | undefined
+
+  return {
+    prepare: async (bundle) => {
+      // the primary sends what it recorded
+      const built = await build(bundle as ConfigurationBundle, setting)
+      gateway ??= new Gateway(built, setting, logger, metrics)
+      return gateway.prepare(built)
+    },
+    drain: () => gateway?.drain(),
+    get inFlight() {
+      return gateway?.inFlight ?? 0
+    },
+    report: (known) => metrics.report(known),
+    reopenLogs: () => gateway?.reopenLogs(),
+    close: async () => {
+      stopWatching()
+      await gateway?.close()
+      await logger.flush()
+    },
+    fatal: (error) => {
+      logger.crit({ err: error }, 'worker ends after an internal error')
+      gateway?.flushLogs()
+      logger.flushSync()
+    },
+  }
+}
+
+interface Built {
+  readonly snapshot: Snapshot
+  readonly warnings: PreparedConfiguration['diagnostics']
+}
+
+async function build(bundle: ConfigurationBundle, setting: WorkerSetting): Promise<Built> {
+  const loaded = loadBundle(bundle)
+  const snapshot = await buildSnapshot(loaded, new BundleReader(bundle), setting.stateDir)
+  if (snapshot === undefined) throw new ConfigError(loaded.diagnostics.all)
+  return { snapshot, warnings: loaded.diagnostics.all.map((diagnostic) => reportDiagnostic(diagnostic)) }
+}
+
+/** An address that is listened on. Ids are never used twice: the front end may still have connections under an old one. */
+interface OpenListener {
+  readonly id: number
+  readonly identity: string
+}
+
+class Gateway {
+  readonly #logger: Logger
+  readonly #services: GatewayServices
+  readonly #frontEnd: FrontEnd
+  readonly #handler: ExchangeHandler
+  readonly #memory: MemoryStore
+  #listeners: readonly OpenListener[] = []
+  #lastListenerId = 0
+
+  constructor({ snapshot }: Built, setting: WorkerSetting, logger: Logger, metrics: Metrics) {
+    const { settings } = snapshot
+    this.#logger = logger
+    const threads = new ThreadPool({ maxThreads: threadShare(setting.workers) })
+    this.#memory = MemoryStore.open(setting.bucketsPath)
+    const pool = new UndiciPool({ bufferBytes: settings.limits.streamBufferBytes })
+    this.#services = {
+      logger,
+      metrics,
+      threads,
+      instanceId: setting.instanceId,
+      accessLog: openAccessLog({
+        output: settings.accessLog.output,
+        onDropped: (lines) => metrics.logDropped('access', lines),
+      }),
+      rateLimits: rateLimitStore(settings, this.#memory, setting, logger, metrics),
+      jwt: new JwtService({ ...settings.jwt, stateDirectory: setting.stateDir, threads, logger }),
+    }
+    // until the first commit; the same configuration then comes with its listeners' ids and frees itself later
+    const first = { ...snapshot, release: () => undefined }
+    this.#handler = new ExchangeHandler(first, this.#services, () => this.#frontEnd)
+    this.#frontEnd = new UwsFrontEnd({
+      events: this.#handler,
+      pool,
+      limits: frontEndLimits(settings.limits),
+      report: (error) => logger.error({ err: error }, 'an exchange failed'),
+    })
+    metrics.gauge('upstreamConnections', ['open'], () => pool.connections)
+    countKeySetFetches(this.#services.jwt, metrics)
+  }
+
+  get inFlight(): number {
+    return this.#frontEnd.inFlight
+  }
+
+  async prepare({ snapshot, warnings }: Built): Promise<PreparedConfiguration> {
+    const open = new Map(this.#listeners.map((listener) => [listener.identity, listener]))
+    const added: OpenListener[] = []
+    const next: OpenListener[] = []
+    try {
+      for (const listener of snapshot.settings.listeners) {
+        const identity = `${listener.address} ${listener.proxyProtocol}`
+        const known = open.get(identity) ?? (await this.#listen(listener, identity))
+        if (!open.has(identity)) added.push(known)
+        next.push(known)
+      }
+    } catch (error) {
+      for (const { id } of added) this.#frontEnd.closeListener(id)
+      snapshot.release()
+      throw error
+    }
+    return {
+      diagnostics: warnings,
+      commit: () => this.#commit(snapshot, next),
+      abort: () => {
+        for (const { id } of added) this.#frontEnd.closeListener(id)
+        snapshot.release()
+      },
+    }
+  }
+
+  drain(): void {
+    for (const { id } of this.#listeners) this.#frontEnd.closeListener(id)
+    this.#listeners = []
+    this.#frontEnd.drain()
+  }
+
+  reopenLogs(): void {
+    try {
+      this.#services.accessLog.reopen()
+    } catch (error) {
+      this.#logger.error({ err: error }, 'the access log cannot be opened anew; the old file is kept')
+    }
+  }
+
+  flushLogs(): void {
+    this.#services.accessLog.flushSync()
+  }
+
+  async close(): Promise<void> {
+    const { jwt, threads, rateLimits, accessLog } = this.#services
+    // closing ends the exchanges, and their log lines are still to be written
+    await this.#frontEnd.close()
+    await Promise.allSettled([jwt.close(), threads.close(), rateLimits.close(), this.#memory.close()])
+    await accessLog.close()
+  }
+
+  async #listen(listener: ListenerSettings, identity: string): Promise<OpenListener> {
+    const id = ++this.#lastListenerId
+    const { host, port, proxyProtocol } = listener
+    await this.#frontEnd.listen({ id, host, port, proxyProtocol })
+    return { id, identity }
+  }
+
+  #commit(snapshot: Snapshot, listeners: readonly OpenListener[]): void {
+    const { settings } = snapshot
+    this.#handler.activate(snapshot, new Map(listeners.map(({ id }, place) => [id, place])))
+    this.#frontEnd.setLimits(frontEndLimits(settings.limits))
+    this.#services.jwt.watch(snapshot.keySetUrls)
+    this.#logger.setLevel(settings.logLevel)
+    const kept = new Set(listeners.map(({ id }) => id))
+    for (const { id } of this.#listeners) if (!kept.has(id)) this.#frontEnd.closeListener(id)
+    this.#listeners = listeners
+  }
+}
+
+function frontEndLimits(limits: LimitSettings): FrontEndLimits {
+  const { headBytes, uriBytes, bodyBytes, streamBufferBytes } = limits
+  return { headBytes, uriBytes, bodyBytes, streamBufferBytes }
+}
+
+/** Threads of one worker: the machine's cores divided among the workers, at least one. */
+function threadShare(workers: number): number {
+  return Math.max(1, Math.min(4, Math.ceil(availableParallelism() / workers)))
+}
+
+function rateLimitStore(
+  settings: Settings,
+  memory: MemoryStore,
+  setting: WorkerSetting,
+  logger: Logger,
+  metrics: Metrics,
+): RateLimitStore {
+  const { url } = settings.redis
+  if (url === undefined) return memory
+  let isUp = 0
+  metrics.gauge('rateLimitStoreUp', [], () => isUp)
+  return new RedisStore({
+    redis: { url },
+    local: memory,
+    logger,
+    gatewayId: setting.instanceId,
+    onAvailable: (isAvailable) => {
+      isUp = isAvailable ? 1 : 0
+    },
+  })
+}
+
+/** The service counts per key set, and key sets come and go: the series only grow. */
+function countKeySetFetches(jwt: JwtService, metrics: Metrics): void {
+  const counted = { success: 0, failure: 0 }
+  const read = (result: 'success' | 'failure'): number => {
+    const now = jwt.counters.keySets.reduce(
+      (sum, { fetches, failures }) => sum + (result === 'failure' ? failures : fetches - failures),
+      0,
+    )
+    counted[result] = Math.max(counted[result], now)
+    return counted[result]
+  }
+  metrics.gauge('jwksRefresh', ['success'], () => read('success'))
+  metrics.gauge('jwksRefresh', ['failure'], () => read('failure'))
+}
