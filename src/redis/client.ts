@@ -24,6 +24,9 @@ const RECONNECT_MS = { first: 50, longest: 500 } as const
 /** A cluster's table of slots is read again so often, besides after each MOVED. */
 const SLOTS_REFRESH_MS = 2000
 
+/** How the library says that there is no connection just now. */
+const NOT_CONNECTED = "Stream isn't writeable"
+
 /** What TLS needs beyond the URL; PEM texts. */
 export interface RedisTlsOptions {
   readonly ca?: string
@@ -67,7 +70,15 @@ export class RedisClient {
       this.#trouble = reasonOf(error)
       options.onTrouble?.(this.#trouble)
     }
-    const shared = connectionOptions(address, options, trouble)
+    const shared = {
+      ...connectionOptions(address, options, trouble),
+      // After a failover the old primary refuses writes: connect anew, the name may lead elsewhere now.
+      reconnectOnError: (error: Error): boolean => {
+        if (!error.message.startsWith('READONLY')) return false
+        this.#trouble = reasonOf(error)
+        return true
+      },
+    }
     if (address.isCluster) {
       this.#client = new Cluster([...address.nodes], {
         redisOptions: shared,
@@ -134,8 +145,10 @@ export class RedisClient {
     try {
       return (await this.#client.evalsha(script.sha, 1, key, ...args)) as RedisAnswer
     } catch (error) {
+      const { message } = error as Error
+      if (message.startsWith(NOT_CONNECTED)) throw new Error(this.#trouble, { cause: error })
       // NOSCRIPT: it did not run. EVAL runs it and makes it known.
-      if (!(error as Error).message.startsWith('NOSCRIPT')) throw error
+      if (!message.startsWith('NOSCRIPT')) throw error
       return (await this.#client.eval(script.source, 1, key, ...args)) as RedisAnswer
     }
   }
@@ -174,7 +187,6 @@ type SharedOptions = Pick<
   | 'enableReadyCheck'
   | 'autoResendUnfulfilledCommands'
   | 'maxRetriesPerRequest'
-  | 'reconnectOnError'
   | 'username'
   | 'password'
   | 'tls'
@@ -197,8 +209,6 @@ function connectionOptions(
     enableReadyCheck: false, // a server that loads answers -LOADING, which is a failed call like any other
     autoResendUnfulfilledCommands: false,
     maxRetriesPerRequest: 0,
-    // After a failover the old primary refuses writes: connect anew, the name may lead elsewhere now.
-    reconnectOnError: (error) => error.message.startsWith('READONLY'),
     ...(username === undefined ? {} : { username }),
     ...(password === undefined ? {} : { password }),
     ...(address.isTls ? { tls: tlsOptions(options.tls) } : {}),

@@ -30,6 +30,8 @@ export interface RunningRedis {
 export interface StartRedisOptions {
   /** More arguments of redis-server, such as `['--requirepass', 'x']`. */
   readonly arguments?: readonly string[]
+  /** Default: a free one. */
+  readonly port?: number
   /** Password for `command`. */
   readonly password?: string
   /** No plain port, only TLS: then `command` does not work and `url` begins with rediss. */
@@ -63,7 +65,7 @@ export async function startRedis(options: StartRedisOptions = {}): Promise<Runni
   const program = findRedisServer()
   if (program === undefined) throw new Error('redis-server is not in PATH')
   const folder = mkdtempSync(join(tmpdir(), 'sallyport-redis-'))
-  const port = await freePort()
+  const port = options.port ?? (await freePort())
   let child: ChildProcess
 
   const begin = async (): Promise<void> => {
