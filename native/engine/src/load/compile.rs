@@ -1,0 +1,415 @@
+//! Drafts to compiled rules.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use sallyport_seclang::{Diagnostics, Document, OperatorText, Position, Target};
+
+use super::actions::{self, RuleActions};
+use super::draft::{Draft, DraftLink, Entry};
+use super::{selector_regex, Data};
+use crate::number::canonical_number;
+use crate::operator::{Operator, OperatorError};
+use crate::rule::{Comparison, Link, Rule, Selector, TargetSet, TargetSetId, TargetSpec, Test};
+use crate::store::{NodeId, TransformationTree};
+use crate::template::Template;
+use crate::tx::TxNames;
+use crate::variable::{is_unsupported_variable, Variable};
+
+/// How many threads compile operators at most.
+const THREADS: usize = 4;
+
+pub(super) struct Compiled {
+    pub(super) rules: Vec<Rule>,
+    pub(super) phases: [Vec<u32>; 5],
+    pub(super) target_sets: Vec<TargetSet>,
+    pub(super) tree: TransformationTree,
+    pub(super) tx_names: TxNames,
+    pub(super) left_out: Vec<(u32, String)>,
+}
+
+/// Compiles all drafts. A rule that fails is an error of the load, unless its id is in `allowed`.
+pub(super) fn compile(
+    document: &Document,
+    entries: &[Entry],
+    data: &Data<'_>,
+    allowed: &[u32],
+    problems: &mut Diagnostics,
+) -> Compiled {
+    let allowed: HashSet<u32> = allowed.iter().copied().collect();
+    let operators = compile_operators(document, entries, data);
+    let mut compiler = Compiler {
+        document,
+        operators,
+        tree: TransformationTree::default(),
+        tx_names: TxNames::default(),
+        target_sets: Vec::new(),
+        target_set_keys: HashMap::new(),
+    };
+
+    let mut left_out = Vec::new();
+    let mut pending: Vec<(&Draft, Rule, RuleActions)> = Vec::new();
+    // Markers per phase: label and the number of that phase's rules before it.
+    let mut markers: Vec<(&str, [u32; 5])> = Vec::new();
+    let mut counts = [0_u32; 5];
+    for entry in entries {
+        let draft = match entry {
+            Entry::Marker(label) => {
+                markers.push((label, counts));
+                continue;
+            }
+            Entry::Rule(draft) => draft,
+        };
+        let mut own = Diagnostics::default();
+        let compiled = compiler.rule(draft, &mut own);
+        if own.is_empty() {
+            counts[usize::from(draft.phase) - 1] += 1;
+            pending.push((draft, compiled.0, compiled.1));
+        } else if allowed.contains(&draft.id) {
+            let reasons = own.into_vec().into_iter().map(|diagnostic| diagnostic.message);
+            left_out.push((draft.id, reasons.collect::<Vec<_>>().join("; ")));
+        } else {
+            for diagnostic in own.into_vec() {
+                problems.report(diagnostic.position, diagnostic.code, diagnostic.message);
+            }
+        }
+    }
+
+    // Jumps and ctl name other rules, so they are resolved when all rules are known.
+    let selection = actions::Selection::new(pending.iter().map(|(draft, ..)| *draft));
+    let mut phases: [Vec<u32>; 5] = Default::default();
+    let mut rules = Vec::with_capacity(pending.len());
+    for (index, (draft, mut rule, rule_actions)) in pending.into_iter().enumerate() {
+        let phase = usize::from(rule.phase) - 1;
+        let place = phases[phase].len() as u32;
+        rule.jump = match (&rule_actions.skip_after, rule_actions.skip) {
+            (Some(label), _) => Some(
+                markers
+                    .iter()
+                    .map(|(known, counts)| (known, counts[phase]))
+                    .find(|(known, position)| *known == label && *position > place)
+                    .map_or(counts[phase], |(_, position)| position),
+            ),
+            (None, Some(count)) => Some(place.saturating_add(1).saturating_add(count)),
+            (None, None) => None,
+        };
+        for (link, draft_link) in rule.links.iter_mut().zip(&draft.links) {
+            actions::compile_controls(
+                draft_link,
+                &selection,
+                &mut compiler.tx_names,
+                &mut link.effects,
+                problems,
+            );
+        }
+        phases[phase].push(index as u32);
+        rules.push(rule);
+    }
+
+    Compiled {
+        rules,
+        phases,
+        target_sets: compiler.target_sets,
+        tree: compiler.tree,
+        tx_names: compiler.tx_names,
+        left_out,
+    }
+}
+
+/// Name (lower case), argument and file of an operator: what makes two of them equal.
+type OperatorKey = (String, String, u32);
+type CompiledOperators = HashMap<OperatorKey, Result<Arc<Operator>, OperatorError>>;
+
+fn operator_key(text: &OperatorText) -> OperatorKey {
+    (text.name.to_ascii_lowercase(), text.argument.clone(), text.position.file)
+}
+
+/// Compiles every distinct operator, on several threads: that is nearly all of a load's time.
+fn compile_operators(document: &Document, entries: &[Entry], data: &Data<'_>) -> CompiledOperators {
+    let mut seen = HashSet::new();
+    let mut wanted: Vec<OperatorKey> = Vec::new();
+    for entry in entries {
+        let Entry::Rule(draft) = entry else { continue };
+        for operator in draft.links.iter().filter_map(|link| link.operator.as_ref()) {
+            let key = operator_key(operator);
+            if seen.insert(key.clone()) {
+                wanted.push(key);
+            }
+        }
+    }
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(HashMap::with_capacity(wanted.len()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| loop {
+                let Some(key) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+                let (name, argument, file) = key;
+                let path = &document.files[*file as usize];
+                let mut load = |name: &str| data.load(path, name);
+                let result = Operator::compile(name, argument.as_bytes(), &mut load).map(Arc::new);
+                match done.lock() {
+                    Ok(mut done) => done.insert(key.clone(), result),
+                    Err(poisoned) => poisoned.into_inner().insert(key.clone(), result),
+                };
+            });
+        }
+    });
+    match done.into_inner() {
+        Ok(done) => done,
+        Err(poisoned) => poisoned.into_inner(),
+    }
+}
+
+struct Compiler<'a> {
+    document: &'a Document,
+    operators: CompiledOperators,
+    tree: TransformationTree,
+    tx_names: TxNames,
+    target_sets: Vec<TargetSet>,
+    target_set_keys: HashMap<String, TargetSetId>,
+}
+
+impl Compiler<'_> {
+    fn rule(&mut self, draft: &Draft, problems: &mut Diagnostics) -> (Rule, RuleActions) {
+        let rule_actions = actions::rule_actions(draft, &mut self.tx_names, problems);
+        let mut links = Vec::with_capacity(draft.links.len());
+        for (index, link) in draft.links.iter().enumerate() {
+            links.push(self.link(draft, link, index, problems));
+        }
+        let position = draft.position();
+        let rule = Rule {
+            id: draft.id,
+            phase: draft.phase,
+            links,
+            message: rule_actions.message.clone(),
+            log_data: rule_actions.log_data.clone(),
+            tags: rule_actions.tags.clone(),
+            severity: rule_actions.severity,
+            version: rule_actions.version.as_str().into(),
+            log: rule_actions.log,
+            disruption: rule_actions.disruption.clone(),
+            jump: None,
+            file: position.file,
+            line: position.line,
+        };
+        debug_assert!((position.file as usize) < self.document.files.len());
+        (rule, rule_actions)
+    }
+
+    fn link(
+        &mut self,
+        draft: &Draft,
+        link: &DraftLink,
+        index: usize,
+        problems: &mut Diagnostics,
+    ) -> Link {
+        if let Some(file) = &link.script {
+            problems.report(
+                link.position,
+                "unsupported",
+                format!("SecRuleScript is not supported (`{file}`)"),
+            );
+        }
+        let defaults = if index == 0 { draft.defaults.as_slice() } else { &[] };
+        let compiled = actions::link_actions(link, defaults, index, &mut self.tx_names, problems);
+        let transformations = self.tree.insert(&compiled.transformations);
+        let stages = if compiled.multi_match {
+            let mut stages = vec![NodeId::ROOT];
+            stages.extend(self.tree.path(transformations));
+            stages.into()
+        } else {
+            Box::default()
+        };
+        let targets = self.target_set(&link.targets, problems);
+        let (test, negated) = match &link.operator {
+            None => (Test::Always, false),
+            Some(text) => {
+                if link.targets.iter().all(|target| target.exclude) {
+                    problems.report(link.position, "target", "the rule looks at nothing");
+                }
+                let simple = transformations == NodeId::ROOT && !compiled.capture;
+                (self.test(text, targets, simple, problems), text.negated)
+            }
+        };
+        Link {
+            targets,
+            test,
+            negated,
+            transformations,
+            stages,
+            capture: compiled.capture,
+            effects: compiled.effects,
+        }
+    }
+
+    fn test(
+        &mut self,
+        text: &OperatorText,
+        targets: TargetSetId,
+        simple: bool,
+        problems: &mut Diagnostics,
+    ) -> Test {
+        if let (true, Some(comparison)) = (simple, Comparison::from_name(&text.name)) {
+            let specs = &self.target_sets[targets.0 as usize].specs;
+            let operand = canonical_number(text.argument.trim().as_bytes());
+            if let ([spec], Some(operand)) = (specs.as_slice(), operand) {
+                if let (Selector::Tx(slot), true) = (&spec.selector, spec.exclusions.is_empty()) {
+                    return Test::TxNumber { slot: *slot, count: spec.count, comparison, operand };
+                }
+            }
+        }
+        match self.operators.get(&operator_key(text)) {
+            Some(Ok(operator)) => {
+                let operator = Arc::clone(operator);
+                let argument = match operator.argument_template() {
+                    None => None,
+                    Some(argument) => match Template::parse(argument, &mut self.tx_names) {
+                        Ok(template) => Some(template),
+                        Err(error) => {
+                            problems.report(text.position, error.code(), error.message());
+                            None
+                        }
+                    },
+                };
+                return Test::Operator { operator, argument };
+            }
+            Some(Err(OperatorError::Unknown)) => problems.report(
+                text.position,
+                "unknown-operator",
+                format!("unknown operator `@{}`", text.name),
+            ),
+            Some(Err(OperatorError::Unsupported(reason))) => {
+                problems.report(text.position, "unsupported", format!("`@{}`: {reason}", text.name))
+            }
+            Some(Err(OperatorError::Argument(reason))) => problems.report(
+                text.position,
+                "operator-argument",
+                format!("`@{}`: {reason}", text.name),
+            ),
+            None => problems.report(text.position, "operator", "the operator was not compiled"),
+        }
+        Test::Always
+    }
+
+    fn target_set(&mut self, targets: &[Target], problems: &mut Diagnostics) -> TargetSetId {
+        let key = target_key(targets);
+        if let Some(known) = self.target_set_keys.get(&key) {
+            return *known;
+        }
+        let before = problems.len();
+        let mut specs: Vec<TargetSpec> = Vec::new();
+        let mut exclusions: Vec<(Variable, Selector)> = Vec::new();
+        for target in targets {
+            let Some((variable, selector)) =
+                resolve_target(target, target.exclude, &mut self.tx_names, problems)
+            else {
+                continue;
+            };
+            if target.exclude {
+                exclusions.push((variable, selector));
+            } else {
+                specs.push(TargetSpec {
+                    variable,
+                    selector,
+                    count: target.count,
+                    exclusions: Vec::new(),
+                });
+            }
+        }
+        for spec in specs.iter_mut().filter(|spec| !spec.count) {
+            spec.exclusions = exclusions
+                .iter()
+                .filter(|(variable, _)| *variable == spec.variable)
+                .map(|(_, selector)| selector.clone())
+                .collect();
+        }
+        let stable = specs.iter().all(|spec| !spec.variable.is_volatile());
+        let id = TargetSetId(self.target_sets.len() as u32);
+        self.target_sets.push(TargetSet { specs, stable });
+        if problems.len() == before {
+            self.target_set_keys.insert(key, id);
+        }
+        id
+    }
+}
+
+/// A text that is equal for equal target lists.
+fn target_key(targets: &[Target]) -> String {
+    let mut key = String::new();
+    for target in targets {
+        let selector = match &target.selector {
+            None => String::new(),
+            Some(sallyport_seclang::Selector::Name(name)) => format!(":{name}"),
+            Some(sallyport_seclang::Selector::Regex(pattern)) => format!(":/{pattern}/"),
+        };
+        let flags = (u8::from(target.count) << 1) | u8::from(target.exclude);
+        key.push_str(&format!("{flags}{}{selector}\0", target.variable.to_ascii_uppercase()));
+    }
+    key
+}
+
+/// The variable and selector that a target means.
+pub(super) fn resolve_target(
+    target: &Target,
+    by_name: bool,
+    tx_names: &mut TxNames,
+    problems: &mut Diagnostics,
+) -> Option<(Variable, Selector)> {
+    let position: Position = target.position;
+    let name = &target.variable;
+    let Some(variable) = Variable::from_name(name) else {
+        if is_unsupported_variable(name) {
+            problems.report(
+                position,
+                "unsupported",
+                format!("the variable {name} is not supported"),
+            );
+        } else {
+            problems.report(position, "unknown-variable", format!("unknown variable `{name}`"));
+        }
+        return None;
+    };
+    let selector = match &target.selector {
+        None => Selector::All,
+        Some(_) if !variable.is_collection() => {
+            problems.report(position, "target", format!("{name} has no members"));
+            return None;
+        }
+        Some(sallyport_seclang::Selector::Name(member)) => {
+            if variable == Variable::Xml && !matches!(member.as_str(), "/*" | "//@*") {
+                problems.report(
+                    position,
+                    "unsupported",
+                    format!("the XPath expression `{member}` is not supported, only /* and //@*"),
+                );
+                return None;
+            }
+            if member.contains("%{") {
+                problems.report(
+                    position,
+                    "unsupported",
+                    format!("a macro in a selector is not supported (`{member}`)"),
+                );
+                return None;
+            }
+            if variable == Variable::Tx && !by_name {
+                Selector::Tx(tx_names.slot(member.as_bytes()))
+            } else {
+                Selector::Name {
+                    lower: member.to_ascii_lowercase().into_bytes().into(),
+                    spelling: member.as_bytes().into(),
+                }
+            }
+        }
+        Some(sallyport_seclang::Selector::Regex(pattern)) => match selector_regex(pattern) {
+            Ok(regex) => Selector::Regex(regex),
+            Err(reason) => {
+                problems.report(position, "regex", format!("selector of {name}: {reason}"));
+                return None;
+            }
+        },
+    };
+    Some((variable, selector))
+}

@@ -1,0 +1,292 @@
+//! Compiled rules.
+
+use std::sync::Arc;
+
+use regex::bytes::Regex;
+
+use crate::configuration::EngineMode;
+use crate::operator::Operator;
+use crate::store::NodeId;
+use crate::template::Template;
+use crate::tx::TxSlot;
+use crate::variable::Variable;
+
+/// A rule with its chain.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub(crate) id: u32,
+    /// 1–5
+    pub(crate) phase: u8,
+    /// The starter and the links of its chain.
+    pub(crate) links: Vec<Link>,
+    pub(crate) message: Option<Template>,
+    pub(crate) log_data: Option<Template>,
+    pub(crate) tags: Vec<Template>,
+    pub(crate) severity: Option<u8>,
+    pub(crate) version: Box<str>,
+    /// Whether a match is logged.
+    pub(crate) log: bool,
+    pub(crate) disruption: Disruption,
+    /// Where to go on in the phase's order after a match.
+    pub(crate) jump: Option<u32>,
+    /// Index into the rule set's files.
+    pub(crate) file: u32,
+    pub(crate) line: u32,
+}
+
+/// Severity names, index = number.
+pub(crate) const SEVERITIES: [&str; 8] =
+    ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"];
+
+impl Rule {
+    /// Whether the rule only prepares things: it detects nothing and decides nothing.
+    pub(crate) fn is_setup(&self) -> bool {
+        self.severity.is_none() && self.disruption == Disruption::Pass
+    }
+}
+
+/// What a matched rule does to the exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Disruption {
+    /// Nothing.
+    Pass,
+    /// Stops it with a status.
+    Deny(u16),
+    /// Lets it through: the rest of this phase (`phase`), of the request's phases (`request`), or all.
+    Allow(AllowScope),
+}
+
+/// How far `allow` reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AllowScope {
+    Phase,
+    Request,
+    All,
+}
+
+/// One link of a chain.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// What it looks at.
+    pub(crate) targets: TargetSetId,
+    pub(crate) test: Test,
+    pub(crate) negated: bool,
+    pub(crate) transformations: NodeId,
+    /// `multiMatch`: the lists to test one after the other, beginning with the empty one; empty without it.
+    pub(crate) stages: Box<[NodeId]>,
+    pub(crate) capture: bool,
+    pub(crate) effects: Vec<Effect>,
+}
+
+/// What a link asks.
+#[derive(Debug)]
+pub(crate) enum Test {
+    /// `SecAction`: true once, without a target.
+    Always,
+    /// A number in one member of `TX`, or whether the member exists, against a constant: no bytes involved.
+    TxNumber { slot: TxSlot, count: bool, comparison: Comparison, operand: i64 },
+    /// An operator.
+    Operator {
+        /// The operator.
+        operator: Arc<Operator>,
+        /// Its argument when that holds macros.
+        argument: Option<Template>,
+    },
+}
+
+/// The numeric operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    Equal,
+    Greater,
+    GreaterOrEqual,
+    Less,
+    LessOrEqual,
+}
+
+impl Comparison {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_lowercase().as_str() {
+            "eq" => Comparison::Equal,
+            "gt" => Comparison::Greater,
+            "ge" => Comparison::GreaterOrEqual,
+            "lt" => Comparison::Less,
+            "le" => Comparison::LessOrEqual,
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn holds(self, left: i64, right: i64) -> bool {
+        match self {
+            Comparison::Equal => left == right,
+            Comparison::Greater => left > right,
+            Comparison::GreaterOrEqual => left >= right,
+            Comparison::Less => left < right,
+            Comparison::LessOrEqual => left <= right,
+        }
+    }
+}
+
+/// Index of a list of targets in the rule set; equal lists are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TargetSetId(pub(crate) u32);
+
+/// A list of targets.
+#[derive(Debug)]
+pub(crate) struct TargetSet {
+    pub(crate) specs: Vec<TargetSpec>,
+    /// Whether its members stay the same while a phase runs.
+    pub(crate) stable: bool,
+}
+
+/// One entry of a variables argument, with the exclusions that cut into it.
+#[derive(Clone, Debug)]
+pub(crate) struct TargetSpec {
+    pub(crate) variable: Variable,
+    pub(crate) selector: Selector,
+    pub(crate) count: bool,
+    pub(crate) exclusions: Vec<Selector>,
+}
+
+/// Which members of a collection.
+#[derive(Clone, Debug)]
+pub(crate) enum Selector {
+    /// All of them.
+    All,
+    /// The one with this name (lower case), with the rule's spelling.
+    Name { lower: Box<[u8]>, spelling: Arc<[u8]> },
+    /// The member of `TX` at this place.
+    Tx(TxSlot),
+    /// Those in whose name the expression is found.
+    Regex(Arc<Regex>),
+}
+
+impl Selector {
+    /// Whether a member name is meant.
+    pub(crate) fn takes(&self, name: &[u8]) -> bool {
+        match self {
+            Selector::All => true,
+            Selector::Name { lower, .. } => name.eq_ignore_ascii_case(lower),
+            Selector::Regex(regex) => regex.is_match(name),
+            Selector::Tx(_) => false,
+        }
+    }
+}
+
+/// A non-disruptive action.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    SetVariable {
+        target: SetTarget,
+        change: Change,
+    },
+    /// `setenv:name=value`
+    SetEnvironment {
+        name: Template,
+        value: Template,
+    },
+    /// `initcol:collection=key`
+    BindCollection {
+        collection: Variable,
+        key: Template,
+    },
+    /// `expirevar:collection.name=seconds`
+    Expire {
+        collection: Variable,
+        name: Template,
+        seconds: Template,
+    },
+    /// `ctl:…`
+    Control(Control),
+}
+
+/// What `setvar` writes to.
+#[derive(Debug)]
+pub(crate) enum SetTarget {
+    Tx(TxSlot),
+    TxNamed(Template),
+    Persistent { collection: Variable, name: Template },
+}
+
+/// What `setvar` writes.
+#[derive(Debug)]
+pub(crate) enum Change {
+    Set(Operand),
+    Add(Operand),
+    Subtract(Operand),
+    Delete,
+}
+
+/// A value that `setvar` takes.
+#[derive(Debug)]
+pub(crate) enum Operand {
+    Number(i64),
+    Text(Arc<[u8]>),
+    Tx(TxSlot),
+    Template(Template),
+}
+
+/// What `ctl` changes for the rest of a transaction.
+#[derive(Debug)]
+pub(crate) enum Control {
+    /// These rules (a bit per rule) are skipped.
+    RemoveRules(Arc<[u64]>),
+    /// These rules do not see a target.
+    RemoveTarget {
+        rules: Arc<[u64]>,
+        variable: Variable,
+        selector: Selector,
+    },
+    Engine(EngineMode),
+    RequestBodyProcessor(BodyProcessor),
+    ForceRequestBodyVariable(bool),
+    RequestBodyAccess(bool),
+    ResponseBodyAccess(bool),
+    RequestBodyLimit(usize),
+    ResponseBodyLimit(usize),
+    /// Audit and debug logs are the caller's business; read, checked, without effect here.
+    AuditLog,
+}
+
+/// Who reads a request body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyProcessor {
+    UrlEncoded,
+    Multipart,
+    Json,
+    Xml,
+}
+
+impl BodyProcessor {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_uppercase().as_str() {
+            "URLENCODED" => BodyProcessor::UrlEncoded,
+            "MULTIPART" => BodyProcessor::Multipart,
+            "JSON" => BodyProcessor::Json,
+            "XML" => BodyProcessor::Xml,
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            BodyProcessor::UrlEncoded => "URLENCODED",
+            BodyProcessor::Multipart => "MULTIPART",
+            BodyProcessor::Json => "JSON",
+            BodyProcessor::Xml => "XML",
+        }
+    }
+}
+
+/// Whether bit `index` is set.
+#[inline]
+pub(crate) fn has_bit(bits: &[u64], index: u32) -> bool {
+    bits.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 != 0)
+}
+
+/// Sets bit `index`.
+pub(crate) fn set_bit(bits: &mut [u64], index: u32) {
+    if let Some(word) = bits.get_mut(index as usize / 64) {
+        *word |= 1 << (index % 64);
+    }
+}

@@ -1,0 +1,192 @@
+//! The compiled rule set: immutable, shared by all threads of a process.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sallyport_seclang::SourceFile;
+use serde::Serialize;
+
+use crate::collections::Collections;
+use crate::configuration::Configuration;
+use crate::error::LoadErrors;
+use crate::load;
+use crate::rule::{set_bit, Rule, TargetSet};
+use crate::store::TransformationTree;
+use crate::transformation::TransformationContext;
+use crate::tx::{TxNames, TxSlot};
+
+/// A rule that was left out because a construct of it is not provided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// The rule's id.
+    pub id: u32,
+    /// What is missing.
+    pub construct: String,
+}
+
+/// Facts about a loaded rule set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Rules with an id, left-out ones not counted.
+    pub rules: usize,
+    /// Files read.
+    pub files: usize,
+    /// Rules per phase, 1 to 5.
+    pub phases: [usize; 5],
+    /// Rules that were left out.
+    pub left_out: Vec<LeftOut>,
+    /// Media types whose response bodies the rules want to see, lower case.
+    pub response_body_mime_types: Vec<String>,
+    /// Bytes of a request body that are inspected.
+    pub request_body_limit: usize,
+    /// Bytes of a response body that are inspected.
+    pub response_body_limit: usize,
+    /// Texts of `SecComponentSignature`.
+    pub component_signatures: Vec<String>,
+}
+
+impl Summary {
+    /// The summary as one JSON object.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|_| "{}".to_string())
+    }
+}
+
+/// Places in `TX` that the engine itself reads or sets.
+#[derive(Debug)]
+pub(crate) struct WellKnown {
+    pub(crate) blocking_paranoia_level: TxSlot,
+    pub(crate) detection_paranoia_level: TxSlot,
+    pub(crate) inbound_threshold: TxSlot,
+    pub(crate) outbound_threshold: TxSlot,
+    /// Score and its name in rule sets before CRS 4.
+    pub(crate) inbound_score: [TxSlot; 2],
+    pub(crate) outbound_score: [TxSlot; 2],
+    /// Places whose additions are a match's score.
+    pub(crate) score_parts: Vec<TxSlot>,
+}
+
+impl WellKnown {
+    fn new(names: &mut TxNames) -> Self {
+        let mut score_parts = Vec::new();
+        for direction in ["inbound", "outbound"] {
+            for level in 1..=4 {
+                score_parts
+                    .push(names.slot(format!("{direction}_anomaly_score_pl{level}").as_bytes()));
+            }
+        }
+        // The name of CRS 3.
+        for level in 1..=4 {
+            score_parts.push(names.slot(format!("anomaly_score_pl{level}").as_bytes()));
+        }
+        score_parts.sort_unstable();
+        score_parts.dedup();
+        WellKnown {
+            blocking_paranoia_level: names.slot(b"blocking_paranoia_level"),
+            detection_paranoia_level: names.slot(b"detection_paranoia_level"),
+            inbound_threshold: names.slot(b"inbound_anomaly_score_threshold"),
+            outbound_threshold: names.slot(b"outbound_anomaly_score_threshold"),
+            inbound_score: [
+                names.slot(b"blocking_inbound_anomaly_score"),
+                names.slot(b"anomaly_score"),
+            ],
+            outbound_score: [
+                names.slot(b"blocking_outbound_anomaly_score"),
+                names.slot(b"outbound_anomaly_score"),
+            ],
+            score_parts,
+        }
+    }
+}
+
+/// A compiled rule set.
+#[derive(Debug)]
+pub struct RuleSet {
+    configuration: Configuration,
+    pub(crate) files: Vec<String>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) phases: [Vec<u32>; 5],
+    pub(crate) target_sets: Vec<TargetSet>,
+    pub(crate) tree: TransformationTree,
+    pub(crate) context: TransformationContext,
+    pub(crate) tx_names: Arc<TxNames>,
+    pub(crate) well_known: WellKnown,
+    pub(crate) collections: Collections,
+    by_id: HashMap<u32, u32>,
+    left_out: Vec<LeftOut>,
+}
+
+impl RuleSet {
+    /// Compiles `sources` in the order given. `data` holds what they name by path relative to themselves: phrase lists,
+    /// included files, the code-page map. `Include @recommended` reads the engine's own recommended settings and rules.
+    ///
+    /// A rule whose construct is not provided is an error that names it, unless its id is in `left_out`; then it is left
+    /// out with its chain and listed in the summary.
+    ///
+    /// # Errors
+    /// Every error of the sources, with its place.
+    pub fn load(
+        sources: &[SourceFile],
+        data: &[SourceFile],
+        left_out: &[u32],
+    ) -> Result<RuleSet, LoadErrors> {
+        let mut loaded = load::load(sources, data, left_out)?;
+        let well_known = WellKnown::new(&mut loaded.tx_names);
+        let by_id =
+            loaded.rules.iter().enumerate().map(|(index, rule)| (rule.id, index as u32)).collect();
+        let context =
+            TransformationContext { unicode_map: loaded.configuration.unicode_map.clone() };
+        Ok(RuleSet {
+            collections: Collections::new(loaded.configuration.collection_timeout_s),
+            configuration: loaded.configuration,
+            files: loaded.files,
+            rules: loaded.rules,
+            phases: loaded.phases,
+            target_sets: loaded.target_sets,
+            tree: loaded.tree,
+            context,
+            tx_names: Arc::new(loaded.tx_names),
+            well_known,
+            by_id,
+            left_out: loaded
+                .left_out
+                .into_iter()
+                .map(|(id, construct)| LeftOut { id, construct })
+                .collect(),
+        })
+    }
+
+    /// The engine settings.
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// Facts about the rule set.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            rules: self.rules.len(),
+            files: self.files.len(),
+            phases: [0, 1, 2, 3, 4].map(|phase| self.phases[phase].len()),
+            left_out: self.left_out.clone(),
+            response_body_mime_types: self.configuration.response_body_mime_types.clone(),
+            request_body_limit: self.configuration.request_body_limit,
+            response_body_limit: self.configuration.response_body_limit,
+            component_signatures: self.configuration.component_signatures.clone(),
+        }
+    }
+
+    /// Ids of all rules, in load order.
+    pub fn rule_ids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.rules.iter().map(|rule| rule.id)
+    }
+
+    /// A bit per rule, set for the given ids; unknown ids are ignored.
+    pub(crate) fn bits_of_ids(&self, ids: &[u32]) -> Box<[u64]> {
+        let mut bits = vec![0; self.rules.len().div_ceil(64)];
+        for index in ids.iter().filter_map(|id| self.by_id.get(id)) {
+            set_bit(&mut bits, *index);
+        }
+        bits.into()
+    }
+}

@@ -1,0 +1,310 @@
+//! All byte strings of one transaction: each distinct string is kept once, and so is each of its transformed forms.
+//!
+//! Rules name strings by [`ValueId`]; two ids that this table gives out for equal bytes are equal (but for hash
+//! collisions, which cost a second entry and nothing else). A transformation that leaves its input as it is yields the
+//! same id, so later stages see at once that there is nothing new to look at.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::sync::OnceLock;
+
+use crate::transformation::{Transformation, TransformationContext};
+
+/// A byte string of one transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ValueId(pub(crate) u32);
+
+impl ValueId {
+    /// The empty string, present in every store.
+    pub(crate) const EMPTY: ValueId = ValueId(0);
+}
+
+/// A piece of the store's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+/// The steps that transformation lists are made of, numbered densely over a whole rule set.
+///
+/// A node of the tree is a list of transformations: its parent's list and one more. Node 0 is the empty list.
+#[derive(Debug, Default)]
+pub(crate) struct TransformationTree {
+    nodes: Vec<Node>,
+    /// The distinct transformations in use.
+    transformations: Vec<Transformation>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    parent: NodeId,
+    /// Index into `transformations`.
+    transformation: u16,
+}
+
+/// A list of transformations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct NodeId(u16);
+
+impl NodeId {
+    /// The empty list.
+    pub(crate) const ROOT: NodeId = NodeId(0);
+}
+
+impl TransformationTree {
+    /// The node of a list; new lists are added.
+    pub(crate) fn insert(&mut self, list: &[Transformation]) -> NodeId {
+        let mut at = NodeId::ROOT;
+        for transformation in list {
+            let known = self.transformations.iter().position(|known| known == transformation);
+            let index = known.unwrap_or_else(|| {
+                self.transformations.push(*transformation);
+                self.transformations.len() - 1
+            }) as u16;
+            let node = Node { parent: at, transformation: index };
+            let existing = self
+                .nodes
+                .iter()
+                .position(|known| known.parent == at && known.transformation == index);
+            let position = existing.unwrap_or_else(|| {
+                self.nodes.push(node);
+                self.nodes.len() - 1
+            });
+            at = NodeId(position as u16 + 1);
+        }
+        at
+    }
+
+    /// The nodes from the first step to `node`.
+    pub(crate) fn path(&self, node: NodeId) -> Vec<NodeId> {
+        let mut path = Vec::new();
+        let mut at = node;
+        while at != NodeId::ROOT {
+            path.push(at);
+            at = self.nodes[usize::from(at.0) - 1].parent;
+        }
+        path.reverse();
+        path
+    }
+
+    /// How many results one value can have: one per list and one per single step.
+    fn row_length(&self) -> usize {
+        self.nodes.len() + self.transformations.len()
+    }
+}
+
+const UNKNOWN: u32 = u32::MAX;
+/// How many bytes a store holds at most; strings beyond that are empty. Spans are 32 bits wide.
+const CAPACITY: usize = u32::MAX as usize - 1;
+
+/// The byte strings of one transaction.
+#[derive(Debug)]
+pub(crate) struct Store {
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+    /// Hash of the bytes to the newest value with that hash.
+    index: HashMap<u64, u32, BuildHasherDefault<Identity>>,
+    /// Per value the start of its row in `results`, [`UNKNOWN`] while it has none.
+    rows: Vec<u32>,
+    /// Results of transformations by node, then by single transformation.
+    results: Vec<u32>,
+}
+
+impl Store {
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        let mut store = Store {
+            bytes: Vec::with_capacity(bytes),
+            spans: Vec::with_capacity(128),
+            index: HashMap::with_capacity_and_hasher(128, BuildHasherDefault::default()),
+            rows: Vec::with_capacity(128),
+            results: Vec::new(),
+        };
+        store.intern(b"");
+        store
+    }
+
+    /// The bytes of a value.
+    #[inline]
+    pub(crate) fn get(&self, value: ValueId) -> &[u8] {
+        match self.spans.get(value.0 as usize) {
+            Some(span) => &self.bytes[span.start as usize..span.end as usize],
+            None => &[],
+        }
+    }
+
+    /// How many distinct values there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// The value with these bytes.
+    pub(crate) fn intern(&mut self, bytes: &[u8]) -> ValueId {
+        let hash = hash_bytes(bytes);
+        if let Some(&known) = self.index.get(&hash) {
+            if self.get(ValueId(known)) == bytes {
+                return ValueId(known);
+            }
+        }
+        let start = self.bytes.len();
+        if bytes.len() > CAPACITY - start {
+            return ValueId::EMPTY;
+        }
+        self.bytes.extend_from_slice(bytes);
+        self.add(start, hash)
+    }
+
+    fn add(&mut self, start: usize, hash: u64) -> ValueId {
+        let id = self.spans.len() as u32;
+        self.spans.push(Span { start: start as u32, end: self.bytes.len() as u32 });
+        self.rows.push(UNKNOWN);
+        self.index.insert(hash, id);
+        ValueId(id)
+    }
+
+    /// The value after a list of transformations.
+    #[inline]
+    pub(crate) fn transform(
+        &mut self,
+        value: ValueId,
+        node: NodeId,
+        tree: &TransformationTree,
+        context: &TransformationContext,
+    ) -> ValueId {
+        if node == NodeId::ROOT {
+            return value;
+        }
+        let row = self.rows[value.0 as usize];
+        if row != UNKNOWN {
+            let known = self.results[row as usize + usize::from(node.0) - 1];
+            if known != UNKNOWN {
+                return ValueId(known);
+            }
+        }
+        self.compute(value, node, tree, context)
+    }
+
+    fn compute(
+        &mut self,
+        value: ValueId,
+        node: NodeId,
+        tree: &TransformationTree,
+        context: &TransformationContext,
+    ) -> ValueId {
+        let step = tree.nodes[usize::from(node.0) - 1];
+        let input = self.transform(value, step.parent, tree, context);
+        let cell = self.row(input, tree) + tree.nodes.len() + usize::from(step.transformation);
+        let output = match self.results[cell] {
+            UNKNOWN => {
+                let transformation = tree.transformations[usize::from(step.transformation)];
+                let output = match transformation.apply(self.get(input), context) {
+                    None => input,
+                    Some(bytes) => self.intern(&bytes),
+                };
+                self.results[cell] = output.0;
+                output
+            }
+            known => ValueId(known),
+        };
+        let cell = self.row(value, tree) + usize::from(node.0) - 1;
+        self.results[cell] = output.0;
+        output
+    }
+
+    fn row(&mut self, value: ValueId, tree: &TransformationTree) -> usize {
+        let row = &mut self.rows[value.0 as usize];
+        if *row == UNKNOWN {
+            *row = self.results.len() as u32;
+            self.results.resize(self.results.len() + tree.row_length(), UNKNOWN);
+        }
+        *row as usize
+    }
+}
+
+/// The keys are hashes already.
+#[derive(Debug, Default)]
+pub(crate) struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+}
+
+/// A 64-bit hash with a seed of this process, so that nobody outside can aim at collisions.
+fn hash_bytes(bytes: &[u8]) -> u64 {
+    static SEEDS: OnceLock<[u64; 2]> = OnceLock::new();
+    let [first, second] = *SEEDS.get_or_init(|| {
+        [RandomState::new().hash_one(1_u8) | 1, RandomState::new().hash_one(2_u8) | 1]
+    });
+    let mut state = first ^ (bytes.len() as u64);
+    let mut chunks = bytes.chunks_exact(8);
+    for chunk in &mut chunks {
+        let mut word = [0; 8];
+        word.copy_from_slice(chunk);
+        state = fold(state ^ u64::from_le_bytes(word), second);
+    }
+    let mut word = [0; 8];
+    let rest = chunks.remainder();
+    word[..rest.len()].copy_from_slice(rest);
+    state = fold(state ^ u64::from_le_bytes(word), second);
+    fold(state, first)
+}
+
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    (product as u64) ^ ((product >> 64) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_bytes_are_one_value() {
+        let mut store = Store::with_capacity(64);
+        let first = store.intern(b"abc");
+        assert_eq!(store.intern(b"abc"), first);
+        assert_ne!(store.intern(b"abd"), first);
+        assert_eq!(store.intern(b""), ValueId::EMPTY);
+        assert_eq!(store.get(first), b"abc");
+    }
+
+    #[test]
+    fn lists_share_their_beginnings() {
+        let mut tree = TransformationTree::default();
+        let short = tree.insert(&[Transformation::Lowercase]);
+        let long = tree.insert(&[Transformation::Lowercase, Transformation::RemoveNulls]);
+        assert_eq!(tree.insert(&[Transformation::Lowercase]), short);
+        assert_eq!(tree.path(long), [short, long]);
+        assert_eq!(tree.insert(&[]), NodeId::ROOT);
+    }
+
+    #[test]
+    fn transformed_values_are_computed_once_and_shared() {
+        let mut tree = TransformationTree::default();
+        let lowercase = tree.insert(&[Transformation::Lowercase]);
+        let both = tree.insert(&[Transformation::Lowercase, Transformation::RemoveNulls]);
+        let context = TransformationContext::default();
+        let mut store = Store::with_capacity(64);
+        let upper = store.intern(b"ABC");
+        let lower = store.transform(upper, lowercase, &tree, &context);
+        assert_eq!(store.get(lower), b"abc");
+        assert_eq!(store.transform(upper, both, &tree, &context), lower);
+        assert_eq!(store.transform(lower, both, &tree, &context), lower);
+        let count = store.len();
+        store.transform(upper, both, &tree, &context);
+        assert_eq!(store.len(), count);
+    }
+}

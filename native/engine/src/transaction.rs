@@ -1,0 +1,445 @@
+//! One exchange on its way through a rule set.
+//!
+//! Source: order of evaluation in `seclang.md` section 9; limits in section 11.
+
+mod effects;
+mod evaluate;
+mod expand;
+mod targets;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::configuration::{EngineMode, LimitAction};
+use crate::details::{Details, Interruption, Match, Score};
+use crate::exchange::Exchange;
+use crate::operator::Captures;
+use crate::profile::Profile;
+use crate::rule::{AllowScope, Selector, TargetSpec};
+use crate::rule_set::RuleSet;
+use crate::store::{Store, ValueId};
+use crate::tx::{Tx, TxSlot, TxValue};
+use crate::variable::Variable;
+
+use targets::Target;
+
+/// How many matches of one transaction are kept; further ones count for the score all the same.
+pub const MATCH_LIMIT: usize = 512;
+
+/// Who the exchange is with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// Address of the client.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+    /// Address that the client connected to.
+    pub server_address: String,
+    /// Port that the client connected to.
+    pub server_port: u16,
+    /// Unique text of the exchange.
+    pub request_id: String,
+}
+
+impl Client {
+    /// Reads `ip port serverIp serverPort requestId`, separated by blanks; missing pieces are empty.
+    pub fn parse(text: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(text);
+        let mut pieces = text.split(' ');
+        let mut next = || pieces.next().unwrap_or("").to_string();
+        let (address, port) = (next(), next());
+        let (server_address, server_port, request_id) = (next(), next(), next());
+        Client {
+            address,
+            port: port.parse().unwrap_or(0),
+            server_address,
+            server_port: server_port.parse().unwrap_or(0),
+            request_id,
+        }
+    }
+}
+
+/// What a scan says at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// A rule that logs has matched.
+    pub matched: bool,
+    /// The exchange is to be stopped.
+    pub interrupted: bool,
+    /// The request body could not be parsed.
+    pub body_error: bool,
+}
+
+impl Flags {
+    /// The flags as bits: 1 matched, 2 interrupted, 4 body error.
+    pub fn bits(self) -> u8 {
+        u8::from(self.matched) | u8::from(self.interrupted) << 1 | u8::from(self.body_error) << 2
+    }
+}
+
+/// A match of an operator, for `MATCHED_VAR` and its kin.
+#[derive(Clone, Debug)]
+pub(crate) struct Hit {
+    pub(crate) target: Target,
+    /// The value after transformations.
+    pub(crate) value: ValueId,
+}
+
+/// A target that `ctl:ruleRemoveTarget…` took away from some rules.
+#[derive(Clone, Debug)]
+struct TargetRemoval {
+    rules: Arc<[u64]>,
+    variable: Variable,
+    selector: Selector,
+}
+
+/// One exchange on its way through a rule set. Not shared between threads while it is used, but free to move.
+#[derive(Debug)]
+pub struct Transaction {
+    profile: Arc<Profile>,
+    store: Store,
+    exchange: Exchange,
+    tx: Tx,
+    environment: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Persistent collections in use, with their keys.
+    bound: Vec<(Variable, Vec<u8>)>,
+    engine: EngineMode,
+    request_body_access: bool,
+    response_body_access: bool,
+    request_body_limit: usize,
+    response_body_limit: usize,
+    force_request_body: bool,
+    /// A bit per rule that is not evaluated.
+    removed: Vec<u64>,
+    target_removals: Vec<TargetRemoval>,
+    /// Targets of each stable target set, once read in this phase.
+    target_cache: Vec<Option<Vec<Target>>>,
+    /// Room for the targets of a set that is not stable.
+    target_room: Vec<Target>,
+    captures: Captures,
+    matched: Option<Hit>,
+    matched_vars: Vec<Hit>,
+    matches: Vec<Match>,
+    logged: bool,
+    /// What the running rule has added to the anomaly score since its last logged match.
+    rule_score: i64,
+    interruption: Option<Interruption>,
+    allowed: Option<AllowScope>,
+    /// The phase that runs or ran last, 0 before all.
+    phase: u8,
+    finished: bool,
+    started: Instant,
+}
+
+/// Which rules of a phase run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    All,
+    /// Only rules that set things up: no detection, no decision.
+    Setup,
+}
+
+impl Transaction {
+    /// Runs phases 1 and 2. `head` is the request head as bytes: `METHOD SP target SP HTTP/1.1`, then header lines.
+    /// `body` is what there is of the body; what lies beyond the limit is not looked at.
+    pub fn request(
+        profile: &Arc<Profile>,
+        client: &Client,
+        head: &[u8],
+        body: Option<&[u8]>,
+    ) -> Self {
+        let mut transaction =
+            Transaction::start(profile, client, head, body.map_or(0, <[u8]>::len));
+        transaction.run_phase(1, Extent::All);
+        if transaction.stopped() {
+            return transaction;
+        }
+        if let (Some(body), true) = (body, transaction.request_body_access) {
+            transaction.read_request_body(body);
+        }
+        if !transaction.stopped() {
+            transaction.run_phase(2, Extent::All);
+        }
+        transaction
+    }
+
+    /// A transaction for a response whose request was not scanned: the request's variables are there and the rule set's
+    /// own set-up of phase 1 has run, without any detection.
+    pub fn for_response_only(profile: &Arc<Profile>, client: &Client, head: &[u8]) -> Self {
+        let mut transaction = Transaction::start(profile, client, head, 0);
+        transaction.run_phase(1, Extent::Setup);
+        transaction
+    }
+
+    fn start(profile: &Arc<Profile>, client: &Client, head: &[u8], body_bytes: usize) -> Self {
+        let rules = profile.rules();
+        let configuration = rules.configuration();
+        let body_bytes = body_bytes.min(profile.request_body_limit);
+        let mut store = Store::with_capacity(4096 + 3 * head.len() + 2 * body_bytes);
+        let mut exchange = Exchange::new();
+        exchange.read_request_head(&mut store, head, configuration);
+        let mut set = |variable, text: &str| {
+            let value = store.intern(text.as_bytes());
+            exchange.set(variable, value);
+        };
+        set(Variable::RemoteAddr, &client.address);
+        set(Variable::RemoteHost, &client.address);
+        set(Variable::RemotePort, &client.port.to_string());
+        set(Variable::ServerAddr, &client.server_address);
+        set(Variable::ServerPort, &client.server_port.to_string());
+        set(Variable::UniqueId, &client.request_id);
+
+        let options = profile.options();
+        let known = &rules.well_known;
+        let mut tx = Tx::new(&rules.tx_names);
+        if let Some(level) = options.paranoia_level {
+            tx.lock(known.blocking_paranoia_level, TxValue::Number(level.into()));
+            tx.lock(known.detection_paranoia_level, TxValue::Number(level.into()));
+        }
+        if let Some(threshold) = options.inbound_threshold {
+            tx.lock(known.inbound_threshold, TxValue::Number(threshold.into()));
+        }
+        if let Some(threshold) = options.outbound_threshold {
+            tx.lock(known.outbound_threshold, TxValue::Number(threshold.into()));
+        }
+        let engine = match options.detection_only {
+            None => configuration.engine,
+            Some(true) => EngineMode::DetectionOnly,
+            Some(false) => EngineMode::On,
+        };
+        let mut target_cache = Vec::new();
+        target_cache.resize_with(rules.target_sets.len(), || None);
+        Transaction {
+            store,
+            exchange,
+            tx,
+            environment: Vec::new(),
+            bound: Vec::new(),
+            engine,
+            request_body_access: profile.request_body_access,
+            response_body_access: profile.response_body_access,
+            request_body_limit: profile.request_body_limit,
+            response_body_limit: profile.response_body_limit,
+            force_request_body: false,
+            removed: profile.excluded.to_vec(),
+            target_removals: Vec::new(),
+            target_cache,
+            target_room: Vec::new(),
+            captures: Captures::default(),
+            matched: None,
+            matched_vars: Vec::new(),
+            matches: Vec::new(),
+            logged: false,
+            rule_score: 0,
+            interruption: None,
+            allowed: None,
+            phase: 0,
+            finished: false,
+            started: Instant::now(),
+            profile: Arc::clone(profile),
+        }
+    }
+
+    fn read_request_body(&mut self, body: &[u8]) {
+        let profile = Arc::clone(&self.profile);
+        let configuration = profile.rules().configuration();
+        let rejects = configuration.request_body_limit_action == LimitAction::Reject;
+        let over = body.len() > configuration.request_body_limit
+            || (body.len() > configuration.request_body_no_files_limit
+                && self.exchange.processor != Some(crate::rule::BodyProcessor::Multipart));
+        if over && rejects && self.engine == EngineMode::On {
+            self.exchange.set_flag(&mut self.store, Variable::InboundDataError, true);
+            self.interruption = Some(Interruption { phase: 2, status: 413, rule_id: 0 });
+            return;
+        }
+        let inspected = &body[..body.len().min(self.request_body_limit)];
+        self.exchange.read_request_body(
+            &mut self.store,
+            inspected,
+            body.len(),
+            self.force_request_body,
+            configuration,
+        );
+    }
+
+    /// Runs phases 3 and 4, unless the exchange was stopped before.
+    ///
+    /// `head` is `HTTP/1.1 200 OK` and header lines. `body`, when given, is inspected if its media type is among the rule
+    /// set's and body access is on.
+    pub fn response(&mut self, status: u16, head: &[u8], body: Option<&[u8]>) -> Flags {
+        if self.finished || self.phase > 2 || self.stopped() {
+            return self.flags();
+        }
+        self.exchange.read_response_head(&mut self.store, status, head);
+        self.run_phase(3, Extent::All);
+        if self.stopped() {
+            return self.flags();
+        }
+        if let Some(body) = body.filter(|_| self.inspects_response_body()) {
+            let configuration = self.profile.rules().configuration();
+            let rejects = configuration.response_body_limit_action == LimitAction::Reject;
+            if body.len() > configuration.response_body_limit
+                && rejects
+                && self.engine == EngineMode::On
+            {
+                self.exchange.set_flag(&mut self.store, Variable::OutboundDataError, true);
+                self.interruption = Some(Interruption { phase: 4, status: 500, rule_id: 0 });
+                return self.flags();
+            }
+            if body.len() > self.response_body_limit {
+                self.exchange.set_flag(&mut self.store, Variable::OutboundDataError, true);
+            }
+            let value = self.store.intern(&body[..body.len().min(self.response_body_limit)]);
+            self.exchange.set(Variable::ResponseBody, value);
+        }
+        self.run_phase(4, Extent::All);
+        self.flags()
+    }
+
+    /// Whether the response's media type is one that the rule set wants to see.
+    fn inspects_response_body(&self) -> bool {
+        if !self.response_body_access {
+            return false;
+        }
+        let value = match self.exchange.response_header(&self.store, b"content-type") {
+            Some(value) => self.store.get(value),
+            None => return false,
+        };
+        let media_type = value.split(|byte| *byte == b';').next().unwrap_or(&[]).trim_ascii();
+        let wanted = &self.profile.rules().configuration().response_body_mime_types;
+        wanted.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(media_type))
+    }
+
+    /// What there is to say so far.
+    pub fn flags(&self) -> Flags {
+        Flags {
+            matched: self.logged,
+            interrupted: self.interruption.is_some(),
+            body_error: self.exchange.body_error.is_some(),
+        }
+    }
+
+    /// The decision to stop the exchange, if one was made.
+    pub fn interruption(&self) -> Option<Interruption> {
+        self.interruption
+    }
+
+    /// Logged matches so far, in order.
+    pub fn matches(&self) -> &[Match] {
+        &self.matches
+    }
+
+    /// Everything found so far.
+    pub fn details(&self) -> Details {
+        let known = &self.profile.rules().well_known;
+        let score = |slots: [TxSlot; 2], threshold: TxSlot| Score {
+            score: slots.iter().find_map(|slot| self.tx.get(*slot).number()).unwrap_or(0),
+            threshold: self.tx.get(threshold).number().unwrap_or(0),
+        };
+        Details {
+            interruption: self.interruption,
+            matches: self.matches.clone(),
+            inbound: score(known.inbound_score, known.inbound_threshold),
+            outbound: score(known.outbound_score, known.outbound_threshold),
+            body_error: self.exchange.body_error.clone(),
+        }
+    }
+
+    /// The value of a member of `TX`, for tests and explanations.
+    pub fn tx(&self, name: &str) -> Option<Vec<u8>> {
+        let slot = self.profile.rules().tx_names.find(name.as_bytes())?;
+        self.tx.get(slot).bytes().map(std::borrow::Cow::into_owned)
+    }
+
+    /// Runs phase 5, once. The transaction is not used for anything else after this.
+    pub fn finish(&mut self) -> Flags {
+        if !self.finished {
+            self.finished = true;
+            self.run_phase(5, Extent::All);
+        }
+        self.flags()
+    }
+
+    fn stopped(&self) -> bool {
+        self.interruption.is_some()
+    }
+
+    /// Forgets what was read of the stable target sets, because members were added.
+    fn forget_targets(&mut self) {
+        self.target_cache.iter_mut().for_each(|targets| *targets = None);
+    }
+
+    fn run_phase(&mut self, phase: u8, extent: Extent) {
+        self.phase = phase;
+        self.forget_targets();
+        self.matched_vars.clear();
+        let skipped = match self.allowed {
+            Some(AllowScope::All) => phase < 5,
+            Some(AllowScope::Request) => phase <= 2,
+            Some(AllowScope::Phase) | None => false,
+        };
+        if self.allowed == Some(AllowScope::Phase) {
+            self.allowed = None;
+        }
+        if skipped || self.engine == EngineMode::Off {
+            return;
+        }
+        let profile = Arc::clone(&self.profile);
+        let rules: &RuleSet = profile.rules();
+        let order = &rules.phases[usize::from(phase) - 1];
+        let mut at = 0;
+        while let Some(&index) = order.get(at) {
+            at += 1;
+            if crate::rule::has_bit(&self.removed, index) {
+                continue;
+            }
+            let rule = &rules.rules[index as usize];
+            if extent == Extent::Setup && !rule.is_setup() {
+                continue;
+            }
+            if !self.evaluate(rules, index, rule) {
+                continue;
+            }
+            if let Some(jump) = rule.jump {
+                at = jump as usize;
+            }
+            self.disrupt(rule);
+            if self.engine == EngineMode::Off
+                || (phase < 5 && (self.stopped() || self.allowed.is_some()))
+            {
+                return;
+            }
+        }
+    }
+
+    /// Does what a rule that matched decides.
+    fn disrupt(&mut self, rule: &crate::rule::Rule) {
+        use crate::rule::Disruption;
+
+        if self.engine != EngineMode::On || self.phase == 5 || self.interruption.is_some() {
+            return;
+        }
+        match rule.disruption {
+            Disruption::Pass => {}
+            Disruption::Deny(status) => {
+                self.interruption =
+                    Some(Interruption { phase: self.phase, status, rule_id: rule.id });
+            }
+            Disruption::Allow(scope) => self.allowed = Some(scope),
+        }
+    }
+
+    /// Whether a rule's targets must be held against what `ctl` removed.
+    fn has_target_removals(&self, rule: u32) -> bool {
+        self.target_removals.iter().any(|removal| crate::rule::has_bit(&removal.rules, rule))
+    }
+
+    /// Whether `ctl` took a member away from a rule.
+    fn is_target_removed(&self, rule: u32, spec: &TargetSpec, name: &[u8]) -> bool {
+        self.target_removals.iter().any(|removal| {
+            removal.variable == spec.variable
+                && crate::rule::has_bit(&removal.rules, rule)
+                && removal.selector.takes(name)
+        })
+    }
+}

@@ -1,0 +1,112 @@
+//! Macros to text.
+//!
+//! Source: `seclang.md` section 10.3: what is not defined leaves nothing behind.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::Transaction;
+use crate::rule::Rule;
+use crate::template::{Part, Template};
+use crate::variable::Variable;
+
+impl Transaction {
+    /// Expands a template. `rule` is the rule that runs, for `%{RULE.…}`.
+    pub(super) fn expand(&self, template: &Template, rule: Option<&Rule>) -> Vec<u8> {
+        let mut text = Vec::new();
+        for part in &template.parts {
+            match part {
+                Part::Text(bytes) => text.extend_from_slice(bytes),
+                Part::Tx(slot) => {
+                    if let Some(bytes) = self.tx.get(*slot).bytes() {
+                        text.extend_from_slice(&bytes);
+                    }
+                }
+                Part::Variable { variable, member } => {
+                    self.expand_variable(*variable, member.as_deref(), rule, &mut text);
+                }
+            }
+        }
+        text
+    }
+
+    /// Appends the first value of a variable, or of the member of that name.
+    fn expand_variable(
+        &self,
+        variable: Variable,
+        member: Option<&[u8]>,
+        rule: Option<&Rule>,
+        text: &mut Vec<u8>,
+    ) {
+        let wanted = |name: &[u8]| member.is_none_or(|member| name.eq_ignore_ascii_case(member));
+        match variable {
+            Variable::MatchedVar => {
+                if let Some(hit) = &self.matched {
+                    text.extend_from_slice(self.store.get(hit.value));
+                }
+            }
+            Variable::MatchedVarName => {
+                if let Some(hit) = &self.matched {
+                    text.extend(self.full_name(&hit.target));
+                }
+            }
+            Variable::MatchedVars => {
+                if let Some(hit) = self.matched_vars.first() {
+                    text.extend_from_slice(self.store.get(hit.value));
+                }
+            }
+            Variable::MatchedVarsNames => {
+                if let Some(hit) = self.matched_vars.first() {
+                    text.extend(self.full_name(&hit.target));
+                }
+            }
+            Variable::Duration | Variable::TimeEpoch => {
+                text.extend_from_slice(self.clock(variable).as_bytes());
+            }
+            Variable::Env => {
+                if let Some((_, value)) = self.environment.iter().find(|(name, _)| wanted(name)) {
+                    text.extend_from_slice(value);
+                }
+            }
+            Variable::Rule => {
+                if let (Some(rule), Some(b"id")) = (rule, member) {
+                    text.extend_from_slice(rule.id.to_string().as_bytes());
+                }
+            }
+            Variable::Xml => {
+                let mut first = true;
+                self.exchange.visit_xml(member.unwrap_or(b"/*"), &mut |value| {
+                    if std::mem::take(&mut first) {
+                        text.extend_from_slice(self.store.get(value));
+                    }
+                });
+            }
+            collection if collection.is_persistent() => {
+                if let (Some(key), Some(member)) = (self.bound_key(collection), member) {
+                    let stored = self.profile.rules().collections.get(collection, key, member);
+                    text.extend(stored.unwrap_or_default());
+                }
+            }
+            variable => {
+                let mut found = false;
+                self.exchange.visit(variable, &mut |name, value| {
+                    if found || !name.is_none_or(|name| wanted(self.store.get(name))) {
+                        return;
+                    }
+                    found = true;
+                    text.extend_from_slice(self.store.get(value));
+                });
+            }
+        }
+    }
+
+    /// The variables that a clock answers.
+    pub(super) fn clock(&self, variable: Variable) -> String {
+        match variable {
+            Variable::TimeEpoch => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH);
+                now.map_or(0, |elapsed| elapsed.as_secs()).to_string()
+            }
+            _ => self.started.elapsed().as_micros().to_string(),
+        }
+    }
+}
