@@ -151,14 +151,17 @@ export class RuleSetError extends Error {
 export interface RuleSetSummary {
   readonly rules: number
   readonly files: number
+  /** Rules per phase, 1 to 5. */
+  readonly phases: readonly number[]
   /** Rules that were left out, with the construct that is missing. */
   readonly leftOut: readonly { readonly id: number; readonly construct: string }[]
   /** MIME types whose response bodies the rule set wants to see; lower case. */
   readonly responseBodyMimeTypes: readonly string[]
-  /** Bytes of a body that are inspected; 0 when the rule set names no limit. */
+  /** Bytes of a body that are inspected. */
   readonly requestBodyLimit: number
   readonly responseBodyLimit: number
-  readonly [fact: string]: unknown
+  /** Texts of SecComponentSignature, such as `OWASP_CRS/4.28.0`. */
+  readonly componentSignatures: readonly string[]
 }
 
 /** What one action asks of a rule set. Limits are bytes. */
@@ -191,7 +194,13 @@ export interface RuleMatch {
   /** At most 200 bytes, escaped. */
   readonly value: string
   readonly tags: readonly string[]
+  /** What the match added to the anomaly score. */
   readonly score?: number
+  /** Where the rule stands. */
+  readonly file: string
+  readonly line: number
+  /** The rule's `ver`. */
+  readonly version?: string
 }
 
 /** What a transaction found; fetched only when a scan's flags say so. */
@@ -375,7 +384,7 @@ export interface BucketsSummary {
 
 /**
  * Creates the table (the primary does, before it forks). The file gets mode 0600; a file already there is replaced.
- * `entries` is rounded up to whole shards; 512 bytes each. Throws when the file cannot be made.
+ * `entries` is rounded up to whole shards; 288 bytes each. Throws when the file cannot be made.
  */
 export function createBuckets(path: string, entries: number): BucketsHandle {
   return addon().createBuckets(path, entries)

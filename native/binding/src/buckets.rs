@@ -17,13 +17,13 @@ fn refuse(error: sallyport_buckets::Error) -> Error {
 /// Makes the file and maps it (the primary, before it forks).
 #[napi(catch_unwind)]
 pub fn create_buckets(path: String, entries: u32) -> Result<u32> {
-    Ok(BUCKETS.insert(Table::create(Path::new(&path), entries).map_err(refuse)?))
+    BUCKETS.insert(Table::create(Path::new(&path), entries).map_err(refuse)?)
 }
 
 /// Maps a file that `create_buckets` made (workers).
 #[napi(catch_unwind)]
 pub fn open_buckets(path: String) -> Result<u32> {
-    Ok(BUCKETS.insert(Table::open(Path::new(&path)).map_err(refuse)?))
+    BUCKETS.insert(Table::open(Path::new(&path)).map_err(refuse)?)
 }
 
 /// Unmaps; a stale handle does no harm.

@@ -7,3 +7,4 @@
 mod buckets;
 mod pattern;
 mod registry;
+mod rule_set;

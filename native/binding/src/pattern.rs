@@ -15,7 +15,7 @@ fn refuse(error: sallyport_pattern::Error) -> Error {
 /// Compiles; the error says why not, in one line.
 #[napi(catch_unwind)]
 pub fn compile_pattern(pattern: String) -> Result<u32> {
-    Ok(PATTERNS.insert(Pattern::new(&pattern).map_err(refuse)?))
+    PATTERNS.insert(Pattern::new(&pattern).map_err(refuse)?)
 }
 
 /// Whether it matches anywhere.

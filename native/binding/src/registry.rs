@@ -10,6 +10,8 @@ use napi::{Error, Result};
 pub(crate) struct Registry<T> {
     /// What its things are called in errors.
     name: &'static str,
+    /// Most that may be held at a time: whoever forgets to let go is told so before memory is.
+    most: usize,
     table: OnceLock<RwLock<Table<T>>>,
 }
 
@@ -20,26 +22,33 @@ struct Table<T> {
 
 impl<T> Registry<T> {
     pub(crate) const fn new(name: &'static str) -> Self {
-        Registry { name, table: OnceLock::new() }
+        Registry::bounded(name, 1 << 20)
+    }
+
+    pub(crate) const fn bounded(name: &'static str, most: usize) -> Self {
+        Registry { name, most, table: OnceLock::new() }
     }
 
     fn table(&self) -> &RwLock<Table<T>> {
         self.table.get_or_init(|| RwLock::new(Table { things: HashMap::new(), last: 0 }))
     }
 
-    pub(crate) fn insert(&self, thing: T) -> u32 {
-        self.insert_shared(Arc::new(thing))
-    }
-
-    pub(crate) fn insert_shared(&self, thing: Arc<T>) -> u32 {
+    pub(crate) fn insert(&self, thing: T) -> Result<u32> {
         // A panic under the lock cannot leave the map half changed: poisoning carries no news here.
         let mut table = self.table().write().unwrap_or_else(PoisonError::into_inner);
+        if table.things.len() >= self.most {
+            return Err(Error::from_reason(format!(
+                "{} {}s are open: somebody does not release them",
+                self.most, self.name
+            )));
+        }
+        let thing = Arc::new(thing);
         loop {
             table.last = table.last.checked_add(1).unwrap_or(1);
             let handle = table.last;
             if let std::collections::hash_map::Entry::Vacant(place) = table.things.entry(handle) {
                 place.insert(thing);
-                return handle;
+                return Ok(handle);
             }
         }
     }

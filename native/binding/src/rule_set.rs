@@ -1,0 +1,175 @@
+//! Rule sets, profiles and transactions of the rule matcher.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use napi::bindgen_prelude::AsyncTask;
+use napi::{Env, Error, Result, Task};
+use napi_derive::napi;
+use sallyport_engine::{Client, Flags, Profile, ProfileOptions, RuleSet, SourceFile, Transaction};
+use serde::Deserialize;
+
+use crate::registry::Registry;
+
+static RULE_SETS: Registry<RuleSet> = Registry::new("rule set");
+static PROFILES: Registry<Profile> = Registry::new("profile");
+static TRANSACTIONS: Registry<Mutex<Transaction>> = Registry::bounded("transaction", 1 << 16);
+
+/// What `load_rule_set` is given.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Sources {
+    files: Vec<Source>,
+    data: Vec<Source>,
+    left_out: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct Source {
+    path: String,
+    text: String,
+}
+
+fn source_files(sources: Vec<Source>) -> Vec<SourceFile> {
+    sources.into_iter().map(|source| SourceFile { path: source.path, text: source.text }).collect()
+}
+
+/// Compiles sources on a thread of libuv's pool.
+pub struct LoadRules {
+    sources_json: String,
+}
+
+impl Task for LoadRules {
+    type Output = u32;
+    type JsValue = u32;
+
+    fn compute(&mut self) -> Result<u32> {
+        // The pool's threads are not JavaScript's: a panic here would end the process.
+        catch_unwind(AssertUnwindSafe(|| load(&self.sources_json)))
+            .unwrap_or_else(|_| Err(Error::from_reason("the rule set made the loader panic")))
+    }
+
+    fn resolve(&mut self, _env: Env, rule_set: u32) -> Result<u32> {
+        Ok(rule_set)
+    }
+}
+
+fn load(sources_json: &str) -> Result<u32> {
+    let sources: Sources = serde_json::from_str(sources_json).map_err(|error| {
+        Error::from_reason(format!("the sources are not of their form: {error}"))
+    })?;
+    let rule_set =
+        RuleSet::load(&source_files(sources.files), &source_files(sources.data), &sources.left_out)
+            .map_err(|errors| Error::from_reason(errors.to_json()))?;
+    RULE_SETS.insert(rule_set)
+}
+
+/// Compiles `{"files","data","leftOut"}` off the event loop. Rejects with `{"diagnostics":[…]}` that holds every error.
+#[napi(catch_unwind)]
+pub fn load_rule_set(sources_json: String) -> AsyncTask<LoadRules> {
+    AsyncTask::new(LoadRules { sources_json })
+}
+
+/// Facts about a rule set as JSON.
+#[napi(catch_unwind)]
+pub fn rule_set_summary(rule_set: u32) -> Result<String> {
+    Ok(RULE_SETS.get(rule_set)?.summary().to_json())
+}
+
+/// Lets go; profiles and transactions keep what they use.
+#[napi(catch_unwind)]
+pub fn release_rule_set(rule_set: u32) {
+    RULE_SETS.remove(rule_set);
+}
+
+/// Binds what one action asks to a rule set.
+#[napi(catch_unwind)]
+pub fn create_profile(rule_set: u32, options_json: String) -> Result<u32> {
+    let options = ProfileOptions::from_json(&options_json).map_err(Error::from_reason)?;
+    PROFILES.insert(Profile::new(RULE_SETS.get(rule_set)?, options))
+}
+
+/// Lets go; transactions keep what they use.
+#[napi(catch_unwind)]
+pub fn release_profile(profile: u32) {
+    PROFILES.remove(profile);
+}
+
+/// Phases 1 and 2. Returns `transaction * 16 + flags`.
+#[napi(catch_unwind)]
+pub fn scan_request(
+    profile: u32,
+    client: &[u8],
+    head: &[u8],
+    head_length: u32,
+    body: Option<&[u8]>,
+) -> Result<f64> {
+    let profile = PROFILES.get(profile)?;
+    let head = first(head, head_length)?;
+    start(Transaction::request(&profile, &Client::parse(client), head, body))
+}
+
+/// Phases 3 and 4 of a transaction. Returns `transaction * 16 + flags`.
+#[napi(catch_unwind)]
+pub fn scan_response(
+    transaction: u32,
+    status: u32,
+    head: &[u8],
+    head_length: u32,
+    body: Option<&[u8]>,
+) -> Result<f64> {
+    let held = TRANSACTIONS.get(transaction)?;
+    let head = first(head, head_length)?;
+    let status =
+        u16::try_from(status).map_err(|_| Error::from_reason("a status has three digits"))?;
+    let flags = lock(&held).response(status, head, body);
+    Ok(answer(transaction, flags))
+}
+
+/// A transaction whose request is not scanned. Returns `transaction * 16 + flags`.
+#[napi(catch_unwind)]
+pub fn start_response_transaction(
+    profile: u32,
+    client: &[u8],
+    head: &[u8],
+    head_length: u32,
+) -> Result<f64> {
+    let profile = PROFILES.get(profile)?;
+    let head = first(head, head_length)?;
+    start(Transaction::for_response_only(&profile, &Client::parse(client), head))
+}
+
+/// What a transaction found, as JSON.
+#[napi(catch_unwind)]
+pub fn transaction_details(transaction: u32) -> Result<String> {
+    let held = TRANSACTIONS.get(transaction)?;
+    let details = lock(&held).details().to_json();
+    Ok(details)
+}
+
+/// Phase 5, then frees; a stale handle does no harm.
+#[napi(catch_unwind)]
+pub fn end_transaction(transaction: u32) {
+    if let Some(held) = TRANSACTIONS.remove(transaction) {
+        lock(&held).finish();
+    }
+}
+
+fn start(transaction: Transaction) -> Result<f64> {
+    let flags = transaction.flags();
+    Ok(answer(TRANSACTIONS.insert(Mutex::new(transaction))?, flags))
+}
+
+fn answer(transaction: u32, flags: Flags) -> f64 {
+    f64::from(transaction) * 16.0 + f64::from(flags.bits())
+}
+
+fn first(head: &[u8], length: u32) -> Result<&[u8]> {
+    head.get(..length as usize)
+        .ok_or_else(|| Error::from_reason("the head is shorter than its length says"))
+}
+
+/// A transaction that panicked is still readable: its owner ends it.
+fn lock(transaction: &Mutex<Transaction>) -> MutexGuard<'_, Transaction> {
+    transaction.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,254 @@
+/** The typed binding against the built addon: the same exports, typed errors, and what crosses the boundary. */
+import { execFileSync } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { afterAll, describe, expect, it } from 'vitest'
+import * as native from '../../src/native.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'sallyport-native-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+const bytes = (text: string): Uint8Array => Buffer.from(text, 'latin1')
+const CLIENT = bytes('198.51.100.7 50123 192.0.2.1 8080 request-1')
+const HEAD = bytes('GET /search?q=union+select HTTP/1.1\r\nhost: a.example\r\n')
+
+const RULES = `
+SecRuleEngine On
+SecRequestBodyAccess On
+SecResponseBodyAccess On
+SecRule ARGS "@rx union" "id:100,phase:2,deny,status:403,log,msg:'SQL',severity:CRITICAL,tag:'attack-sqli'"
+SecRule RESPONSE_BODY "@contains ORA-00933" "id:200,phase:4,deny,status:502,log,msg:'leak'"
+`
+
+async function profileOf(text: string, more: Partial<native.ProfileOptions> = {}): Promise<native.ProfileHandle> {
+  const ruleSet = await native.loadRuleSet({ files: [{ path: 'rules/a.conf', text }], data: [], leftOut: [] })
+  const profile = native.createProfile(ruleSet, {
+    excludeRuleIds: [],
+    requestBodyAccess: true,
+    responseBodyAccess: true,
+    requestBodyLimit: 1000,
+    responseBodyLimit: 1000,
+    ...more,
+  })
+  native.releaseRuleSet(ruleSet) // the profile keeps it
+  return profile
+}
+
+describe('the addon', () => {
+  it('exports what native.ts declares, and nothing else', () => {
+    const addon = createRequire(import.meta.url)(native.NATIVE_ADDON_PATH) as Record<string, unknown>
+    expect(Object.keys(addon).sort()).toEqual([...native.NATIVE_EXPORTS].sort())
+    expect(Object.values(addon).every((value) => typeof value === 'function')).toBe(true)
+  })
+
+  it('declares each export once, with the parameters that Rust has', () => {
+    const declared = readFileSync(new URL('../../src/native.ts', import.meta.url), 'utf8')
+    const body = /interface NativeAddon \{([\s\S]*?)\n\}/.exec(declared)?.[1] ?? ''
+    const parameters = new Map(
+      [...body.matchAll(/^ {2}(\w+)\(([\s\S]*?)\): /gm)].map((match) => [
+        match[1],
+        (match[2] ?? '').split(',').filter((part) => part.trim() !== '').length,
+      ]),
+    )
+    expect([...parameters.keys()].sort()).toEqual([...native.NATIVE_EXPORTS].sort())
+    const binding = ['buckets', 'pattern', 'rule_set']
+      .map((file) => readFileSync(new URL(`../../native/binding/src/${file}.rs`, import.meta.url), 'utf8'))
+      .join('\n')
+    const exported = [...binding.matchAll(/#\[napi\(catch_unwind\)\]\s*pub fn (\w+)\(([\s\S]*?)\)(?: ->| \{)/g)]
+    expect(exported).toHaveLength(native.NATIVE_EXPORTS.length)
+    // Without catch_unwind a panic aborts the whole process.
+    expect(binding.match(/#\[napi/g)).toHaveLength(exported.length)
+    for (const [, snake, list] of exported) {
+      const camel = (snake ?? '').replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
+      const count = (list ?? '').split(',').filter((part) => part.trim() !== '').length
+      expect([camel, count]).toEqual([camel, parameters.get(camel)])
+    }
+  })
+
+  it('says in one sentence what to run when it is missing', () => {
+    const copy = join(folder, 'elsewhere', 'src')
+    mkdirSync(copy, { recursive: true })
+    // Types are stripped by hand here: the file as JavaScript, in a place without native/sallyport.node.
+    cpSync(new URL('../../src/native.ts', import.meta.url), join(copy, 'native.ts'))
+    const script = `
+      import { createServer } from 'vite'
+      const server = await createServer({ configFile: false, logLevel: 'silent', server: { middlewareMode: true }, appType: 'custom', optimizeDeps: { noDiscovery: true } })
+      const module = await server.ssrLoadModule(${JSON.stringify(join(copy, 'native.ts'))})
+      try { module.loadNative() } catch (error) { console.log(error.name + ': ' + error.message) }
+      await server.close()
+    `
+    const printed = execFileSync(process.execPath, ['--input-type=module', '-e', script], {
+      encoding: 'utf8',
+      cwd: new URL('../..', import.meta.url),
+    })
+    expect(printed.trim()).toBe(
+      `NativeAddonError: The native part (${join(folder, 'elsewhere', 'native', 'sallyport.node')}) is not built: run \`npm run build\`.`,
+    )
+  })
+
+  it('shares handles with the threads of the process', async () => {
+    const pattern = native.compilePattern('^a+$')
+    const worker = new Worker(
+      `const { parentPort, workerData } = require('node:worker_threads')
+       const addon = require(workerData.path)
+       parentPort.postMessage(addon.patternTest(workerData.pattern, 'aaa'))`,
+      { eval: true, workerData: { path: native.NATIVE_ADDON_PATH, pattern } },
+    )
+    const answer = await new Promise((resolve, reject) => {
+      worker.once('message', resolve)
+      worker.once('error', reject)
+    })
+    expect(answer).toBe(true)
+    await worker.terminate()
+  })
+})
+
+describe('rule sets', () => {
+  it('a request is scanned, explained and ended', async () => {
+    const profile = await profileOf(RULES)
+    const answer = native.scanRequest(profile, CLIENT, HEAD, HEAD.length, null)
+    expect(native.scanFlags(answer)).toBe(native.SCAN_MATCHED | native.SCAN_INTERRUPTED)
+    const transaction = native.scanTransaction(answer)
+    expect(native.transactionDetails(transaction)).toMatchObject({
+      interruption: { phase: 2, status: 403, ruleId: 100 },
+      matches: [
+        { id: 100, phase: 2, message: 'SQL', variable: 'ARGS:q', value: 'union select', tags: ['attack-sqli'] },
+      ],
+      bodyError: null,
+    })
+    native.endTransaction(transaction)
+    native.endTransaction(transaction)
+    expect(() => native.transactionDetails(transaction)).toThrow(/no transaction has the handle/)
+    native.releaseProfile(profile)
+    expect(() => native.scanRequest(profile, CLIENT, HEAD, HEAD.length, null)).toThrow(/no profile has the handle/)
+  })
+
+  it('only the first bytes of the head are read, and not more than there are', async () => {
+    const profile = await profileOf(RULES)
+    const harmless = bytes('GET / HTTP/1.1\r\n')
+    const buffer = Buffer.concat([harmless, HEAD])
+    const answer = native.scanRequest(profile, CLIENT, buffer, harmless.length, null)
+    expect(native.scanFlags(answer)).toBe(0)
+    native.endTransaction(native.scanTransaction(answer))
+    expect(() => native.scanRequest(profile, CLIENT, harmless, harmless.length + 1, null)).toThrow(/shorter than/)
+  })
+
+  it('a response is scanned in the transaction of its request, or in one of its own', async () => {
+    const profile = await profileOf(RULES)
+    const head = bytes('HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n')
+    const body = bytes('<p>ORA-00933: SQL command not properly ended')
+    const plain = bytes('GET / HTTP/1.1\r\nhost: a.example\r\n')
+    for (const begun of [
+      native.scanRequest(profile, CLIENT, plain, plain.length, null),
+      native.startResponseTransaction(profile, CLIENT, HEAD, HEAD.length),
+    ]) {
+      expect(native.scanFlags(begun)).toBe(0)
+      const transaction = native.scanTransaction(begun)
+      const answer = native.scanResponse(transaction, 200, head, head.length, body)
+      expect(native.scanTransaction(answer)).toBe(transaction)
+      expect(native.scanFlags(answer)).toBe(native.SCAN_MATCHED | native.SCAN_INTERRUPTED)
+      expect(native.transactionDetails(transaction).interruption).toEqual({ phase: 4, status: 502, ruleId: 200 })
+      native.endTransaction(transaction)
+    }
+  })
+
+  it('an excluded rule is silent, and detection alone interrupts nothing', async () => {
+    for (const [more, flags] of [
+      [{ excludeRuleIds: [100] }, 0],
+      [{ detectionOnly: true }, native.SCAN_MATCHED],
+    ] as const) {
+      const answer = native.scanRequest(await profileOf(RULES, more), CLIENT, HEAD, HEAD.length, null)
+      expect(native.scanFlags(answer)).toBe(flags)
+      native.endTransaction(native.scanTransaction(answer))
+    }
+  })
+
+  it('every error of a load comes back with its place', async () => {
+    const text = 'SecRule NOWHERE "@rx a" "id:1,phase:2,deny"\nSecNothing\n'
+    const load = native.loadRuleSet({ files: [{ path: 'rules/b.conf', text }], data: [], leftOut: [] })
+    const error = await load.catch((reason: unknown) => reason)
+    if (!(error instanceof native.RuleSetError)) throw new Error('a RuleSetError was expected')
+    expect(error.diagnostics.map(({ path, line }) => `${path}:${line}`)).toEqual(['rules/b.conf:1', 'rules/b.conf:2'])
+    expect(error.message).toMatch(/^2 errors in the rule set: rules\/b\.conf:1:/)
+  })
+
+  it('facts of a rule set', async () => {
+    const ruleSet = await native.loadRuleSet({ files: [{ path: 'a.conf', text: RULES }], data: [], leftOut: [] })
+    expect(native.ruleSetSummary(ruleSet)).toMatchObject({ rules: 2, files: 1, leftOut: [] })
+    native.releaseRuleSet(ruleSet)
+    expect(() => native.ruleSetSummary(ruleSet)).toThrow(/no rule set has the handle/)
+    expect(() => native.createProfile(ruleSet, {} as native.ProfileOptions)).toThrow()
+  })
+})
+
+describe('patterns', () => {
+  it('compile, test, replace, find', () => {
+    const pattern = native.compilePattern(String.raw`(?P<word>\w+)-(\d)`)
+    expect(native.patternTest(pattern, 'é ab-1')).toBe(true)
+    expect(native.patternTest(pattern, 'é')).toBe(false)
+    expect(native.patternReplace(pattern, 'ab-1 cd-2', '$2${word}')).toBe('1ab 2cd')
+    expect(native.patternReplace(pattern, 'none', 'x')).toBeNull()
+    expect(native.patternFindAll(pattern, 'ab-1 cd-2 ef-3', 2)).toEqual(['ab-1', 'cd-2'])
+    native.releasePattern(pattern)
+    expect(() => native.patternTest(pattern, 'a')).toThrow(/no pattern has the handle/)
+  })
+
+  it('a bad one is a PatternError that says why in one line', () => {
+    expect(() => native.compilePattern('a(?=b)')).toThrow(native.PatternError)
+    expect(() => native.compilePattern('a(?=b)')).toThrow('RE2 has no such group: `(?=` (look-ahead) (at character 2)')
+  })
+})
+
+describe('buckets', () => {
+  const base = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
+
+  it('two openings of a table count together; the file is private', () => {
+    const path = join(base, `sallyport-test-${randomUUID()}`)
+    const created = native.createBuckets(path, 1000)
+    const opened = native.openBuckets(path)
+    expect(statSync(path).mode & 0o777).toBe(0o600)
+    expect(native.takeBucket(created, 'k', 2, 60_000)).toBe(1)
+    expect(native.takeBucket(opened, 'k', 2, 60_000)).toBe(0)
+    const refused = native.takeBucket(created, 'k', 2, 60_000)
+    expect(refused).toBeLessThan(-58_000)
+    expect(refused).toBeGreaterThanOrEqual(-61_000)
+    expect(native.bucketsSummary(opened)).toMatchObject({ evictions: 0, repairs: 0 })
+    expect(native.bucketsSummary(opened).entries).toBeGreaterThanOrEqual(1000)
+    native.closeBuckets(created)
+    native.closeBuckets(opened)
+    expect(() => native.takeBucket(created, 'k', 2, 60_000)).toThrow(/no bucket table has the handle/)
+    rmSync(path)
+  })
+
+  it('keys longer than the scratch buffer, and of any script, are told apart', () => {
+    const path = join(base, `sallyport-test-${randomUUID()}`)
+    const buckets = native.createBuckets(path, 1000)
+    const keys = [
+      '',
+      'a',
+      'é',
+      '🦀',
+      'x'.repeat(1023),
+      'x'.repeat(1024),
+      'x'.repeat(1025),
+      'é'.repeat(5000),
+      `${'é'.repeat(5000)}x`,
+    ]
+    for (const key of keys) expect(native.takeBucket(buckets, key, 1, 60_000)).toBe(0)
+    for (const key of keys) expect(native.takeBucket(buckets, key, 1, 60_000)).toBeLessThan(0)
+    native.closeBuckets(buckets)
+    rmSync(path)
+  })
+
+  it('what is no table is refused with its path', () => {
+    const path = join(folder, 'no-table')
+    expect(() => native.openBuckets(path)).toThrow(`cannot open the bucket table ${path}`)
+    writeFileSync(path, 'x'.repeat(5000))
+    expect(() => native.openBuckets(path)).toThrow(`${path} is not a bucket table`)
+    expect(() => native.createBuckets(path, 0)).toThrow('a bucket table has 1 to 4194304 entries, not 0')
+  })
+})
