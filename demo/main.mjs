@@ -5,7 +5,7 @@
  * takes that action out of the policy, which the story must notice.
  */
 import { spawn, spawnSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -19,7 +19,6 @@ import { tell } from './story.mjs'
 const here = dirname(fileURLToPath(import.meta.url))
 const root = dirname(here)
 const sallyport = join(root, 'dist', 'main.js')
-const example = join(root, 'config', 'examples', 'microservices')
 /** Rule sets are kept from one run to the next. */
 const cache = join(here, '.state')
 
@@ -42,6 +41,7 @@ if (options.without !== undefined && ACTIONS[options.without] === undefined) {
 
 const say = (line) => process.stdout.write(`${line}\n`)
 let folder
+let adminPort
 
 for (const signal of ['SIGINT', 'SIGTERM']) {
   process.once(signal, () => {
@@ -122,15 +122,12 @@ function installRules() {
   if (result.status !== 0) throw new Error('The demo needs a rule set, and none could be had.')
 }
 
-let adminPort
-
 function writeConfiguration(ports, issuerPort) {
-  const manifest = readFileSync(join(example, 'endpoints.yaml'), 'utf8')
+  const manifest = readFileSync(join(here, 'endpoints.yaml'), 'utf8')
   writeFileSync(
     join(folder, 'endpoints.yaml'),
     manifest.replaceAll('http://localhost:8080', `http://localhost:${port}`),
   )
-  cpSync(join(example, 'policy.yaml'), join(folder, 'policy.original.yaml'))
   writePolicy({ processBody: false })
   const hosts = Object.entries(SERVICES).map(([name, service]) => [
     `${service}.default.svc.cluster.local:8080`,
@@ -160,7 +157,7 @@ function writeConfiguration(ports, issuerPort) {
 
 /** The example's policy, as the endpoints name it; with bodies inspected, or with an action taken out. */
 function writePolicy({ processBody }) {
-  const policy = parse(readFileSync(join(folder, 'policy.original.yaml'), 'utf8'))
+  const policy = parse(readFileSync(join(here, 'policy.yaml'), 'utf8'))
   for (const phase of Object.keys(policy)) {
     policy[phase] = policy[phase].filter(
       (rule) => !rule.actions.some((action) => action.type === ACTIONS[options.without]),

@@ -12,6 +12,7 @@ import type {
   UpstreamFailure,
   UpstreamTarget,
 } from '../listener/front-end.ts'
+import type { Outcome } from '../phase/outcome.ts'
 import type { PhaseCursor } from '../phase/run-phase.ts'
 import type { CompiledAction, CompiledRule } from '../policy/policy.ts'
 import type { PolicyScope } from '../policy/scope.ts'
@@ -108,6 +109,8 @@ export class Exchange implements PolicyScope {
   forwardedAtMs = 0
   finished = false
 
+  #runningRule = ''
+  #runningAction = ''
   #variables: Map<string, CelValue> | undefined
   #requestBody: CollectedBody | undefined
   #requestBodyWaiter: ((body: CollectedBody) => void) | undefined
@@ -179,9 +182,28 @@ export class Exchange implements PolicyScope {
     this.#responseBody = undefined
   }
 
-  deciding(rule: CompiledRule, action: CompiledAction): void {
-    this.decidingRule = rule.name
-    this.decidingAction = action.type
+  /** An action begins. */
+  running(rule: CompiledRule, action: CompiledAction): void {
+    this.#runningRule = rule.name
+    this.#runningAction = action.type
+  }
+
+  /** The running action ended; whoever ends a phase has decided the exchange. */
+  ran(outcome: Outcome): void {
+    this.services.metrics.action(this.frame.endpoint.name, this.#runningAction, outcome.kind)
+    if (outcome.kind !== 'next') {
+      this.decidingRule = this.#runningRule
+      this.decidingAction = this.#runningAction
+    }
+    this.#runningAction = ''
+  }
+
+  /** The exchange failed: in the running action, if there is one. */
+  failed(): void {
+    if (this.#runningAction === '') return
+    this.services.metrics.action(this.frame.endpoint.name, this.#runningAction, 'error')
+    this.decidingRule = this.#runningRule
+    this.decidingAction = this.#runningAction
   }
 
   expressionFailed(rule: CompiledRule, error: unknown): void {
@@ -248,8 +270,8 @@ export class Exchange implements PolicyScope {
     this.services.logger.warn(
       {
         request_id: this.requestId,
-        rule: this.decidingRule,
-        action: this.decidingAction,
+        rule: this.#runningRule,
+        action: this.#runningAction,
         field,
         error: String(error),
         code: 'ERR_NGROK_2238',

@@ -295,6 +295,7 @@ function fail(exchange: Exchange, thrown: unknown): void {
   if (exchange.finished) return
   const error = toGatewayError(thrown)
   exchange.reason = error.reason
+  exchange.failed()
   if (error.code === 'INTERNAL') {
     exchange.services.logger.error(
       {

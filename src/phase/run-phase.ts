@@ -27,9 +27,10 @@ export function runPhase(
     while (cursor.action < rule.actions.length) {
       const action = rule.actions[cursor.action]!
       cursor.action += 1
-      exchange.deciding(rule, action)
+      exchange.running(rule, action)
       const outcome = action.run(exchange)
       if (outcome instanceof Promise) return outcome.then((settled) => goOn(settled, rules, exchange, cursor))
+      exchange.ran(outcome)
       if (outcome.kind !== 'next') return outcome
     }
   }
@@ -42,6 +43,7 @@ function goOn(
   exchange: Exchange,
   cursor: PhaseCursor,
 ): Outcome | Promise<Outcome> {
+  exchange.ran(outcome)
   return outcome.kind === 'next' ? runPhase(rules, exchange, cursor) : outcome
 }
 

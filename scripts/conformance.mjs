@@ -1,0 +1,50 @@
+/**
+ * `npm run conformance:NAME -- [--dir D]`: one conformance suite, over the shared data beside the checkout or over the
+ * folder D, which holds cases of the same format. The last line is `N passed, N failed, N skipped`.
+ */
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { runAndWatch } from './run-and-watch.mjs'
+import { fail, root, setUp } from './set-up.mjs'
+
+/** How each suite runs, and the variable that names its folder. */
+const SUITES = {
+  cel: { vitest: 'test/conformance/cel', folder: 'SALLYPORT_CEL_DIR' },
+  crs: { cargo: ['-p', 'sallyport-engine', '--test', 'crs_regression'], folder: 'SALLYPORT_CRS_TESTS' },
+  http1: { vitest: 'test/conformance/http1', folder: 'SALLYPORT_HTTP1_DIR' },
+  jwt: { vitest: 'test/conformance/jwt', folder: 'CORPORA_DIR' },
+  libinjection: {
+    cargo: ['-p', 'sallyport-libinjection', '--test', 'vectors'],
+    folder: 'SALLYPORT_LIBINJECTION_VECTORS',
+  },
+  seclang: { cargo: ['-p', 'sallyport-engine', '--test', 'seclang_vectors'], folder: 'SALLYPORT_SECLANG_VECTORS' },
+}
+
+const { values, positionals } = parseArgs({ options: { dir: { type: 'string' } }, allowPositionals: true })
+const suite = SUITES[positionals[0]]
+if (suite === undefined) fail(`unknown suite ${positionals[0]}: there are ${Object.keys(SUITES).join(', ')}`)
+
+setUp()
+const env = { ...process.env, ...(values.dir === undefined ? {} : { [suite.folder]: resolve(values.dir) }) }
+const { status, lines } =
+  suite.vitest === undefined
+    ? await runAndWatch('cargo', ['test', '--release', ...suite.cargo, '--', '--nocapture'], {
+        cwd: join(root, 'native'),
+        env,
+      })
+    : await runAndWatch(
+        process.execPath,
+        ['node_modules/vitest/vitest.mjs', 'run', '--project', 'conformance', suite.vitest],
+        { env },
+      )
+
+const sum = { passed: 0, failed: 0, skipped: 0 }
+for (const line of lines) {
+  const match = /(\d+) passed, (\d+) failed, (\d+) skipped/.exec(line)
+  if (match === null) continue
+  sum.passed += Number(match[1])
+  sum.failed += Number(match[2])
+  sum.skipped += Number(match[3])
+}
+process.stdout.write(`${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped\n`)
+process.exit(status)

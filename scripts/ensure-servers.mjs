@@ -1,0 +1,35 @@
+/** Programs that tests run against: taken from PATH, else installed from Debian's packages when root, else missing with a reason. */
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { has } from './set-up.mjs'
+
+let listsAreFresh = false
+
+/** Installs a Debian package; false when that cannot be done here. Services it brings do not start. */
+function install(name) {
+  if (process.getuid?.() !== 0 || !has('apt-get')) return false
+  const environment = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' }
+  const apt = (args) =>
+    spawnSync('apt-get', args, { stdio: ['ignore', 'ignore', 'inherit'], env: environment }).status === 0
+  process.stdout.write(`installing ${name} (apt-get)\n`)
+  if (!listsAreFresh) listsAreFresh = apt(['update', '-qq'])
+  return apt(['install', '-y', '-qq', '--no-install-recommends', name])
+}
+
+/** True when redis-server can be started. */
+export function ensureRedis() {
+  if (has('redis-server')) return true
+  if (install('redis-server') && has('redis-server')) return true
+  process.stdout.write('skipped: tests with Redis: no redis-server in PATH, and it cannot be installed here\n')
+  return false
+}
+
+const LIBMODSECURITY = [
+  '/usr/lib/x86_64-linux-gnu/libmodsecurity.so.3',
+  '/usr/lib/aarch64-linux-gnu/libmodsecurity.so.3',
+]
+
+/** The library that the detectors are compared with. */
+export function ensureLibmodsecurity() {
+  if (!LIBMODSECURITY.some((path) => existsSync(path))) install('libmodsecurity3')
+}

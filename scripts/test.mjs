@@ -1,0 +1,117 @@
+/**
+ * `npm test`: sets up what is missing and runs every suite, or the ones named: unit, native, integration, conformance.
+ *
+ * A suite whose data or server is not at hand prints `skipped: …` with the reason. With CI=true and the shared data
+ * beside the checkout a skip is a failure. The count of our own cases (unit, native, integration) has a floor.
+ */
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { ensureLibmodsecurity, ensureRedis } from './ensure-servers.mjs'
+import { runAndWatch } from './run-and-watch.mjs'
+import { fail, root, setUp } from './set-up.mjs'
+
+const SUITES = ['unit', 'native', 'integration', 'conformance']
+/** Our own cases that must have passed when every suite ran. */
+const FLOOR = 400
+
+const named = process.argv.slice(2).filter((argument) => !argument.startsWith('-'))
+for (const name of named) if (!SUITES.includes(name)) fail(`unknown suite ${name}: there are ${SUITES.join(', ')}`)
+const suites = named.length === 0 ? SUITES : named
+const skipsFail = process.env.CI === 'true' && existsSync(join(root, '..', 'shared'))
+
+setUp()
+const totals = { passed: 0, failed: 0, skipped: 0 }
+const skips = []
+let ownPassed = 0
+let broken = false
+
+for (const suite of suites) {
+  process.stdout.write(`\n── ${suite} ──\n`)
+  const result = suite === 'native' ? await native() : await vitest(suite)
+  skips.push(...result.skips)
+  broken ||= result.status !== 0
+  for (const key of Object.keys(totals)) totals[key] += result[key]
+  if (suite !== 'conformance') ownPassed += result.own
+  process.stdout.write(`${suite}: ${result.passed} passed, ${result.failed} failed, ${result.skipped} skipped\n`)
+}
+
+process.stdout.write('\n')
+for (const skip of skips) process.stdout.write(`${skip}\n`)
+if (skips.length > 0 && skipsFail) {
+  process.stdout.write('a skip is a failure here: the shared data is beside the checkout\n')
+  broken = true
+}
+process.stdout.write(`own cases: ${ownPassed} passed\n`)
+if (suites.length === SUITES.length && ownPassed < FLOOR) {
+  process.stdout.write(`fewer than the floor of ${FLOOR}\n`)
+  broken = true
+}
+if (broken && totals.failed === 0) totals.failed = 1
+process.stdout.write(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped\n`)
+process.exit(broken || totals.failed > 0 ? 1 : 0)
+
+/** Vitest counts its cases; conformance suites also print how many vectors ran. */
+async function vitest(suite) {
+  if (suite === 'integration' || suite === 'conformance') ensureRedis()
+  const folder = mkdtempSync(join(tmpdir(), 'sallyport-test-'))
+  const report = join(folder, 'report.json')
+  const args = [
+    join(root, 'node_modules', 'vitest', 'vitest.mjs'),
+    'run',
+    '--project',
+    suite,
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${report}`,
+  ]
+  const { status, lines } = await runAndWatch(process.execPath, args)
+  const found = existsSync(report) ? JSON.parse(readFileSync(report, 'utf8')) : undefined
+  rmSync(folder, { recursive: true, force: true })
+  if (found === undefined) return { status: 1, passed: 0, failed: 1, skipped: 0, own: 0, skips: [] }
+  const vectors = suite === 'conformance' ? countLines(lines) : { passed: 0, failed: 0, skipped: 0 }
+  return {
+    status,
+    passed: found.numPassedTests + vectors.passed,
+    failed: found.numFailedTests + found.numFailedTestSuites * (found.numFailedTests === 0 ? 1 : 0),
+    skipped: found.numPendingTests + vectors.skipped,
+    own: found.numPassedTests,
+    skips: skipLines(lines),
+  }
+}
+
+async function native() {
+  ensureLibmodsecurity()
+  const args = ['test', '--release', '--workspace', '--', '--nocapture']
+  const { status, lines } = await runAndWatch('cargo', args, { cwd: join(root, 'native') })
+  const result = { status, passed: 0, failed: 0, skipped: 0, own: 0, skips: skipLines(lines) }
+  for (const line of lines) {
+    const match = /^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/.exec(line)
+    if (match === null) continue
+    result.passed += Number(match[1])
+    result.failed += Number(match[2])
+    result.skipped += Number(match[3])
+  }
+  result.own = result.passed
+  const vectors = countLines(lines)
+  result.passed += vectors.passed
+  result.skipped += vectors.skipped
+  return result
+}
+
+function skipLines(lines) {
+  return lines.flatMap((line) => /skipped: .*/.exec(line)?.[0] ?? [])
+}
+
+/** Sums the `N passed, N failed, N skipped` lines of suites that read vectors; failures show in the test's own result. */
+function countLines(lines) {
+  const sum = { passed: 0, failed: 0, skipped: 0 }
+  for (const line of lines) {
+    const match = /(\d+) passed, (\d+) failed, (\d+) skipped/.exec(line)
+    if (match === null) continue
+    sum.passed += Number(match[1])
+    sum.failed += Number(match[2])
+    sum.skipped += Number(match[3])
+  }
+  return sum
+}
