@@ -53,6 +53,8 @@ export interface TokenIssuerOptions {
   readonly issuer?: string
   /** Default RS256 and ES256. */
   readonly algorithms?: readonly IssuerAlgorithm[]
+  /** Begins with the keys of another issuer instead of new ones: RSA keys take their time. */
+  readonly keysOf?: TokenIssuer
 }
 
 /** Starts an issuer; resolves when it listens. */
@@ -80,7 +82,7 @@ export class TokenIssuer {
   constructor(options: TokenIssuerOptions = {}) {
     this.#options = options
     this.#port = options.port ?? 0
-    this.#keys = this.#makeKeys()
+    this.#keys = options.keysOf === undefined ? this.#makeKeys() : options.keysOf.#keys
   }
 
   get baseUrl(): string {
