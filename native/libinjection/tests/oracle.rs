@@ -170,7 +170,7 @@ fn same_results_as_the_c_library() {
         let mut input = random.input();
         let length = input.len();
         // The C code looks one byte past the end in places.
-        input.push(0);
+        input.extend([0]);
         let text = input.as_ptr().cast::<c_char>();
         let mut letters = [0u8; 8];
         // SAFETY: `text` holds `length` bytes and one more; `letters` holds the eight bytes the call may write.

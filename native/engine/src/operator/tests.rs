@@ -187,7 +187,7 @@ fn section_7_3_text() {
     check("endsWith", b"bc", &[b"abc"], &[b"bcd"]);
     check("streq", b"ab", &[b"ab"], &[b"abc", b"AB", b""]);
     check("strmatch", b"%{b}", &[b"a%{b}"], &[b"b"]);
-    check("containsWord", b"ab", &[b"ab", b"x ab", b"xab.ab!"], &[b"xab", b"ab_", b""]);
+    check("containsWord", b"ab", &[b"ab", b"x ab", b"xab.ab!", b"1ab_"], &[b"xab", b"abx", b""]);
     check("containsWord", b"aa", &[b"aaa aa"], &[b"aaa"]);
 }
 
