@@ -474,6 +474,24 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
     leg.abort()
   }
 
+  /** The answer is complete: a connection that has nothing but its end to report stays usable. */
+  #letLegGo(): void {
+    const leg = this.#leg
+    if (leg === null) return
+    if (
+      this.#upstreamLength < 0 ||
+      this.#bodyOut < this.#upstreamLength ||
+      this.bodyLength === -1 ||
+      !this.#isComplete
+    ) {
+      this.#dropLeg()
+      return
+    }
+    this.#noteLeg()
+    this.#leg = null
+    leg.detach()
+  }
+
   #resetUpstream(): void {
     this.#upstreamStatus = 0
     this.#upstreamLength = 0
@@ -610,6 +628,8 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
   #writeOut(): void {
     const res = this.res!
     if (this.#headToSend !== null) {
+      // The library completes the head of a chunked answer with its first bytes only; until then a failure is still a 502.
+      if (this.#upstreamLength === -1 && this.#out.length === 0 && !this.#outEnded) return
       if (!this.#start(res, this.#headToSend)) return
     }
     while (this.#out.length > 0 && !this.#isBlocked) {
@@ -666,11 +686,8 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
     let fields = withoutOwnFields(head.slice(lineEnd + 2))
     const bodiless = this.isHead || status === 204 || status === 304
     const length = bodiless ? 0 : this.#outEnded ? this.#outBytes : this.#upstreamLength
-    if (bodiless) {
-      this.#bodilessLength(status)
-      this.#dropOut()
-      if (this.#leg !== null && this.#upstreamLength !== 0) this.#dropLeg()
-    }
+    const announced = bodiless ? this.#bodilessLength(status) : -1
+    if (bodiless) this.#dropOut()
     // Announced by us, except where the library does it together with `end`.
     const endsAtOnce = this.#outEnded && length === this.#outBytes && !bodiless
     const mayEnd = this.#isComplete && this.#isQuiet && !this.refused
@@ -680,14 +697,13 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
 
     res.writeStatus(statusText(head, lineEnd))
     if (bodiless) {
-      const announced = this.#announced
+      if (announced >= 0) fields += `content-length: ${announced}\r\n`
       if (this.#unfinished) {
-        const framing = announced >= 0 ? `content-length: ${announced}\r\n` : ''
-        writeFields(res, `${fields}date: ${new Date().toUTCString()}\r\n${framing}\r\n`)
+        writeFields(res, `${fields}date: ${new Date().toUTCString()}\r\n\r\n`)
       } else {
         writeFields(res, fields)
-        if (announced >= 0) res.endWithoutBody(announced)
-        else res.endWithoutBody()
+        // Not with a length as argument: the library then waits for that many bytes.
+        res.endWithoutBody()
         this.res = null
       }
       this.#isSent = true
@@ -723,14 +739,11 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
     return true
   }
 
-  #announced = -1
-
-  /** H-31: Content-Length of an answer without a body is metadata on HEAD and 304, and absent on 204. */
-  #bodilessLength(status: number): void {
-    this.#announced = -1
-    if (status === 204) return
-    if (this.#upstreamStatus !== 0 && this.#upstreamContentLength !== -1) this.#announced = this.#upstreamContentLength
-    else if (this.#outEnded && status !== 304 && this.#outBytes > 0) this.#announced = this.#outBytes
+  /** H-31: Content-Length of an answer without a body is metadata on HEAD and 304, and absent (-1) on 204. */
+  #bodilessLength(status: number): number {
+    if (status === 204) return -1
+    if (this.#upstreamContentLength !== -1) return this.#upstreamContentLength
+    return this.#outEnded && status !== 304 && this.#outBytes > 0 ? this.#outBytes : -1
   }
 
   #block(res: HttpResponse): void {
@@ -751,7 +764,7 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
   /** All bytes of the answer are with the library or the system. */
   #finished(): void {
     const wasOpen = this.#isOpen
-    if (this.#leg !== null) this.#dropLeg()
+    this.#letLegGo()
     if (wasOpen) this.#end('complete')
     if (this.res === null) {
       this.#owner.release(this)

@@ -70,7 +70,7 @@ let contentLength: string | undefined
 let transferEncoding: string | undefined
 let connection: string | undefined
 let expect: string | undefined
-let hasUpgrade = false
+let upgrade: string | undefined
 let hasContentType = false
 let hasAuthorization = false
 let repeated: string | undefined
@@ -93,7 +93,7 @@ function takeLine(name: string, value: string): void {
       }
       break
     case 7:
-      if (name === 'upgrade') hasUpgrade = true
+      if (name === 'upgrade') upgrade = upgrade === undefined ? value : `${upgrade},${value}`
       break
     case 10:
       if (name === 'connection') {
@@ -147,7 +147,7 @@ const refusal = (status: HeadRefusal['status'], rule: string, text: string): Hea
 const BAD_METHOD = refusal(400, 'H-10', 'the method is not a token')
 const LONG_METHOD = refusal(501, 'H-10', 'the method is too long')
 const CONNECT_REFUSED = refusal(501, 'H-10', 'CONNECT is not supported')
-const TRACE_REFUSED = refusal(405, 'H-10', 'TRACE is not allowed')
+const TRACE_REFUSED = refusal(405, 'H-10', 'the method is not allowed')
 const LONG_TARGET = refusal(414, 'H-13', 'the request target is too long')
 const BAD_TARGET = refusal(400, 'H-12', 'the request target holds a byte that is not allowed there')
 const LONG_HEAD = refusal(431, 'H-14', 'the header section is too large')
@@ -165,6 +165,9 @@ const BAD_CONNECTION = refusal(400, 'H-50', 'the Connection header is not a list
 const BAD_EXPECTATION = refusal(417, 'H-61', 'the expectation cannot be met')
 const UPGRADE_REFUSED = refusal(501, 'H-60', 'this listener does not upgrade connections')
 
+/** An offer to go on in HTTP/2 need not be taken up and is never passed on (H-60). */
+const IGNORED_UPGRADE = /^(?:h2c|HTTP\/2(?:\.0)?)$/i
+
 /** Whether a value of Transfer-Encoding lists, with `chunked` last, only known or unknown codings: 501 rather than 400. */
 const CODINGS_THEN_CHUNKED =
   /^[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*(?:,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*)*,[ \t]*chunked$/i
@@ -175,8 +178,8 @@ const CODINGS_THEN_CHUNKED =
  */
 export function readHead(source: HeadSource, limits: FrontEndLimits): RequestHead | HeadRefusal {
   lines = connectionLines = ''
-  host = contentLength = transferEncoding = connection = expect = repeated = undefined
-  hasContentType = hasAuthorization = hasUpgrade = false
+  host = contentLength = transferEncoding = connection = expect = upgrade = repeated = undefined
+  hasContentType = hasAuthorization = false
   firstConnectionLength = 0
 
   const method = source.getCaseSensitiveMethod()
@@ -206,7 +209,7 @@ function decide(limits: FrontEndLimits, method: string, target: string): Request
   if (method.length > MAX_METHOD_BYTES) return LONG_METHOD
   if (!METHOD.test(method)) return BAD_METHOD
   if (method === 'CONNECT') return CONNECT_REFUSED
-  if (method === 'TRACE') return TRACE_REFUSED
+  if (method === 'TRACE' || method === 'TRACK') return TRACE_REFUSED
 
   if (target.length > limits.uriBytes) return LONG_TARGET
   if (!TARGET.test(target) || target.charCodeAt(0) !== 0x2f) return BAD_TARGET
@@ -236,7 +239,7 @@ function decide(limits: FrontEndLimits, method: string, target: string): Request
         connectionLines += onlyFields(lines, options.named)
         lines = withoutFields(lines, options.named)
       }
-      if (options.upgrade && hasUpgrade) return UPGRADE_REFUSED
+      if (options.upgrade && upgrade !== undefined && !IGNORED_UPGRADE.test(upgrade)) return UPGRADE_REFUSED
       close = options.close
     }
     libraryCloses = firstConnectionLength === 5

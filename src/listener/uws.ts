@@ -64,6 +64,12 @@ const STATUS_TEXT: Record<HeadRefusal['status'], string> = {
   501: 'Not Implemented',
 }
 
+const PROXY_HEADER_REFUSED: HeadRefusal = {
+  status: 400,
+  reason: 'bad_request:F-17',
+  text: 'this listener takes no PROXY protocol header',
+}
+
 interface Listener {
   readonly options: ListenOptions
   readonly app: TemplatedApp
@@ -199,7 +205,10 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     const receivedAtMs = performance.now()
     const slot = this.#slots.acquire()
     try {
-      const head = readHead(req, this.limits)
+      let head: ReturnType<typeof readHead> = readHead(req, this.limits)
+      const proxied = res.getProxiedRemoteAddress()
+      // The library understands the header on every listener; only some may take it (F-17).
+      if (proxied.byteLength > 0 && !listener.options.proxyProtocol) head = PROXY_HEADER_REFUSED
       if (slot === undefined) {
         this.#overloaded(listener, res, req)
         return
@@ -213,7 +222,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
       slot.clientCloses = head.close
       slot.libraryCloses = head.libraryCloses
       slot.address = res.getRemoteAddress()
-      if (listener.options.proxyProtocol) slot.proxiedAddress = res.getProxiedRemoteAddress()
+      if (proxied.byteLength > 0) slot.proxiedAddress = proxied
       slot.announce()
       this.#open++
       const { handle } = slot

@@ -325,6 +325,14 @@ class Leg implements UpstreamLeg {
     if (resume !== null) resume()
   }
 
+  detach(): void {
+    if (this.#handler === null) return
+    const isWaiting = this.#isPaused
+    this.#finish()
+    this.#isPaused = false
+    if (isWaiting) this.#resume?.()
+  }
+
   abort(): void {
     if (this.#handler === null) return
     this.#finish()
@@ -424,7 +432,7 @@ class Leg implements UpstreamLeg {
   onHeaders(status: number, fields: LatinBytes[], resume: () => void, reason: string): boolean {
     const handler = this.#handler
     if (handler === null) return true
-    if (status < 200) {
+    if (status >= 100 && status < 200) {
       this.#interim++
       if (this.#interim > MAX_INTERIM || status === 101) {
         this.fail(

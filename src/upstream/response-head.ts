@@ -21,6 +21,8 @@ export interface ResponseHead {
 
 const LATIN1_LINES = /^(?:[!#$%&'*+.^_`|~0-9a-z-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*$/
 const REASON = /^[\t\x20-\x7e]*$/
+// oxlint-disable-next-line no-control-regex
+const CONTROL = /[\x00-\x08\x0a-\x1f\x7f]/
 const CONTENT_LENGTH = /^[0-9]{1,16}$/
 
 /**
@@ -33,6 +35,8 @@ export function readResponseHead(
   fields: readonly LatinBytes[],
   isHead: boolean,
 ): ResponseHead | string {
+  if (status < 200 || status > 599) return `status ${status}`
+  if (CONTROL.test(reason)) return 'a control byte in the reason phrase'
   let lines = ''
   let contentLength = -1
   let chunked = false

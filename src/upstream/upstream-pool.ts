@@ -45,6 +45,8 @@ export interface UpstreamLeg {
   end(): void
   pause(): void
   resume(): void
+  /** Nothing more is asked of the leg and no event follows; only the end of the answer is still to come. */
+  detach(): void
   /** Gives up: the connection is closed if the request had begun, and no event follows. */
   abort(): void
 }

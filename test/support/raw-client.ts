@@ -45,7 +45,7 @@ export async function openRaw(
   const arrivals: { atMs: number; text: string }[] = []
   const listeners = new Set<() => void>()
   const wake = (): void => {
-    for (const listener of [...listeners]) listener()
+    listeners.forEach((listener) => listener())
   }
   if (options.reads !== false) {
     socket.on('data', (chunk: Buffer) => {

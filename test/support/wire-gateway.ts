@@ -1,4 +1,5 @@
 /** The front end with a trivial gateway behind it: no policy, everything goes to one upstream. */
+import './head-limit.ts'
 import type {
   ExchangeHandle,
   ExchangeRecord,
