@@ -4,7 +4,7 @@
  * Source: CEL language definition, "Gradual Type Checking" and "Name Resolution"; traffic-policy.md §3, §11.
  */
 import type { FunctionEntry } from './functions/registry.ts'
-import { nameOf } from './parser.ts'
+import { MACRO_NAMES, nameOf } from './parser.ts'
 import type { Scope, Variable } from './scope.ts'
 import type { BindNode, CallNode, ComprehensionNode, ExpressionNode, Place, SelectNode } from './syntax.ts'
 import {
@@ -55,6 +55,12 @@ export function checkExpression(root: ExpressionNode, scope: Scope, overrides: b
     functionOf: (node) => checker.functions.get(node),
     joinsReceiver: (node) => checker.joins.has(node),
   }
+}
+
+/** The type with its article: `a string`, `an int`. */
+function aType(type: StaticType): string {
+  const text = typeText(type)
+  return `${/^[aeio]/.test(text) ? 'an' : 'a'} ${text}`
 }
 
 /** How operators are written, by their internal names. */
@@ -227,7 +233,7 @@ class Checker {
         return this.#wrapOptional(DYN, node.optional)
       default: {
         const hint = FIELD_HINTS[node.field] ?? (type.header ? `use an index: …['${node.field}']` : undefined)
-        return this.#error(`a ${typeText(type)} has no field "${node.field}"`, node.fieldPlace, hint)
+        return this.#error(`${aType(type)} has no field "${node.field}"`, node.fieldPlace, hint)
       }
     }
   }
@@ -248,7 +254,7 @@ class Checker {
     switch (operand.kind) {
       case 'list':
         if (!this.#fits(INT, index)) {
-          return this.#error(`a list is indexed by an int, not by a ${typeText(index)}`, node.index)
+          return this.#error(`a list is indexed by an int, not by ${aType(index)}`, node.index)
         }
         return this.#wrapOptional(operand.params[0]!, node.optional) // lists have one parameter
       case 'map':
@@ -263,7 +269,7 @@ class Checker {
       case 'param':
         return this.#wrapOptional(DYN, node.optional)
       default:
-        return this.#error(`a ${typeText(operand)} cannot be indexed`, node.index)
+        return this.#error(`${aType(operand)} cannot be indexed`, node.index)
     }
   }
 
@@ -297,7 +303,7 @@ class Checker {
     const type = this.check(node)
     if (this.#fits(BOOL, type)) return
     const hint = type.kind === 'list' || type.kind === 'map' ? 'test its size: size(x) > 0' : undefined
-    this.#error(`"${operator}" wants a bool, this is a ${typeText(type)}`, node, hint)
+    this.#error(`"${operator}" wants a bool, this is ${aType(type)}`, node, hint)
   }
 
   // -- calls ----------------------------------------------------------------------------------------------------------
@@ -307,11 +313,13 @@ class Checker {
     if (found === undefined) {
       const before = this.problems.length
       if (node.target !== undefined) this.check(node.target)
-      for (const argument of node.args) this.check(argument)
       // `request.headers.get(…)`: the unknown name in front says it all
-      if (this.problems.length > before && node.target !== undefined) return DYN
+      if (this.problems.length > before) return DYN
       const advice = this.#scope.unknownFunction(node.name, node.target !== undefined)
-      return this.#error(advice.message, node.namePlace, advice.hint)
+      this.#error(advice.message, node.namePlace, advice.hint)
+      // arguments of a misused macro name variables that nobody declared
+      if (!MACRO_NAMES.has(node.name)) for (const argument of node.args) this.check(argument)
+      return DYN
     }
     this.functions.set(node, found)
     const { entry, global } = found
@@ -364,7 +372,7 @@ class Checker {
         const last = params.at(-1)!
         params = [
           ...params.slice(0, -1),
-          ...new Array<StaticType>(Math.max(0, types.length - params.length + 1)).fill(last),
+          ...Array.from({ length: Math.max(0, types.length - params.length + 1) }, () => last),
         ]
       }
       if (params.length !== types.length) continue
@@ -382,7 +390,9 @@ class Checker {
     if (sign !== entry.name) {
       const [left, right] = texts
       const message =
-        right === undefined ? `"${sign}" does not take a ${left}` : `"${sign}" does not take ${left} and ${right}`
+        right === undefined
+          ? `"${sign}" does not take ${aType(types[0]!)}`
+          : `"${sign}" does not take ${left} and ${right}`
       return this.#error(message, node, operatorHint(sign, types))
     }
     const fitting = entry.overloads.filter((overload) => overload.receiver === receiver)
@@ -469,7 +479,7 @@ class Checker {
       case 'param':
         return [DYN, DYN]
       default:
-        this.#error(`${node.name}() walks over a list or a map, this is a ${typeText(range)}`, node.range)
+        this.#error(`${node.name}() walks over a list or a map, this is ${aType(range)}`, node.range)
         return [DYN, DYN]
     }
   }
@@ -507,7 +517,7 @@ export function pathOf(node: ExpressionNode): { path: string[]; absolute: boolea
   }
   if (at.kind !== 'ident') return undefined
   path.push(at.name)
-  return { path: path.reverse(), absolute: at.absolute }
+  return { path: path.toReversed(), absolute: at.absolute }
 }
 
 const FIELD_HINTS: Readonly<Record<string, string>> = {

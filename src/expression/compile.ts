@@ -173,7 +173,7 @@ class Compiler {
       const variable = this.#checked.variableOf(at)
       if (variable !== undefined) {
         const { json } = variable
-        return json && { json, steps: steps.reverse(), nullWhenAbsent: variable.nullWhenAbsent === true }
+        return json && { json, steps: steps.toReversed(), nullWhenAbsent: variable.nullWhenAbsent === true }
       }
       if (at.kind === 'select' && !at.optional) {
         steps.push(at.field)
@@ -191,10 +191,10 @@ class Compiler {
   }
 
   #has(operand: SelectNode | IndexNode): Evaluate {
+    const json = this.#jsonPath(operand)
+    if (json !== undefined) return (frame) => walkJson(json, frame) !== undefined
     const variable = this.#checked.variableOf(operand)
     if (variable !== undefined) return (frame) => variable.read(frame) !== undefined
-    const json = this.#jsonPath(operand)
-    if (json !== undefined) return (frame) => hasJson(json, frame)
     const inner = this.compile(operand.operand).run
     if (operand.kind === 'select') {
       const { field } = operand
@@ -609,10 +609,6 @@ function readJson(path: JsonPath): Evaluate {
       throw typeof last === 'number' ? new EvaluationError(`no element ${last}`) : noSuchKey(last)
     return celFromJson(value)
   }
-}
-
-function hasJson(path: JsonPath, frame: Frame): boolean {
-  return walkJson(path, frame) !== undefined
 }
 
 function joined(run: Evaluate): Evaluate {

@@ -88,7 +88,7 @@ export function compileText(
 ): Expression | undefined {
   const scope = scopeOf(environment)
   try {
-    const root = parseExpression(text.text, { optionals: false, overrides: environment.overrides })
+    const root = parseExpression(text.text, { overrides: environment.overrides })
     const checked = checkExpression(root, scope, environment.overrides)
     if (reportProblems(checked, text, sink)) return undefined
     const program = compileChecked(checked)

@@ -6,7 +6,7 @@ import type { CelValue } from './value.ts'
 /** Steps of all comprehensions of one evaluation (traffic-policy.md §3). */
 export const MAX_ITERATIONS = 100_000
 /** Units of work of one evaluation: a node inside a comprehension costs 1, text and bytes cost 1 per 16 units. */
-export const COST_LIMIT = 1_000_000
+export const COST_LIMIT = 400_000
 
 export class Frame {
   readonly source: VariableSource
@@ -17,7 +17,7 @@ export class Frame {
 
   constructor(source: VariableSource, slotCount: number) {
     this.source = source
-    this.slots = slotCount === 0 ? NO_SLOTS : new Array<CelValue>(slotCount)
+    this.slots = slotCount === 0 ? NO_SLOTS : []
   }
 
   /** Pays for one step of a comprehension. Throws EvaluationError beyond the limits. */

@@ -117,6 +117,9 @@ function setCookie(line: string): { name: string; path: string; value: CelMap } 
   const name = pair.slice(0, equals).trim()
   const fields: Record<string, CelValue> = { name, value: unquoted(pair.slice(equals + 1).trim()) }
   const unparsed = new EntryMap()
+  const keep = (key: string, text: string): void => {
+    if (key !== '' && !unparsed.has(key)) unparsed.add(key, text)
+  }
   let path = ''
   for (const attribute of attributes) {
     const at = attribute.indexOf('=')
@@ -131,13 +134,13 @@ function setCookie(line: string): { name: string; path: string; value: CelMap } 
         break
       case 'expires': {
         const ms = Date.parse(text)
-        if (Number.isNaN(ms)) unparsed.has(key) || unparsed.add(key, text)
+        if (Number.isNaN(ms)) keep(key, text)
         else fields['expires'] = CelTimestamp.fromMs(ms)
         break
       }
       case 'max-age':
         if (/^-?\d{1,9}$/.test(text)) fields['max_age'] = new CelDuration(BigInt(text) * 1_000_000_000n)
-        else unparsed.has(key) || unparsed.add(key, text)
+        else keep(key, text)
         break
       case 'httponly':
         fields['http_only'] = true
@@ -149,7 +152,7 @@ function setCookie(line: string): { name: string; path: string; value: CelMap } 
         fields['same_site'] = text
         break
       default:
-        if (key !== '' && !unparsed.has(key)) unparsed.add(key, text)
+        keep(key, text)
     }
   }
   fields['unparsed_attributes'] = unparsed

@@ -7,7 +7,8 @@ import { Lexer } from './lexer.ts'
 import type { Token } from './lexer.ts'
 import { ExpressionProblem } from './syntax.ts'
 import type { CallNode, ComprehensionName, ExpressionNode, ListItem, MapItem, Place } from './syntax.ts'
-import { CelUint, INT_MAX } from './value.ts'
+import { INT_MAX } from './value.ts'
+import type { CelUint } from './value.ts'
 
 /** Characters of one expression (16 KiB, traffic-policy.md §3). */
 export const MAX_EXPRESSION_LENGTH = 16_384
@@ -15,8 +16,6 @@ export const MAX_EXPRESSION_LENGTH = 16_384
 export const MAX_NESTING = 250
 
 export interface ParserOptions {
-  /** Optional syntax and macros (`a.?b`, `[?x]`, `optMap`) and `cel.block`: conformance tests only. */
-  readonly optionals: boolean
   /** ngrok's reading of `has(a['b'])`. */
   readonly overrides: boolean
 }
@@ -241,11 +240,11 @@ class Parser {
     for (;;) {
       if (this.#at('.')) {
         this.#advance()
-        const optional = this.#options.optionals && this.#accept('?')
+        const optional = this.#accept('?')
         node = this.#member(node, optional)
       } else if (this.#at('[')) {
         const open = this.#advance()
-        const optional = this.#options.optionals && this.#accept('?')
+        const optional = this.#accept('?')
         const index = this.#expression()
         const close = this.#expect(']', open)
         const place = { start: node.start, end: close.end }
@@ -355,7 +354,7 @@ class Parser {
     const open = this.#advance()
     const items: ListItem[] = []
     while (!this.#at(']')) {
-      const optional = this.#options.optionals && this.#accept('?')
+      const optional = this.#accept('?')
       const value = this.#expression()
       if (this.#token.kind === 'ident' && this.#token.text === 'for') {
         throw new ExpressionProblem(
@@ -376,7 +375,7 @@ class Parser {
     const open = this.#advance()
     const items: MapItem[] = []
     while (!this.#at('}')) {
-      const optional = this.#options.optionals && this.#accept('?')
+      const optional = this.#accept('?')
       const key = this.#expression()
       this.#expect(':')
       items.push({ key, value: this.#expression(), optional })
@@ -428,7 +427,7 @@ class Parser {
       const condition = conditional ? args[variableCount] : undefined
       const body = args.at(-1)!
       const height = this.#height(name, target, ...args.slice(variableCount))
-      const stepCost = 2 + countNodes(body) + (condition === undefined ? 0 : countNodes(condition))
+      const stepCost = countNodes(body) + (condition === undefined ? 0 : countNodes(condition))
       return {
         kind: 'comprehension',
         name: kind,
@@ -445,9 +444,9 @@ class Parser {
     const path = nameOf(target)
     if (path === 'cel') {
       if (key === 'bind:3') return this.#bind('bind', name, args.slice(0, 1), args[1]!, args[2]!, place)
-      if (this.#options.optionals) return this.#blockMacro(name, args, place)
+      return this.#blockMacro(name, args, place)
     }
-    if (this.#options.optionals && (key === 'optMap:2' || key === 'optFlatMap:2')) {
+    if (key === 'optMap:2' || key === 'optFlatMap:2') {
       return this.#bind(name.text as 'optMap' | 'optFlatMap', name, args.slice(0, 1), target, args[1]!, place)
     }
     return undefined

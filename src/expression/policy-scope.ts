@@ -73,8 +73,10 @@ export class PolicyScope implements Scope {
     const name = path.join('.')
     const known = VARIABLE_HINTS[name] ?? VARIABLE_HINTS[`${path[0]}.*`]
     if (path.length === 1) {
-      const guess = known ?? didYouMean(nearest(name, this.#tree.keys()))
-      return { message: `unknown variable "${name}"`, hint: guess ?? QUOTE_HINT }
+      const guess = nearest(name, this.#tree.keys())
+      // three letters are near to anything: a misspelt root at least begins alike
+      const hint = guess?.[0] === name[0] ? didYouMean(guess) : undefined
+      return { message: `unknown variable "${name}"`, hint: known ?? hint ?? QUOTE_HINT }
     }
     const parentPath = path.slice(0, -1)
     const parent = this.#branch(currentPath(parentPath) ?? parentPath)
@@ -111,7 +113,7 @@ function didYouMean(name: string | undefined): string | undefined {
   return name === undefined || name === '' ? undefined : `did you mean ${name}?`
 }
 
-const QUOTE_HINT = 'text must stand in quotes'
+const QUOTE_HINT = 'variables begin with conn, endpoint, req, res, time, vars or actions; text must stand in quotes'
 
 const VARIABLE_HINTS: Readonly<Record<string, string>> = {
   'request.*': 'the request is called req: req.headers, req.url.path, req.method',

@@ -74,9 +74,9 @@ export function defineConversions(table: FunctionTable): void {
 }
 
 /** Names that stand for types. */
-export const TYPE_NAMES: ReadonlyMap<string, CelType> = new Map([
-  ...Object.values(TYPES).map((type) => [type.name, type] as const),
-])
+export const TYPE_NAMES: ReadonlyMap<string, CelType> = new Map(
+  Object.values(TYPES).map((type) => [type.name, type] as const),
+)
 
 const BOOLS: ReadonlyMap<string, boolean> = new Map([
   ...['1', 't', 'T', 'true', 'TRUE', 'True'].map((text) => [text, true] as const),

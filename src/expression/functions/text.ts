@@ -33,7 +33,7 @@ export function defineTextFunctions(table: FunctionTable, services: FunctionServ
   text('lowerAscii', (value) => value.replace(/[A-Z]+/g, (part) => part.toLowerCase()))
   text('upperAscii', (value) => value.replace(/[a-z]+/g, (part) => part.toUpperCase()))
   text('trim', trimmed)
-  text('reverse', (value) => [...value].reverse().join(''))
+  text('reverse', (value) => [...value].toReversed().join(''))
   if (services.overrides) {
     text('lower', (value) => mapCase(value, 'toLowerCase'))
     text('upper', (value) => mapCase(value, 'toUpperCase'))
@@ -225,10 +225,12 @@ function replace(frame: Frame, a: CelValue, b: CelValue, c: CelValue, ...more: C
   if (points !== undefined) {
     for (const [index, char] of points.entries()) parts.push(limit < 0 || index < limit ? replacement + char : char)
   } else {
-    for (let found = text.indexOf(old); found !== -1 && (limit < 0 || count < limit); count++) {
+    let found = text.indexOf(old)
+    while (found !== -1 && count !== limit) {
       parts.push(text.slice(at, found), replacement)
       at = found + old.length
       found = text.indexOf(old, at)
+      count++
     }
     parts.push(text.slice(at))
   }
