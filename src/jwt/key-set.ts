@@ -59,6 +59,8 @@ const DISK_PATIENCE_MS = 1000
 /** Requests that may wait for the first set, and for the one fetch that an unknown key triggered. Others are told at once. */
 const MAX_COLD_WAITERS = 1024
 const MAX_UNKNOWN_KID_WAITERS = 16
+const MAX_LOGGED_KEYS = 8
+const MAX_LOGGED_KEY_ID_CHARS = 64
 /** Some issuers have clocks of their own: a copy "from the future" by more than this is not believed. */
 const MAX_DISK_FUTURE_MS = 300_000
 
@@ -81,9 +83,13 @@ export class KeySet {
   #timer: NodeJS.Timeout | undefined
   #diskTimer: NodeJS.Timeout | undefined
   #lastError: string | undefined
+  #skippedNote = ''
+  /** The URL as it is logged: a query may hold a secret. */
+  readonly #name: string
 
   constructor(url: string, options: KeySetOptions) {
     this.url = url
+    this.#name = url.replace(/[?#].*$/s, '')
     this.#options = options
   }
 
@@ -193,12 +199,7 @@ export class KeySet {
         if (this.#closing.signal.aborted) return
         this.#etag = fetched.etag
         this.#replace(imported)
-        if (imported.skipped.length > 0) {
-          this.#options.logger?.warn(
-            { url: this.url, skipped: imported.skipped },
-            'some keys of a key set are not used',
-          )
-        }
+        this.#noteSkipped(imported)
       }
       if (this.#closing.signal.aborted) return
       this.#succeeded()
@@ -212,6 +213,19 @@ export class KeySet {
     const parsed = parseStrictJson(text)
     if (!parsed.ok) throw new KeySetError(parsed.reason)
     return await importKeySet(parsed.value)
+  }
+
+  /** Once for each change, not for each refresh. */
+  #noteSkipped(imported: ImportedKeySet): void {
+    const skipped = imported.skipped
+      .slice(0, MAX_LOGGED_KEYS)
+      .map((key) => ({ ...key, keyId: key.keyId?.slice(0, MAX_LOGGED_KEY_ID_CHARS) }))
+    const note = JSON.stringify(skipped)
+    if (skipped.length > 0 && note !== this.#skippedNote) {
+      const count = imported.skipped.length
+      this.#options.logger?.warn({ url: this.#name, count, skipped }, 'some keys of a key set are not used')
+    }
+    this.#skippedNote = note
   }
 
   #succeeded(): void {
@@ -236,7 +250,7 @@ export class KeySet {
     this.#notBeforeMs = clock.monotonicMs() + waitMs
     this.#schedule(waitMs)
     logger?.warn(
-      { url: this.url, error: this.#lastError, retryMs: Math.round(waitMs), usable: this.isUsable },
+      { url: this.#name, error: this.#lastError, retryMs: Math.round(waitMs), usable: this.isUsable },
       'a key set could not be fetched',
     )
     if (this.#current === undefined) await this.#loadFromDisk()
@@ -266,7 +280,7 @@ export class KeySet {
     try {
       await writeKeySet(stateDirectory, { url: this.url, fetchedAtMs: clock.wallMs(), keys })
     } catch (error) {
-      logger?.warn({ url: this.url, error: (error as Error).message }, 'the key set could not be kept on disk')
+      logger?.warn({ url: this.#name, error: (error as Error).message }, 'the key set could not be kept on disk')
     }
   }
 
@@ -288,7 +302,7 @@ export class KeySet {
     this.#replace(imported)
     this.#usableUntilMs = clock.monotonicMs() + staleMs - ageMs
     this.#wake()
-    logger?.info({ url: this.url, ageMs }, 'using the key set kept on disk')
+    logger?.info({ url: this.#name, ageMs }, 'using the key set kept on disk')
   }
 }
 

@@ -38,7 +38,7 @@ export interface JwtAccepted {
 
 export interface JwtRefused {
   readonly kind: 'refused'
-  /** 401: bad token. 403: good token of an issuer or for an audience that is not allowed. 503: no keys to judge by. */
+  /** 401: bad token. 403: good, but issuer or audience are not allowed. 503: no keys, or no thread, to judge by. */
   readonly status: 401 | 403 | 503
   /** For `ngrok-error-code` and the page: 3401, 3403, or 3422 with 503. */
   readonly code: 'ERR_NGROK_3401' | 'ERR_NGROK_3403' | 'ERR_NGROK_3422'
@@ -50,7 +50,7 @@ export interface JwtRefused {
 
 export type JwtVerdict = JwtAccepted | JwtRefused
 
-/** Checks signatures in a thread. Undefined when its queue is full: then the loop does it itself. */
+/** Checks signatures in a thread. Undefined when its queue is full: then the token is refused with 503. */
 export interface SignatureThreads {
   verifySignature(
     algorithm: SignatureAlgorithm,
@@ -109,6 +109,9 @@ interface RequirementsState {
   /** Pushed out by other requirements: its cache is not bounded any more and must not be used. */
   isForgotten: boolean
 }
+
+/** The key that signed, if any; or nobody could look. */
+type Tried = VerificationKey | undefined | 'overloaded'
 
 /** A token whose form is good and whose algorithm is allowed. */
 interface Candidate {
@@ -221,25 +224,22 @@ export class JwtService {
     }
     const tried = this.#tryKeys(candidate, keys, 0)
     if (tried instanceof Promise) {
-      return tried.then((key) => this.#conclude(candidate, state, keySets, key, mayWait))
+      return tried.then((found) => this.#conclude(candidate, state, keySets, found, mayWait))
     }
     return this.#conclude(candidate, state, keySets, tried, mayWait)
   }
 
   /** The first key whose signature it is; a promise as soon as one check is slow enough for a thread. */
-  #tryKeys(
-    candidate: Candidate,
-    keys: readonly VerificationKey[],
-    from: number,
-  ): VerificationKey | undefined | Promise<VerificationKey | undefined> {
+  #tryKeys(candidate: Candidate, keys: readonly VerificationKey[], from: number): Tried | Promise<Tried> {
     const { algorithm, jws } = candidate
+    const { threads } = this.#options
     for (let at = from; at < keys.length; at++) {
       const key = keys[at]! // within bounds
-      const inThread = isSlow(algorithm, key.object)
-        ? this.#options.threads?.verifySignature(algorithm, key.object, jws.signingInput, jws.signature)
-        : undefined
-      if (inThread !== undefined) {
-        return inThread
+      if (threads !== undefined && isSlow(algorithm, key.object)) {
+        const check = threads.verifySignature(algorithm, key.object, jws.signingInput, jws.signature)
+        // On the loop a flood of such tokens would stop every other request of the worker.
+        if (check === undefined) return 'overloaded'
+        return check
           .catch(() => checkSignature(algorithm, key.object, jws.signingInput, jws.signature)) // the thread died
           .then((good) => (good ? key : this.#tryKeys(candidate, keys, at + 1)))
       }
@@ -252,10 +252,11 @@ export class JwtService {
     candidate: Candidate,
     state: RequirementsState,
     keySets: readonly KeySet[],
-    key: VerificationKey | undefined,
+    tried: Tried,
     mayWait: boolean,
   ): JwtVerdict | Promise<JwtVerdict> {
-    if (key !== undefined) return this.#judgeClaims(candidate, state, key)
+    if (tried === 'overloaded') return this.#refuse(unavailable('too many signatures wait to be checked'))
+    if (tried !== undefined) return this.#judgeClaims(candidate, state, tried)
     if (mayWait) {
       const waits = waitsFor(candidate.jws.keyId, keySets)
       if (waits.length > 0) return Promise.all(waits).then(() => this.#judge(candidate, state, false))
@@ -266,13 +267,8 @@ export class JwtService {
     }
     const missing = keySets.find((keySet) => !keySet.isUsable)
     if (missing === undefined && keySets.length > 0) return this.#refuse(unauthorized('no key fits the token'))
-    return this.#refuse({
-      kind: 'refused',
-      status: 503,
-      code: 'ERR_NGROK_3422',
-      detailCode: 'ERR_NGROK_3422',
-      reason: `no usable key set${missing?.lastError === undefined ? '' : `: ${missing.lastError}`}`,
-    })
+    const error = missing?.lastError
+    return this.#refuse(unavailable(error === undefined ? 'no usable key set' : `no usable key set: ${error}`))
   }
 
   #judgeClaims(candidate: Candidate, state: RequirementsState, key: VerificationKey): JwtVerdict {
@@ -399,4 +395,8 @@ function waitsFor(keyId: string | undefined, keySets: readonly KeySet[]): Promis
 
 function unauthorized(reason: string, detailCode = 'ERR_NGROK_3401'): JwtRefused {
   return { kind: 'refused', status: 401, code: 'ERR_NGROK_3401', detailCode, reason }
+}
+
+function unavailable(reason: string): JwtRefused {
+  return { kind: 'refused', status: 503, code: 'ERR_NGROK_3422', detailCode: 'ERR_NGROK_3422', reason }
 }

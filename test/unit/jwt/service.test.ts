@@ -280,6 +280,27 @@ describe('key sets over time', () => {
     expect(service.counters.keySets.length).toBe(64)
   })
 
+  it('leave no token, no key and no query in the log, and say once what they skip', async () => {
+    const lines: string[] = []
+    const log = (fields: object, message: string): void => void lines.push(JSON.stringify({ ...fields, message }))
+    const odd = JSON.stringify({ keys: [...issuer.jwks.keys, { kty: 'AKP', kid: 'odd' }] })
+    issuer.mode = { kind: 'garbage', body: odd }
+    const url = `${issuer.jwksUrl}?key=secret-of-the-url`
+    const service = makeService({ refreshMs: 40, logger: { info: log, warn: log } })
+    service.watch([url])
+    const asked = requirements({ keySetUrls: [url] })
+    const token = issuer.mint({}, { tampered: true })
+    while (issuer.requests < 4) {
+      expect(summary(await service.verify(token, asked))).toMatch(/^401/)
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+    issuer.mode = { kind: 'status', status: 500 }
+    while (lines.length < 2) await new Promise((resolve) => setTimeout(resolve, 10))
+    expect(lines.filter((line) => line.includes('not used')).length).toBe(1)
+    expect(lines[0]).toMatch(/"skipped":\[\{"index":3,"keyId":"odd","reason":"unknown key type or curve"\}\]/)
+    expect(lines.join()).not.toMatch(/secret-of-the-url|eyJ/)
+  })
+
   it('are void once the service is closed', async () => {
     const service = await readyService()
     const asked = requirements()
@@ -308,13 +329,20 @@ describe('slow signatures', () => {
     expect(asked).toEqual(['ES384'])
   })
 
-  it('are checked on the loop when no thread takes them, or it dies', async () => {
+  it('are refused with 503 when no thread takes them: the loop belongs to the others', async () => {
     const full = await readyService({ threads: { verifySignature: () => undefined } })
-    expect(atOnce(full.verify(issuer.mint({}, { algorithm: 'ES384' }), requirements()))).toBe('accepted')
+    const slow = issuer.mint({}, { algorithm: 'ES384' })
+    expect(atOnce(full.verify(slow, requirements()))).toMatch(/^503 .*too many signatures wait/)
+    expect(atOnce(full.verify(issuer.mint(), requirements()))).toBe('accepted')
+  })
+
+  it('are checked on the loop when the thread dies, or there are no threads', async () => {
     const dying = await readyService({ threads: { verifySignature: () => Promise.reject(new Error('gone')) } })
     expect(summary(await dying.verify(issuer.mint({}, { algorithm: 'ES384' }), requirements()))).toBe('accepted')
     const forged = issuer.mint({}, { algorithm: 'ES384', foreignKey: true })
     expect(summary(await dying.verify(forged, requirements()))).toMatch(/^401/)
+    const alone = await readyService()
+    expect(atOnce(alone.verify(issuer.mint({}, { algorithm: 'ES384' }), requirements()))).toBe('accepted')
   })
 
   it('that a thread finds bad are refused', async () => {

@@ -70,6 +70,15 @@ describe('the thread pool', () => {
     expect(pool.counters.declined).toBe(20 - taken.length)
   })
 
+  it('lets idle threads end', async () => {
+    pool = new ThreadPool({ taskDirectory: directory, maxThreads: 1, idleTimeoutMs: 50 })
+    await pool.verifySignature('ES384', pair.publicKey, input, signature)
+    const until = Date.now() + 5000
+    while (pool.counters.threads > 0 && Date.now() < until) await new Promise((resolve) => setTimeout(resolve, 20))
+    expect(pool.counters.threads).toBe(0)
+    expect(await pool.verifySignature('ES384', pair.publicKey, input, signature)).toBe(true)
+  })
+
   it('rejects what waits when it is closed', async () => {
     pool = new ThreadPool({ taskDirectory: directory, maxThreads: 1 })
     const task = pool.verifySignature('ES384', pair.publicKey, input, signature)
