@@ -5,7 +5,7 @@
  * takes that action out of the policy, which the story must notice.
  */
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -13,6 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { parse, stringify } from 'yaml'
+import { ensureRules } from '../scripts/ensure-rules.mjs'
 import { freePort, startNode, stop, stopAll, track } from './processes.mjs'
 import { tell } from './story.mjs'
 
@@ -20,7 +21,7 @@ const here = dirname(fileURLToPath(import.meta.url))
 const root = dirname(here)
 const sallyport = join(root, 'dist', 'main.js')
 /** Rule sets are kept from one run to the next. */
-const cache = join(here, '.state')
+const cache = join(root, '.state')
 
 const ISSUER = 'id.demo.example'
 const AUDIENCE = 'demo-api'
@@ -115,11 +116,7 @@ async function play() {
 
 /** A rule set from wherever one can be had, kept for the next run. */
 function installRules() {
-  if (existsSync(join(cache, 'crs', 'current', 'rules'))) return
-  mkdirSync(cache, { recursive: true })
-  say('rule set: sallyport crs install')
-  const result = spawnSync(process.execPath, [sallyport, 'crs', 'install', '--state-dir', cache], { stdio: 'inherit' })
-  if (result.status !== 0) throw new Error('The demo needs a rule set, and none could be had.')
+  if (!ensureRules()) throw new Error('The demo needs a rule set, and none could be had.')
 }
 
 function writeConfiguration(ports, issuerPort) {

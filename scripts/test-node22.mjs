@@ -1,6 +1,7 @@
 /** `npm run test:node22`: the integration suite once more, on the Node 22 that npm's `node` package brings. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { ensureRules } from './ensure-rules.mjs'
 import { ensureRedis } from './ensure-servers.mjs'
 import { root, run, setUp } from './set-up.mjs'
 import { runAndWatch } from './run-and-watch.mjs'
@@ -9,6 +10,7 @@ const VERSION = '22.23.3'
 
 setUp()
 ensureRedis()
+ensureRules()
 const folder = join(root, 'node_modules', '.node22')
 const node = join(folder, 'node_modules', 'node', 'bin', 'node')
 if (!existsSync(node))

@@ -7,6 +7,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { ensureRules } from './ensure-rules.mjs'
 import { ensureLibmodsecurity, ensureRedis } from './ensure-servers.mjs'
 import { runAndWatch } from './run-and-watch.mjs'
 import { fail, root, setUp } from './set-up.mjs'
@@ -53,7 +54,10 @@ process.exit(broken || totals.failed > 0 ? 1 : 0)
 
 /** Vitest counts its cases; conformance suites also print how many vectors ran. */
 async function vitest(suite) {
-  if (suite === 'integration' || suite === 'conformance') ensureRedis()
+  if (suite === 'integration' || suite === 'conformance') {
+    ensureRedis()
+    ensureRules()
+  }
   const folder = mkdtempSync(join(tmpdir(), 'sallyport-test-'))
   const report = join(folder, 'report.json')
   const args = [

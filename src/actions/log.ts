@@ -7,7 +7,7 @@ import { optional, policyKit } from '../config/schema-kit.ts'
 import { NEXT, type Next } from '../phase/outcome.ts'
 import type { PolicyScope } from '../policy/scope.ts'
 import type { Action } from './action.ts'
-import { compileTree, renderJson, type TemplateTree } from './template-tree.ts'
+import { compileTree, renderTexts, type TemplateTree } from './template-tree.ts'
 
 interface Config {
   readonly metadata: ConfigNode | undefined
@@ -36,7 +36,7 @@ export const log: Action<Config, Plan> = {
 }
 
 function append(plan: Plan, scope: PolicyScope): Next {
-  const metadata = plan.metadata === undefined ? {} : renderJson(plan.metadata, scope, 'metadata')
+  const metadata = plan.metadata === undefined ? {} : renderTexts(plan.metadata, scope, 'metadata')
   scope.appendLog(metadata)
   scope.setResult('log', { metadata })
   return NEXT

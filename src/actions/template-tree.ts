@@ -5,7 +5,7 @@
  */
 import { type ConfigNode, textSource } from '../config/node.ts'
 import type { JsonValue } from '../expression/source.ts'
-import { celFromJson, celToJson } from '../expression/convert.ts'
+import { celFromJson } from '../expression/convert.ts'
 import type { Template } from '../expression/template.ts'
 import { type CelValue, EntryMap } from '../expression/value.ts'
 import type { PolicyScope } from '../policy/scope.ts'
@@ -63,6 +63,21 @@ export function renderTree(tree: TemplateTree, scope: PolicyScope, field: string
   }
 }
 
-export function renderJson(tree: TemplateTree, scope: PolicyScope, field: string): JsonValue {
-  return tree.kind === 'constant' ? tree.value : celToJson(renderTree(tree, scope, field))
+/** The value with every interpolated string as text, as all fields but variables have it (§4); a failed one is empty. */
+export function renderTexts(tree: TemplateTree, scope: PolicyScope, field: string): JsonValue {
+  switch (tree.kind) {
+    case 'constant':
+      return tree.value
+    case 'template':
+      try {
+        return tree.template.render(scope)
+      } catch (error) {
+        scope.interpolationFailed(field, error)
+        return ''
+      }
+    case 'list':
+      return tree.items.map((item) => renderTexts(item, scope, field))
+    case 'map':
+      return Object.fromEntries(tree.entries.map(([key, value]) => [key, renderTexts(value, scope, `${field}.${key}`)]))
+  }
 }
