@@ -52,22 +52,31 @@ export function isSecretName(name: string): boolean {
  */
 export function maskTarget(target: string): string {
   const queryAt = target.indexOf('?')
-  if (queryAt === -1) return maskTokens(target)
-  return `${maskTokens(target.slice(0, queryAt + 1))}${maskQuery(target.slice(queryAt + 1))}`
+  if (queryAt === -1) return maskPath(target)
+  return `${maskPath(target.slice(0, queryAt + 1))}${maskQuery(target.slice(queryAt + 1))}`
+}
+
+/** Segments may carry parameters of their own: `/cart;token=…/pay` (RFC 3986 §3.3). */
+function maskPath(path: string): string {
+  return path.includes('=') ? maskPairs(path, '/;?') : maskTokens(path)
 }
 
 /** A query string, without its `?`, masked. Both separators that servers accept, `&` and `;`, end a parameter. */
 export function maskQuery(query: string): string {
+  return maskPairs(query, '&;')
+}
+
+function maskPairs(text: string, separators: string): string {
   let out = ''
   let at = 0
-  while (at <= query.length) {
+  while (at <= text.length) {
     let end = at
-    while (end < query.length && query[end] !== '&' && query[end] !== ';') end += 1
-    const pair = query.slice(at, end)
+    while (end < text.length && !separators.includes(text.charAt(end))) end += 1
+    const pair = text.slice(at, end)
     const equals = pair.indexOf('=')
     if (equals !== -1 && isSecretName(decodedName(pair.slice(0, equals)))) out += `${pair.slice(0, equals + 1)}${MASK}`
     else out += maskTokens(pair)
-    if (end < query.length) out += query[end]
+    out += text.charAt(end)
     at = end + 1
   }
   return out

@@ -220,7 +220,7 @@ endpoints:
     expect(early).toEqual([])
     // whoever came later was refused a connection, not cut off in the middle
     expect(new Set(load.failures.map(({ reason }) => reason))).toEqual(new Set(['ECONNREFUSED']))
-    expect(load.answered).toBeGreaterThan(500)
+    expect(load.answered).toBeGreaterThan(100)
     expect(upstream.answered()).toBe(load.answered)
     expect(gateway.access()).toHaveLength(load.answered)
     console.log(`${load.answered} answered, ${load.failures.length} refused after the listeners closed`)
