@@ -94,6 +94,11 @@ impl Translator<'_> {
                         self.position += width;
                         self.quantifier_end()?;
                     }
+                    None if is_open_quantifier(self.rest()) => {
+                        return unsupported(
+                            "{,n} in a pattern, which versions of PCRE read differently",
+                        );
+                    }
                     None => self.output.push_str("\\{"),
                 },
                 b'.' | b'^' | b'$' | b'|' | b')' => self.output.push(char::from(byte)),
@@ -396,4 +401,11 @@ fn quantifier(rest: &[u8]) -> Option<usize> {
         width += digits(&rest[width..]);
     }
     (rest.get(width) == Some(&b'}')).then_some(width + 1)
+}
+
+/// `,m}`: a quantifier since PCRE2 10.43, plain text before.
+fn is_open_quantifier(rest: &[u8]) -> bool {
+    let Some(number) = rest.strip_prefix(b",") else { return false };
+    let digits = number.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    digits > 0 && number.get(digits) == Some(&b'}')
 }
