@@ -78,14 +78,16 @@ export function endpointAddress(
   const known = parsed !== undefined && 'value' in parsed ? parsed.value : undefined
   const named = bindings?.[0]
   const binding = bindingOf(named, known, kind, diagnostics)
-  if (known !== undefined && named !== undefined) {
-    const problem = bindingProblem(known, binding)
-    if (problem !== undefined) report(problem, named.span, diagnostics)
-  } else if (known !== undefined && url !== undefined) {
-    const problem = bindingProblem(known, binding)
-    if (problem !== undefined) report(problem, url.span, diagnostics)
-  }
-  return { url: known ?? UNKNOWN_URL, binding }
+  const problem = known && bindingProblem(known, binding)
+  const span = named?.span ?? url?.span
+  if (problem === undefined || span === undefined) return { url: known ?? UNKNOWN_URL, binding }
+  report(problem, span, diagnostics)
+  // the host decides what else is checked
+  return { url: known ?? UNKNOWN_URL, binding: inferredBinding(known) }
+}
+
+function inferredBinding(url: EndpointUrl | undefined): 'public' | 'internal' {
+  return url?.host.endsWith('.internal') === true ? 'internal' : 'public'
 }
 
 function bindingOf(
@@ -94,7 +96,7 @@ function bindingOf(
   kind: 'agent' | 'cloud',
   diagnostics: Diagnostics,
 ): 'public' | 'internal' {
-  const inferred = url?.host.endsWith('.internal') === true ? 'internal' : 'public'
+  const inferred = inferredBinding(url)
   if (named === undefined) return inferred
   const { value, span } = named
   if (value === 'public' || value === 'internal') return value

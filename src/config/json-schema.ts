@@ -4,7 +4,7 @@
  * Source: JSON Schema 2020-12.
  */
 import type { JsonSchema } from './schema-kit.ts'
-import { gatewaySchema, POLICY_REFERENCE } from './settings.ts'
+import { gatewaySchema } from './settings.ts'
 
 const DIALECT = 'https://json-schema.org/draft/2020-12/schema'
 
@@ -79,6 +79,3 @@ function isLeaf(schema: object): boolean {
 function isData(key: string): boolean {
   return key === 'default' || key === 'required' || key === 'propertyNames'
 }
-
-/** Kept beside the text so that callers need one import. */
-export { POLICY_REFERENCE }

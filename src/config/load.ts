@@ -119,7 +119,7 @@ export function loadConfiguration(input: ConfigurationInput, reader: FileReader)
   endpoints.push(...readManifests(manifests, { ...context, substitutions }))
   checkClashes(endpoints, diagnostics)
   reportUnusedHosts(hosts, root, diagnostics)
-  const listeners = listenersOf(document, endpoints, diagnostics)
+  const listeners = listenersOf(document, root, endpoints, diagnostics)
   return { settings: { ...settings, listeners }, endpoints, diagnostics, files }
 }
 
@@ -457,11 +457,17 @@ function manifestFiles(paths: readonly PathText[], reader: FileReader, diagnosti
 
 function listenersOf(
   document: GatewayDocument,
+  root: MapNode,
   endpoints: readonly EndpointDefinition[],
   diagnostics: Diagnostics,
 ): ListenerSettings[] {
   const publicEndpoints = endpoints.filter((endpoint) => endpoint.binding === 'public')
-  if (document.listeners.length === 0) return derivedListeners(publicEndpoints, diagnostics)
+  if (document.listeners.length === 0) {
+    const written = root.entries.find((entry) => entry.key === 'listeners')?.value
+    // listeners that were refused are not replaced by guesses
+    if (written?.kind === 'list' && written.items.length > 0) return []
+    return derivedListeners(publicEndpoints, diagnostics)
+  }
   const seen = new Map<string, Span>()
   const listeners: ListenerSettings[] = []
   for (const { value, span } of document.listeners) {

@@ -122,6 +122,9 @@ const KINDS: Readonly<Record<string, 'agent' | 'cloud' | 'policy'>> = {
   TrafficPolicy: 'policy',
 }
 const VERSIONS = ['ngrok.k8s.ngrok.com/v1alpha1', 'ngrok.com/v1']
+/** The group in which older guides write their policies. */
+const OLD_VERSION = 'ingress.k8s.ngrok.com/v1alpha1'
+const SPECS = { agent: agentSpec, cloud: cloudSpec, policy: policySpec }
 
 /** What reading manifests needs of the rest of the configuration. */
 export interface ManifestContext {
@@ -191,30 +194,49 @@ class Objects {
       diagnostics.warning('UNKNOWN_KIND', `objects of kind ${head.kind.value} are not read`, head.kind.span, hint)
       return
     }
-    this.#checkHead(head.apiVersion, document)
+    const spec = this.#specOf(kind, head.apiVersion, document)
     if (head.metadata === undefined) {
       diagnostics.error('MISSING_KEY', 'missing key metadata.name', head.kind.span)
       return
     }
     const { name } = head.metadata
-    this.#store(kind, { namespace: head.metadata.namespace ?? 'default', name: name.value, span: name.span }, document)
+    this.#store(kind, { namespace: head.metadata.namespace ?? 'default', name: name.value, span: name.span }, spec)
   }
 
-  #checkHead(version: Located<string>, document: MapNode): void {
+  /** The `spec`, with what published manifests put beside it by mistake; undefined when there is neither. */
+  #specOf(kind: 'agent' | 'cloud' | 'policy', version: Located<string>, document: MapNode): ConfigNode | undefined {
     const { diagnostics } = this.#context
-    if (!VERSIONS.includes(version.value)) {
+    if (version.value === OLD_VERSION && kind === 'policy') {
+      diagnostics.warning('OLD_API_VERSION', `this kind now stands in ${VERSIONS[0]}`, version.span)
+    } else if (!VERSIONS.includes(version.value)) {
       const text = `apiVersion must be ${VERSIONS.join(' or ')}, not ${JSON.stringify(version.value)}`
       diagnostics.error('UNKNOWN_API_VERSION', text, version.span)
     }
+    const misplaced = []
     for (const entry of document.entries) {
       if (OBJECT_KEYS.has(entry.key)) continue
+      if (Object.hasOwn(SPECS[kind].fields ?? {}, entry.key)) {
+        diagnostics.warning(
+          'MISPLACED_KEY',
+          `${entry.key} belongs under spec; it is read as if it stood there`,
+          entry.keySpan,
+        )
+        misplaced.push(entry)
+        continue
+      }
       const near = nearest(entry.key, OBJECT_KEYS)
       const hint = near === undefined ? 'the fields of the object stand under spec' : `did you mean ${near}?`
       diagnostics.error('UNKNOWN_KEY', `unknown key ${entry.key} in the object`, entry.keySpan, hint)
     }
+    const spec = document.entries.find((entry) => entry.key === 'spec')?.value
+    const [first] = misplaced
+    if (first === undefined) return spec
+    if (spec?.kind !== 'map') return spec ?? { kind: 'map', entries: misplaced, span: first.keySpan }
+    const own = new Set(spec.entries.map((entry) => entry.key))
+    return { ...spec, entries: [...spec.entries, ...misplaced.filter((entry) => !own.has(entry.key))] }
   }
 
-  #store(kind: 'agent' | 'cloud' | 'policy', named: Named, document: MapNode): void {
+  #store(kind: 'agent' | 'cloud' | 'policy', named: Named, spec: ConfigNode | undefined): void {
     const { diagnostics } = this.#context
     const identity = `${kind} ${named.namespace}/${named.name}`
     const first = this.#seen.get(identity)
@@ -225,7 +247,6 @@ class Objects {
       return
     }
     this.#seen.set(identity, named.span)
-    const spec = document.entries.find((entry) => entry.key === 'spec')?.value
     if (spec === undefined) {
       diagnostics.error('MISSING_KEY', `missing key spec in ${named.name}`, named.span)
       return

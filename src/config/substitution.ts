@@ -19,8 +19,8 @@ interface Replacement {
   readonly text: string
 }
 
-/** Finds what to replace in one text; `spanAt` leads to the file, for messages. */
-type Finder = (text: string, spanAt: ScalarNode['spanAt']) => readonly Replacement[]
+/** Finds what to replace in one text; `spanAt` leads to the file, for messages. Undefined: reported, the text is void. */
+type Finder = (text: string, spanAt: ScalarNode['spanAt']) => readonly Replacement[] | undefined
 
 // ---------------------------------------------------------------------------------------------------------------------
 // ${NAME} in files we own
@@ -38,6 +38,7 @@ export function expandEnvironment(
 ): ConfigNode {
   const find: Finder = (text, spanAt) => {
     const found: Replacement[] = []
+    let valid = true
     for (const match of text.matchAll(/\$\$\{|\$\{([^}]*)(\}?)/g)) {
       const start = match.index
       const end = start + match[0].length
@@ -46,9 +47,10 @@ export function expandEnvironment(
         continue
       }
       const value = expandOne(match[1], match[2] === '}', reader, diagnostics, spanAt(start, end - start))
-      if (value !== undefined) found.push({ start, end, text: value })
+      if (value === undefined) valid = false
+      else found.push({ start, end, text: value })
     }
-    return found
+    return valid ? found : undefined
   }
   return replaceIn(node, find, isForeign, new Map(), [])
 }
@@ -226,6 +228,8 @@ function replaceFresh(
   if (node.kind === 'scalar') {
     if (!node.text.includes('$')) return node
     const replacements = find(node.text, node.spanAt)
+    // a value that is not known counts as not given, so that it causes no second error
+    if (replacements === undefined) return { ...node, value: null, text: '' }
     return replacements.length === 0 ? node : replaced(node, replacements)
   }
   if (node.kind === 'list') {
@@ -236,7 +240,7 @@ function replaceFresh(
   }
   const entries = node.entries.map((entry): MapEntry => {
     const keySpan = entry.keySpan
-    const replacements = entry.key.includes('$') ? find(entry.key, () => keySpan) : []
+    const replacements = (entry.key.includes('$') ? find(entry.key, () => keySpan) : undefined) ?? []
     path.push(entry.key)
     const value = replaceIn(entry.value, find, isForeign, done, path)
     path.pop()
