@@ -55,7 +55,7 @@ export function findRedisServer(): string | undefined {
 /** Why tests with a real server are skipped, or undefined. Prints the reason once per file. */
 export function redisSkipReason(): string | undefined {
   if (findRedisServer() !== undefined) return undefined
-  const reason = 'redis-server is not in PATH (scripts/ensure-redis.mjs installs it)'
+  const reason = 'redis-server is not in PATH (npm test installs it where it may)'
   process.stdout.write(`skipped: ${reason}\n`)
   return reason
 }
