@@ -146,19 +146,21 @@ class Compiler {
     const headers = this.#checked.variableOf(node.operand)?.headers
     if (headers !== undefined && typeof key === 'string') {
       const name = key.toLowerCase()
+      const missing = noSuchKey(key) // made once: rules over absent headers throw it on every request
       return running((frame) => {
         const values = headers(frame).all(name)
-        if (values.length === 0) throw noSuchKey(key)
+        if (values.length === 0) throw missing
         return values
       })
     }
     if (typeof key === 'bigint' && key >= 0n && key < 0x7fff_ffffn) {
       const at = Number(key)
+      const missing = new EvaluationError(`index out of range: ${at}`)
       return running((frame) => {
         const value = operand(frame)
         if (!isList(value)) return indexValue(value, key)
         const item = value[at]
-        if (item === undefined) throw new EvaluationError(`index out of range: ${at}`)
+        if (item === undefined) throw missing
         return item
       })
     }
@@ -502,9 +504,10 @@ function truth(value: CelValue, where: string): boolean {
 function readVariable(variable: Variable): Evaluate {
   const { read, name } = variable
   if (variable.always) return read as Evaluate // `always`: never undefined
+  const missing = new EvaluationError(`${name} is not set`)
   return (frame) => {
     const value = read(frame)
-    if (value === undefined) throw new EvaluationError(`${name} is not set`)
+    if (value === undefined) throw missing
     return value
   }
 }
@@ -603,10 +606,10 @@ function walkJson(path: JsonPath, frame: Frame): JsonValue | undefined {
 
 function readJson(path: JsonPath): Evaluate {
   const last = path.steps.at(-1)
+  const missing = typeof last === 'number' ? new EvaluationError(`index out of range: ${last}`) : noSuchKey(last)
   return (frame) => {
     const value = walkJson(path, frame)
-    if (value === undefined)
-      throw typeof last === 'number' ? new EvaluationError(`no element ${last}`) : noSuchKey(last)
+    if (value === undefined) throw missing
     return celFromJson(value)
   }
 }

@@ -26,6 +26,8 @@ export interface Expression {
   readonly type: string
   /** Throws EvaluationError. */
   evaluate(source: VariableSource): CelValue
+  /** The same, but a lone hybrid variable (§6.1) keeps its fields. Throws EvaluationError. */
+  evaluateWhole(source: VariableSource): CelValue
   /** True only for CEL's `true`; any other value is false. Throws EvaluationError. */
   test(source: VariableSource): boolean
 }
@@ -40,18 +42,28 @@ class CompiledExpression implements Expression {
   readonly source: TextSource
   readonly type: string
   readonly #run: Evaluate
+  readonly #runWhole: Evaluate
   readonly #slotCount: number
 
-  constructor(source: TextSource, type: string, run: Evaluate, slotCount: number) {
+  constructor(source: TextSource, type: string, run: Evaluate, runWhole: Evaluate, slotCount: number) {
     this.source = source
     this.type = type
     this.#run = run
+    this.#runWhole = runWhole
     this.#slotCount = slotCount
   }
 
   evaluate(source: VariableSource): CelValue {
     try {
       return this.#run(new Frame(source, this.#slotCount))
+    } catch (error) {
+      throw asEvaluationError(error)
+    }
+  }
+
+  evaluateWhole(source: VariableSource): CelValue {
+    try {
+      return this.#runWhole(new Frame(source, this.#slotCount))
     } catch (error) {
       throw asEvaluationError(error)
     }
@@ -79,12 +91,11 @@ export function compileExpression(
   return compileText(text, environment, { diagnostics, code: 'ERR_NGROK_2200' })
 }
 
-/** The same under another code, for templates. `whole`: a lone hybrid variable keeps its fields. */
+/** The same under another code, for templates. */
 export function compileText(
   text: TextSource,
   environment: ExpressionEnvironment,
   sink: ProblemSink,
-  whole = false,
 ): Expression | undefined {
   const scope = scopeOf(environment)
   try {
@@ -92,10 +103,11 @@ export function compileText(
     const checked = checkExpression(root, scope, environment.overrides)
     if (reportProblems(checked, text, sink)) return undefined
     const program = compileChecked(checked)
-    const path = whole ? pathOf(root) : undefined
+    const run = program.evaluate
+    const path = pathOf(root)
     const read = path === undefined ? undefined : scope.whole(path.path)
-    const run: Evaluate = read === undefined ? program.evaluate : (frame) => read(frame) ?? program.evaluate(frame)
-    return new CompiledExpression(text, typeText(checked.typeOf(root)), run, program.slotCount)
+    const runWhole: Evaluate = read === undefined ? run : (frame) => read(frame) ?? run(frame)
+    return new CompiledExpression(text, typeText(checked.typeOf(root)), run, runWhole, program.slotCount)
   } catch (error) {
     if (!(error instanceof ExpressionProblem)) throw error
     sink.diagnostics.error(sink.code, error.message, spanOf(text, error.start, error.end), error.hint)

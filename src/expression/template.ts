@@ -53,7 +53,7 @@ class CompiledTemplate implements Template {
 
   value(source: VariableSource): CelValue {
     const [only] = this.#parts
-    if (this.#parts.length === 1 && only !== undefined && typeof only !== 'string') return only.evaluate(source)
+    if (this.#parts.length === 1 && only !== undefined && typeof only !== 'string') return only.evaluateWhole(source)
     return this.render(source)
   }
 }
@@ -88,7 +88,7 @@ export function compileTemplate(
       parts.push(piece.text)
       continue
     }
-    const expression = compileText(inner(text, piece.start, piece.end), environment, sink, pieces.length === 1)
+    const expression = compileText(inner(text, piece.start, piece.end), environment, sink)
     if (expression === undefined) failed = true
     else parts.push(expression)
   }

@@ -39,7 +39,7 @@ export function variableTree(phase: PhaseName, now: () => Date): ReadonlyMap<str
   const tree: Record<string, Branch> = {
     conn: namespace(connection(phase)),
     endpoint: namespace(ENDPOINT),
-    time: namespace({ now: always(STRING, () => now().toISOString()) }),
+    time: namespace({ now: always(STRING, clockText(now)) }),
     vars: VARIABLES,
     actions: namespace({ ngrok: ACTIONS }),
   }
@@ -54,6 +54,20 @@ export function variableTree(phase: PhaseName, now: () => Date): ReadonlyMap<str
       ? response
       : refused(`res is not known in ${phase}`, 'move the rule to on_http_response')
   return new Map(Object.entries(tree))
+}
+
+/** The time as text, formatted once per millisecond. */
+function clockText(now: () => Date): () => string {
+  let lastMs = NaN
+  let text = ''
+  return () => {
+    const at = now()
+    if (at.getTime() !== lastMs) {
+      lastMs = at.getTime()
+      text = at.toISOString()
+    }
+    return text
+  }
 }
 
 // -- building blocks --------------------------------------------------------------------------------------------------
