@@ -57,6 +57,8 @@ export function runWorker(start: (setting: WorkerSetting) => Promise<WorkerProgr
   let program: Promise<WorkerProgram> | undefined
   let running: WorkerProgram | undefined
   let prepared: { readonly generation: number; readonly configuration: PreparedConfiguration } | undefined
+  /** The generation that is being built or waits for its commit; 0 = none. */
+  let wanted = 0
   let isLeaving = false
 
   const fatal = (error: unknown): never => {
@@ -71,16 +73,33 @@ export function runWorker(start: (setting: WorkerSetting) => Promise<WorkerProgr
 
   const prepare = async (message: Extract<ToWorker, { kind: 'prepare' }>): Promise<void> => {
     const { generation } = message
+    wanted = generation
     try {
       program ??= start(message.setting)
       running = await program
       const configuration = await running.prepare(message.bundle)
-      prepared?.configuration.abort()
+      // taken back while it was built
+      if (wanted !== generation) return configuration.abort()
       prepared = { generation, configuration }
       await send({ kind: 'prepared', generation, diagnostics: configuration.diagnostics })
     } catch (error) {
       await send({ kind: 'refused', generation, diagnostics: reportThrown(error) })
     }
+  }
+
+  const commit = (generation: number): void => {
+    if (prepared?.generation !== generation) throw new Error(`nothing to commit for generation ${generation}`)
+    prepared.configuration.commit()
+    prepared = undefined
+    wanted = 0
+    void send({ kind: 'committed', generation })
+  }
+
+  const abort = (generation: number): void => {
+    if (wanted === generation) wanted = 0
+    if (prepared?.generation !== generation) return
+    prepared.configuration.abort()
+    prepared = undefined
   }
 
   const leave = async (cut: number): Promise<void> => {
@@ -112,32 +131,16 @@ export function runWorker(start: (setting: WorkerSetting) => Promise<WorkerProgr
     await send({ kind: 'metrics', request, inFlight: running.inFlight, report: running.report(known) })
   }
 
-  // one configuration at a time: an abort waits for the prepare it takes back
-  let steps: Promise<void> = Promise.resolve()
-  const next = (step: () => Promise<void> | void): void => {
-    steps = steps.then(step)
-  }
-
   process.on('message', (message: ToWorker) => {
     switch (message.kind) {
       case 'prepare':
-        next(() => prepare(message))
+        void prepare(message)
         break
       case 'commit':
-        next(async () => {
-          if (prepared?.generation !== message.generation)
-            throw new Error(`nothing to commit for ${message.generation}`)
-          prepared.configuration.commit()
-          prepared = undefined
-          await send({ kind: 'committed', generation: message.generation })
-        })
+        commit(message.generation)
         break
       case 'abort':
-        next(() => {
-          if (prepared?.generation !== message.generation) return
-          prepared.configuration.abort()
-          prepared = undefined
-        })
+        abort(message.generation)
         break
       case 'collect':
         void sendMetrics(message.request, message.known)

@@ -30,7 +30,7 @@ export function startLoad(url: string, options: LoadOptions): Load {
   const failures: LoadFailure[] = []
   const bodies = new Map<string, number>()
   let answered = 0
-  let isStopped = false
+  const state = { isStopped: false }
 
   const once = (agent: Agent, connection: number): Promise<void> =>
     new Promise((resolve) => {
@@ -59,7 +59,7 @@ export function startLoad(url: string, options: LoadOptions): Load {
 
   const loops = Array.from({ length: options.connections }, async (_, connection) => {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 })
-    while (!isStopped) {
+    while (!state.isStopped) {
       const before = failures.length
       await once(agent, connection)
       const pauseMs = failures.length > before ? 20 : (options.pauseMs ?? 0)
@@ -79,7 +79,7 @@ export function startLoad(url: string, options: LoadOptions): Load {
     failures,
     bodies,
     stop: async () => {
-      isStopped = true
+      state.isStopped = true
       await Promise.all(loops)
     },
   }
