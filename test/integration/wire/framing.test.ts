@@ -115,6 +115,51 @@ describe('refusals: right status, closed, recorded, nothing upstream', () => {
   })
 })
 
+describe('the library by itself (pinned: a new version must be looked at)', () => {
+  const answers = async (...parts: string[]): Promise<string> => {
+    const connection = await openRaw(gateway.port)
+    for (const part of parts) {
+      connection.send(part)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    const [answer] = await connection.answers(1, 500)
+    connection.destroy()
+    return answer === undefined ? 'nothing' : String(answer.status)
+  }
+
+  test('F-06 HTTP/1.0, absolute-form, OPTIONS *, a bare LF: 505', async () => {
+    expect(await answers('GET / HTTP/1.0\r\nHost: a\r\n\r\n')).toBe('505')
+    expect(await answers('GET http://gw.test/ HTTP/1.1\r\nHost: gw.test\r\n\r\n')).toBe('505')
+    expect(await answers('OPTIONS * HTTP/1.1\r\nHost: gw.test\r\n\r\n')).toBe('505')
+    expect(await answers('GET / HTTP/1.1\nHost: gw.test\n\n')).toBe('505')
+  })
+
+  test('a segment that ends behind the method or inside the version: 505', async () => {
+    expect(await answers('GET ', `/a HTTP/1.1\r\n${HOST}\r\n`)).toBe('505')
+    expect(await answers('GET /a HTT', `P/1.1\r\n${HOST}\r\n`)).toBe('505')
+    expect(await answers('GET /a', `bc HTTP/1.1\r\n${HOST}\r\n`)).toBe('200')
+    expect(await answers('GET /abc HTTP/1.1\r\n', `${HOST}\r\n`)).toBe('200')
+  })
+
+  test('F-07 98 header fields pass, 99 are 431', async () => {
+    const fields = (count: number): string => Array.from({ length: count }, (_, index) => `X-${index}: a\r\n`).join('')
+    expect(await answers(`GET /a HTTP/1.1\r\n${HOST}${fields(97)}\r\n`)).toBe('200')
+    expect(await answers(`GET /a HTTP/1.1\r\n${HOST}${fields(98)}\r\n`)).toBe('431')
+  })
+
+  test('F-12 no Host, folding, white space before the colon: neither an answer nor a close for now', async () => {
+    expect(await answers('GET / HTTP/1.1\r\n\r\n')).toBe('nothing')
+    expect(await answers(`GET / HTTP/1.1\r\n${HOST}X-A: b\r\n c\r\n\r\n`)).toBe('nothing')
+    expect(await answers(`GET / HTTP/1.1\r\n${HOST}X-A : b\r\n\r\n`)).toBe('nothing')
+    expect(upstream.raw.join('')).toBe('')
+  })
+
+  test('a line with an empty name hides what is behind it, from everybody', async () => {
+    expect(await answers(`GET /a HTTP/1.1\r\n${HOST}X-A: 1\r\n: 2\r\nX-B: 3\r\n\r\n`)).toBe('200')
+    expect(upstream.requests[0]!.fields.map(([name]) => name)).toEqual(['host', 'connection', 'x-a'])
+  })
+})
+
 describe('what passes', () => {
   test('T-07 methods go through unchanged, unknown ones too', async () => {
     for (const method of ['get', 'GeT', 'PROPFIND', 'X!#$%&', 'M'.repeat(32)]) {
