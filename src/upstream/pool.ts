@@ -476,7 +476,7 @@ class Leg implements UpstreamLeg {
 
   onError(error: Error & { code?: string }): void {
     const handler = this.#handler
-    if (handler !== null) this.fail(reasonOf(error), error.message, this.connectedAtMs === 0)
+    if (handler !== null) this.fail(reasonOf(error, this.#headSeen), error.message, this.connectedAtMs === 0)
     this.#giveBack()
   }
 
@@ -513,12 +513,14 @@ function release(connection: Connection): void {
 }
 
 /** undici's error codes and the system's, as reasons of ours. */
-function reasonOf(error: Error & { code?: string }): UpstreamFailureReason {
+function reasonOf(error: Error & { code?: string }, headSeen: boolean): UpstreamFailureReason {
   if (error instanceof ConnectError) return error.reason
   const code = error.code ?? ''
   if (code === 'UND_ERR_SOCKET')
     return /bad (?:response|upgrade)/.test(error.message) ? 'upstream_bad_response' : 'upstream_reset'
   if (code.startsWith('HPE_') || error.name === 'HTTPParserError') return 'upstream_bad_response'
   if (code === 'UND_ERR_HEADERS_OVERFLOW') return 'upstream_bad_response'
+  // Also what undici says when a head with a Content-Length is itself wrong.
+  if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH' && !headSeen) return 'upstream_bad_response'
   return 'upstream_reset'
 }
