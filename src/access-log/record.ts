@@ -159,6 +159,11 @@ function bounded(text: string, max = MAX_TEXT): string {
   return text.length > max ? `${text.slice(0, max)}…` : text
 }
 
+/** For text that is known to need no escape. */
+function quotePlain(text: string): string {
+  return `"${text}"`
+}
+
 /** The entries of `log` actions as a JSON list in ASCII; those that do not fit are counted instead. */
 function logList(logs: readonly string[]): string {
   let list = ''
@@ -180,17 +185,24 @@ function asciiJson(json: string): string {
  * every line. `level`, `time` and `msg` are as pino writes them, so that both logs go through the same tools.
  */
 export function accessLine(record: AccessRecord): string {
-  let line = `{"level":"info","time":"${timestamp(record.timeMs)}","msg":"request","request_id":${quote(record.requestId)},"trace_id":${quote(record.traceId)},"endpoint":${quoteKnown(record.endpoint)},"rule":${quoteKnown(record.rule)},"action":${quoteKnown(record.action)},"target":${quoteKnown(record.target)},"status":${record.status},"reason":${quoteKnown(record.reason)},"method":${quoteKnown(bounded(record.method))},"host":${quote(bounded(record.host))},"path":${quote(maskTarget(bounded(record.path, MAX_PATH)))},"bytes_in":${record.bytesIn},"bytes_out":${record.bytesOut}`
+  const { requestId, traceId, clientAddress, peerAddress } = record
+  const host = bounded(record.host)
+  const path = maskTarget(bounded(record.path, MAX_PATH))
+  const userAgent = bounded(record.userAgent)
+  // one look at all of them together is half the price of one at each
+  const isPlain = !NEEDS_ESCAPE.test(requestId + traceId + host + path + userAgent + clientAddress + peerAddress)
+  const text = isPlain ? quotePlain : quote
+  let line = `{"level":"info","time":"${timestamp(record.timeMs)}","msg":"request","request_id":${text(requestId)},"trace_id":${text(traceId)},"endpoint":${quoteKnown(record.endpoint)},"rule":${quoteKnown(record.rule)},"action":${quoteKnown(record.action)},"target":${quoteKnown(record.target)},"status":${record.status},"reason":${quoteKnown(record.reason)},"method":${quoteKnown(bounded(record.method))},"host":${text(host)},"path":${text(path)},"bytes_in":${record.bytesIn},"bytes_out":${record.bytesOut}`
   if (record.readMs >= 0) line += `,"t_read":${milliseconds(record.readMs)}`
   if (record.policyMs >= 0) line += `,"t_policy":${milliseconds(record.policyMs)}`
   if (record.queueMs >= 0) line += `,"t_queue":${milliseconds(record.queueMs)}`
   if (record.connectMs >= 0) line += `,"t_connect":${milliseconds(record.connectMs)}`
   if (record.firstByteMs >= 0) line += `,"t_first_byte":${milliseconds(record.firstByteMs)}`
   if (record.totalMs >= 0) line += `,"t_total":${milliseconds(record.totalMs)}`
-  line += `,"tries":${record.tries},"conn_reused":${record.connectionReused},"client_ip":${quote(record.clientAddress)},"peer_ip":${quote(record.peerAddress)}`
+  line += `,"tries":${record.tries},"conn_reused":${record.connectionReused},"client_ip":${text(clientAddress)},"peer_ip":${text(peerAddress)}`
   if (record.protocol !== '') line += `,"protocol":${quoteKnown(record.protocol)}`
   if (record.tlsVersion !== '') line += `,"tls_version":${quoteKnown(record.tlsVersion)}`
-  if (record.userAgent !== '') line += `,"user_agent":${quote(bounded(record.userAgent))}`
+  if (record.userAgent !== '') line += `,"user_agent":${text(userAgent)}`
   if (record.wafScore >= 0) line += `,"waf_score":${record.wafScore}`
   if (record.wafRuleIds.length > 0) line += `,"waf_rules":[${record.wafRuleIds.join(',')}]`
   if (record.logs.length > 0) line += `,"logs":${logList(record.logs)}`

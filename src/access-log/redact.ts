@@ -61,9 +61,15 @@ function maskPath(path: string): string {
   return path.includes('=') ? maskPairs(path, '/;?') : maskTokens(path)
 }
 
+/**
+ * A prefilter without false negatives: each of SECRET_NAMES holds one of these parts unless a `-`, `_` or `%` stands
+ * within it, and what looks like a token holds `eyJ`.
+ */
+const MAY_HOLD_SECRET = /eyJ|tok|key|pass|pwd|secret|code|auth|cookie|jwt|assert|saml|cred|[-_%]/i
+
 /** A query string, without its `?`, masked. Both separators that servers accept, `&` and `;`, end a parameter. */
 export function maskQuery(query: string): string {
-  return maskPairs(query, '&;')
+  return MAY_HOLD_SECRET.test(query) ? maskPairs(query, '&;') : query
 }
 
 function maskPairs(text: string, separators: string): string {

@@ -166,6 +166,16 @@ describe('redact', () => {
     expect(maskTarget(target)).toBe(masked)
   })
 
+  test.each(
+    'token key password secret code access_token id_token refresh_token client_secret client_assertion api_key apikey x-api-key auth_token x-auth-token auth authorization proxy-authorization cookie set-cookie passwd pwd jwt assertion SAMLResponse credentials private_key t_o_k_e_n'.split(
+      ' ',
+    ),
+  )('the value of %s is masked', (name) => {
+    expect(maskTarget(`/a?x=1&${name}=sekret`)).toBe(`/a?x=1&${name}=***`)
+    expect(maskTarget(`/a?x=1&${name.toUpperCase()}=sekret`)).toBe(`/a?x=1&${name.toUpperCase()}=***`)
+    expect(isSecretName(name)).toBe(true)
+  })
+
   test('masking is linear: a hostile target of 1 MB takes no noticeable time', () => {
     const startMs = performance.now()
     maskTarget(`/${'eyJ'.repeat(350_000)}`)
