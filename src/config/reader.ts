@@ -199,6 +199,10 @@ function namesIn(folder: string, path: string): string[] {
 }
 
 function kindOf(folder: string, path: string): 'file' | 'folder' | undefined {
-  const stats = statSync(resolve(folder, path), { throwIfNoEntry: false })
-  return stats === undefined ? undefined : stats.isDirectory() ? 'folder' : 'file'
+  try {
+    const stats = statSync(resolve(folder, path), { throwIfNoEntry: false })
+    return stats === undefined ? undefined : stats.isDirectory() ? 'folder' : 'file'
+  } catch {
+    return 'file' // reading it will say why it cannot be had
+  }
 }

@@ -136,7 +136,12 @@ function blockPlaces(style: 'literal' | 'folded', raw: string, decoded: string):
     at = end + 1
   }
   const first = lines.find((line) => /[^ ]/.test(line.text))
-  const widest = first === undefined ? 0 : first.text.search(/[^ ]/)
+  if (first === undefined) {
+    const blank = new Trace()
+    for (const line of lines) blank.push('\n', line.at, line.at + line.text.length + 1)
+    return blank.text.startsWith(decoded) ? blank : undefined
+  }
+  const widest = first.text.search(/[^ ]/)
   // an indentation indicator makes leading blanks part of the text: then a smaller indentation fits
   for (let indent = widest; indent >= 0; indent--) {
     const trace = new Trace()
@@ -187,5 +192,9 @@ function traceFolded(lines: readonly BlockLine[], indent: number, trace: Trace):
     if (content !== '') wasIndented = isIndented
     separatorAt = line.at + line.text.length
   }
-  for (let index = last - 1; index < lines.length; index++) trace.push('\n', separatorAt, separatorAt + 1)
+  trace.push('\n', separatorAt, separatorAt + 1)
+  for (const line of lines.slice(last)) {
+    traceLine(line, indent, trace)
+    trace.push('\n', line.at + line.text.length, line.at + line.text.length + 1)
+  }
 }

@@ -1,8 +1,10 @@
 /** YAML and JSON as trees with places: every scalar style leads back to the characters it was written with. */
 import { describe, expect, it } from 'vitest'
+import { stringify } from 'yaml'
 import { Diagnostics } from '../../../src/config/diagnostic.ts'
 import { parseDocuments, readDocuments } from '../../../src/config/document.ts'
 import type { ConfigNode, ScalarNode } from '../../../src/config/node.ts'
+import { scalarPlaces, type ScalarStyle } from '../../../src/config/scalar-places.ts'
 import { SourceFile } from '../../../src/config/source.ts'
 import { nodeOf, rendered } from './memory-files.ts'
 
@@ -190,5 +192,55 @@ describe('spanAt', () => {
     const node = scalarAt('a: 1\r\nk: xyz\r\n', 'k')
     const { source, start } = node.spanAt(1, 1)
     expect(source.position(start)).toEqual({ line: 2, column: 5 })
+  })
+})
+
+describe('scalarPlaces', () => {
+  const STYLES = [
+    ['plain', 'PLAIN'],
+    ['single', 'QUOTE_SINGLE'],
+    ['double', 'QUOTE_DOUBLE'],
+    ['literal', 'BLOCK_LITERAL'],
+    ['folded', 'BLOCK_FOLDED'],
+  ] as const
+  const ALPHABET = ['a', 'b', 'word ', ' ', '\n', '\n\n', ': ', '#', "'", '"', '\\', 'é', '😀', '\t', '${x}', '-']
+
+  /** A generator with a fixed start, so that a failure comes again. */
+  function* texts(count: number): Generator<string> {
+    let state = 12_345
+    const next = (below: number): number => {
+      state = (state * 1_103_515_245 + 12_345) % 2_147_483_648
+      return Math.floor((state / 2_147_483_648) * below)
+    }
+    for (let index = 0; index < count; index++) {
+      yield Array.from({ length: 1 + next(40) }, () => ALPHABET[next(ALPHABET.length)]).join('')
+    }
+  }
+
+  it.each(STYLES)('retraces every text that can be written in style %s', (style, type) => {
+    let traced = 0
+    const wrong: string[] = []
+    for (const wanted of texts(1000)) {
+      // what the writer makes of odd white space is its own business: the reader's text counts
+      const file = stringify({ k: wanted }, { defaultStringType: type, lineWidth: 30 })
+      const { span, text } = scalarAt(file, 'k')
+      const raw = file.slice(span.start, span.end)
+      const written = ({ '"': 'double', "'": 'single', '|': 'literal', '>': 'folded' } as Record<string, ScalarStyle>)[
+        raw[0] ?? ''
+      ]
+      if ((written ?? 'plain') !== style) continue // this text cannot be written so
+      traced++
+      const places = scalarPlaces(style, raw, text)
+      for (let unit = 0; unit < text.length; unit++) {
+        const from = places?.starts[unit] ?? -1
+        const to = places?.ends[unit] ?? -1
+        const inside = from >= 0 && from <= to && to <= raw.length + 1
+        // a letter leads to itself
+        const exact = !/[a-z]/.test(text[unit]!) || raw.slice(from, to) === text[unit]
+        if (!inside || !exact) wrong.push(JSON.stringify([text, file, unit]))
+      }
+    }
+    expect(wrong).toEqual([])
+    expect(traced).toBeGreaterThan(style === 'plain' ? 50 : 100)
   })
 })
