@@ -215,7 +215,7 @@ class Compiler {
         const at = listIndex(key)
         return at !== undefined && at >= 0 && at < container.length
       }
-      return memberOf(key, container)
+      return memberOf(key, container, frame)
     }
   }
 
@@ -700,13 +700,13 @@ function operatorCode(name: string, codes: readonly Code[]): Evaluate | undefine
           const value = left(frame)
           return (
             value === literal ||
-            (typeof value === 'object' || typeof value === 'number' ? celEquals(value, literal) : false)
+            (typeof value === 'object' || typeof value === 'number' ? celEquals(value, literal, frame) : false)
           )
         }
       }
-      return (frame) => celEquals(left(frame), right(frame))
+      return (frame) => celEquals(left(frame), right(frame), frame)
     case '_!=_':
-      return (frame) => !celEquals(left(frame), right(frame))
+      return (frame) => !celEquals(left(frame), right(frame), frame)
     case '_<_':
       return (frame) => celCompare(left(frame), right(frame)) < 0
     case '_<=_':
@@ -720,12 +720,7 @@ function operatorCode(name: string, codes: readonly Code[]): Evaluate | undefine
         const set = new Set<CelValue>(literal as CelList)
         return (frame) => set.has(plain(left(frame)))
       }
-      return (frame) => {
-        const key = left(frame)
-        const container = right(frame)
-        if (isList(container)) frame.spendLength(container.length)
-        return memberOf(key, container)
-      }
+      return (frame) => memberOf(left(frame), right(frame), frame)
     }
     default:
       return undefined

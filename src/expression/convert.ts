@@ -4,6 +4,8 @@
  * Source: traffic-policy.md §4 (string conversion), §7.3 (numbers of decoded JSON); RFC 3339; Go's time.Duration text.
  */
 import { EvaluationError } from './evaluation-error.ts'
+import { SizeMeter, lengthCost } from './meter.ts'
+import type { Meter } from './meter.ts'
 import type { JsonValue } from './source.ts'
 import {
   CelDuration,
@@ -60,8 +62,11 @@ export function celFromJson(value: JsonValue): CelValue {
   }
 }
 
-/** What an interpolation writes (§4). A list of texts is its elements joined by ", " — one header value is that value. */
-export function celToText(value: CelValue): string {
+/**
+ * What an interpolation writes (§4). A list of texts is its elements joined by ", " — one header value is that value.
+ * Throws EvaluationError for values that have no text or would make too long a one.
+ */
+export function celToText(value: CelValue, meter: Meter = new SizeMeter()): string {
   switch (typeof value) {
     case 'string':
       return value
@@ -80,17 +85,20 @@ export function celToText(value: CelValue): string {
   if (value instanceof CelDuration) return goDurationText(value)
   if (value instanceof Uint8Array) return Buffer.from(value).toString('utf8')
   if (value instanceof CelType) return value.name
-  if (value instanceof CelOptional) return value.value === undefined ? '' : celToText(value.value)
-  if (isList(value) && value.length > 0 && value.every((item) => typeof plain(item) === 'string')) {
-    return value.map((item) => plain(item)).join(', ')
+  if (value instanceof CelOptional) return value.value === undefined ? '' : celToText(value.value, meter)
+  if (isList(value) && value.length > 0) {
+    const texts = value.map((item) => plain(item)).filter((item) => typeof item === 'string')
+    for (const text of texts) meter.spend(lengthCost(text.length))
+    if (texts.length === value.length) return texts.join(', ')
   }
-  return encodeJson(value)
+  return encodeJson(value, meter)
 }
 
 /** Compact JSON with sorted keys. Throws EvaluationError for values JSON has no form for (NaN, types). */
-export function encodeJson(value: CelValue): string {
+export function encodeJson(value: CelValue, meter: Meter = new SizeMeter()): string {
   switch (typeof value) {
     case 'string':
+      meter.spend(lengthCost(value.length))
       return JSON.stringify(value)
     case 'boolean':
     case 'bigint':
@@ -103,21 +111,25 @@ export function encodeJson(value: CelValue): string {
   }
   if (value === null) return 'null'
   if (value instanceof CelUint) return String(value.value)
-  if (isList(value)) return `[${value.map((item) => encodeJson(item)).join(',')}]`
+  if (isList(value)) {
+    meter.spend(1 + value.length)
+    return `[${value.map((item) => encodeJson(item, meter)).join(',')}]`
+  }
   if (value instanceof CelMap) {
+    meter.spend(1 + value.size)
     const members = value
       .keys()
       .map((key) => [celToText(key), value.get(key)!] as const) // keys() names existing keys only
       .sort((a, b) => compareText(a[0], b[0]))
-    return `{${members.map(([name, member]) => `${JSON.stringify(name)}:${encodeJson(member)}`).join(',')}}`
+    return `{${members.map(([name, member]) => `${JSON.stringify(name)}:${encodeJson(member, meter)}`).join(',')}}`
   }
   if (value instanceof Uint8Array) return JSON.stringify(Buffer.from(value).toString('base64'))
   if (value instanceof CelType) throw new EvaluationError('a type has no JSON form')
-  return JSON.stringify(celToText(value))
+  return JSON.stringify(celToText(value, meter))
 }
 
 /** The same as a tree. Ints beyond 2^53 become text, because a JSON number would round them. */
-export function celToJson(value: CelValue): JsonValue {
+export function celToJson(value: CelValue, meter: Meter = new SizeMeter()): JsonValue {
   switch (typeof value) {
     case 'string':
     case 'boolean':
@@ -131,13 +143,17 @@ export function celToJson(value: CelValue): JsonValue {
   }
   if (value === null) return null
   if (value instanceof CelUint) return integerJson(value.value)
-  if (isList(value)) return value.map((item) => celToJson(item))
+  if (isList(value)) {
+    meter.spend(1 + value.length)
+    return value.map((item) => celToJson(item, meter))
+  }
   if (value instanceof CelMap) {
+    meter.spend(1 + value.size)
     // fromEntries defines own members, `__proto__` included
-    return Object.fromEntries(value.keys().map((key) => [celToText(key), celToJson(value.get(key)!)]))
+    return Object.fromEntries(value.keys().map((key) => [celToText(key), celToJson(value.get(key)!, meter)]))
   }
   if (value instanceof Uint8Array) return Buffer.from(value).toString('base64')
-  if (value instanceof CelOptional) return value.value === undefined ? null : celToJson(value.value)
+  if (value instanceof CelOptional) return value.value === undefined ? null : celToJson(value.value, meter)
   return celToText(value)
 }
 

@@ -36,6 +36,8 @@ export interface Expression {
 export interface ProblemSink {
   readonly diagnostics: Diagnostics
   readonly code: string
+  /** The text is an interpolation: `\"` may stand for a quote. */
+  readonly escapedQuotes?: boolean
 }
 
 class CompiledExpression implements Expression {
@@ -99,7 +101,10 @@ export function compileText(
 ): Expression | undefined {
   const scope = scopeOf(environment)
   try {
-    const root = parseExpression(text.text, { overrides: environment.overrides })
+    const root = parseExpression(text.text, {
+      overrides: environment.overrides,
+      escapedQuotes: sink.escapedQuotes === true,
+    })
     const checked = checkExpression(root, scope, environment.overrides)
     if (reportProblems(checked, text, sink)) return undefined
     const program = compileChecked(checked)

@@ -33,11 +33,14 @@ const SIMPLE_ESCAPES: Readonly<Record<string, string>> = {
 /** Reads tokens from `text`, beginning at `at`. Errors are ExpressionProblem at their exact place. */
 export class Lexer {
   readonly #text: string
+  readonly #escapedQuotes: boolean
   #at: number
 
-  constructor(text: string, at = 0) {
+  /** `escapedQuotes`: `\"text\"` is a text, as documents write it in the midst of JSON bodies. */
+  constructor(text: string, at = 0, escapedQuotes = false) {
     this.#text = text
     this.#at = at
+    this.#escapedQuotes = escapedQuotes
   }
 
   /** The next token; `end` at the end of the text, again and again. */
@@ -50,6 +53,7 @@ export class Lexer {
     if (isLetter(char)) return this.#identifierOrString(start)
     if (isDigit(char) || (char === '.' && isDigit(text[start + 1] ?? ''))) return this.#number(start)
     if (char === '"' || char === "'") return this.#string(start, start, false, false)
+    if (char === '\\' && this.#escapedQuotes && /["']/.test(text[start + 1] ?? '')) return this.#escapedString(start)
     if (char === '`') return this.#quotedIdentifier(start)
     for (const mark of PUNCTUATION) {
       if (text.startsWith(mark, start)) return this.#token('punctuation', start, start + mark.length)
@@ -118,6 +122,14 @@ export class Lexer {
     }
     if (value > INT_MAX + 1n) throw new ExpressionProblem('does not fit into a 64-bit int', { start, end })
     return this.#token('int', start, end, value)
+  }
+
+  /** No escapes inside: the next escaped quote of its kind ends it. */
+  #escapedString(start: number): Token {
+    const quote = this.#text.slice(start, start + 2)
+    const close = this.#text.indexOf(quote, start + 2)
+    if (close === -1) throw new ExpressionProblem(`the text in ${quote} is not closed`, { start, end: start + 2 })
+    return this.#token('string', start, close + 2, this.#text.slice(start + 2, close))
   }
 
   #string(start: number, quoteAt: number, raw: boolean, bytes: boolean): Token {

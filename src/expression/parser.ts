@@ -18,6 +18,8 @@ export const MAX_NESTING = 250
 export interface ParserOptions {
   /** ngrok's reading of `has(a['b'])`. */
   readonly overrides: boolean
+  /** `\"text\"` is a text: in interpolations. */
+  readonly escapedQuotes?: boolean
 }
 
 /** Parses a whole expression. Throws ExpressionProblem. */
@@ -88,7 +90,7 @@ class Parser {
   #depth = 0
 
   constructor(text: string, options: ParserOptions) {
-    this.#lexer = new Lexer(text)
+    this.#lexer = new Lexer(text, 0, options.escapedQuotes)
     this.#options = options
     this.#token = this.#lexer.next()
   }

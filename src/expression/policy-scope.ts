@@ -33,7 +33,7 @@ export class PolicyScope implements Scope {
       const type = TYPE_NAMES.get(path.join('.'))
       if (type !== undefined) return { name: type.name, type: TYPE, read: () => type, always: true }
     }
-    const current = currentPath(absolute ? ['', ...path] : path)
+    const current = this.#currentPath(absolute ? ['', ...path] : path)
     const branch = this.#branch(current ?? path)
     if (branch === undefined) return undefined
     const name = (current ?? path).join('.')
@@ -48,14 +48,25 @@ export class PolicyScope implements Scope {
       headers: branch.headers,
       nullWhenAbsent: branch.nullWhenAbsent,
       problem: branch.problem,
-      warning: isLegacy ? `${path.join('.')} is the spelling of the old format: write ${name}` : undefined,
+      warning: isLegacy
+        ? `${absolute ? '.' : ''}${path.join('.')} is the spelling of the old format: write ${name}`
+        : undefined,
     }
   }
 
   /** The value of a path together with its fields, for interpolations that keep the type. */
   whole(path: readonly string[]): ((frame: Frame) => CelValue | undefined) | undefined {
-    const branch = this.#branch(currentPath(path) ?? path)
+    const branch = this.#branch(this.#currentPath(path) ?? path)
     return branch?.fields === undefined ? undefined : (frame) => wholeValue(branch, frame)
+  }
+
+  /** Today's path of an old spelling: of the table, or in CamelCase (`conn.TLS.Version`). Undefined for other paths. */
+  #currentPath(path: readonly string[]): string[] | undefined {
+    const listed = legacyPath(path)
+    const known = listed ?? path
+    if (!known.some((name) => /[A-Z]/.test(name)) || this.#branch(known) !== undefined) return listed
+    const snake = known.map((name) => snakeCase(name))
+    return this.#branch(snake) === undefined ? listed : snake
   }
 
   #branch(path: readonly string[]): Branch | undefined {
@@ -79,7 +90,7 @@ export class PolicyScope implements Scope {
       return { message: `unknown variable "${name}"`, hint: known ?? hint ?? QUOTE_HINT }
     }
     const parentPath = path.slice(0, -1)
-    const parent = this.#branch(currentPath(parentPath) ?? parentPath)
+    const parent = this.#branch(this.#currentPath(parentPath) ?? parentPath)
     const fields = [...(parent?.fields?.keys() ?? [])]
     const last = path.at(-1)!
     const guess = nearest(last, fields)
@@ -231,8 +242,13 @@ const LEGACY_PATHS: ReadonlyMap<string, string> = new Map(
   }),
 )
 
-/** Today's path of an old one, with whatever follows it; undefined when the path is not an old one. */
-function currentPath(path: readonly string[]): string[] | undefined {
+/** `ClientIP` → `client_ip`, `SNI` → `sni`. */
+function snakeCase(name: string): string {
+  return name.replace(/([a-z0-9])([A-Z])/g, '$1_$2').toLowerCase()
+}
+
+/** Today's path of an old one, with whatever follows it; undefined when the path is not in the table. */
+function legacyPath(path: readonly string[]): string[] | undefined {
   for (let length = path.length; length > 0; length--) {
     const current = LEGACY_PATHS.get(path.slice(0, length).join('.'))
     if (current !== undefined) return [...current.split('.'), ...path.slice(length)]

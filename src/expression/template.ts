@@ -67,7 +67,7 @@ export function compileTemplate(
   environment: ExpressionEnvironment,
   diagnostics: Diagnostics,
 ): Template | undefined {
-  const sink = { diagnostics, code: 'ERR_NGROK_2224' }
+  const sink = { diagnostics, code: 'ERR_NGROK_2224', escapedQuotes: true }
   let pieces: readonly Piece[]
   try {
     pieces = splitTemplate(text.text)
@@ -88,6 +88,13 @@ export function compileTemplate(
       parts.push(piece.text)
       continue
     }
+    if (piece.escapedQuote !== undefined) {
+      diagnostics.warning(
+        'EXPRESSION_STYLE',
+        'a quote inside an interpolation needs no backslash',
+        text.spanAt(piece.escapedQuote, 2),
+      )
+    }
     const expression = compileText(inner(text, piece.start, piece.end), environment, sink)
     if (expression === undefined) failed = true
     else parts.push(expression)
@@ -106,7 +113,13 @@ function inner(text: TextSource, start: number, end: number): TextSource {
 type Piece =
   | { readonly kind: 'text'; readonly text: string }
   /** Without `${` and `}`. */
-  | { readonly kind: 'expression'; readonly start: number; readonly end: number }
+  | {
+      readonly kind: 'expression'
+      readonly start: number
+      readonly end: number
+      /** Where a text begins with `\"`, if one does. */
+      readonly escapedQuote: number | undefined
+    }
 
 /** Text and expressions of a template, in order. Throws ExpressionProblem for an interpolation that is not closed. */
 export function splitTemplate(text: string): Piece[] {
@@ -121,10 +134,10 @@ export function splitTemplate(text: string): Piece[] {
       literal += '${'
       at = dollar + 3
     } else if (text.startsWith('${', dollar)) {
-      const end = endOfInterpolation(text, dollar)
+      const { end, escapedQuote } = endOfInterpolation(text, dollar)
       if (literal !== '') pieces.push({ kind: 'text', text: literal })
       literal = ''
-      pieces.push({ kind: 'expression', start: dollar + 2, end })
+      pieces.push({ kind: 'expression', start: dollar + 2, end, escapedQuote })
       at = end + 1
     } else {
       literal += '$'
@@ -137,16 +150,18 @@ export function splitTemplate(text: string): Piece[] {
 }
 
 /** Offset of the `}` that belongs to the `${` at `start`: brackets and quotes of the expression are CEL's. */
-function endOfInterpolation(text: string, start: number): number {
+function endOfInterpolation(text: string, start: number): { end: number; escapedQuote: number | undefined } {
   const place = { start, end: start + 2 }
-  const lexer = new Lexer(text, start + 2)
+  const lexer = new Lexer(text, start + 2, true)
   let depth = 0
+  let escapedQuote: number | undefined
   for (;;) {
     const token = lexer.next()
     if (token.kind === 'end') throw new ExpressionProblem('the interpolation ${ is not closed: "}" is missing', place)
+    if (token.kind === 'string' && token.text.startsWith('\\')) escapedQuote ??= token.start
     if (token.kind !== 'punctuation') continue
     if ('([{'.includes(token.text)) depth++
-    else if (token.text === '}' && depth === 0) return token.start
+    else if (token.text === '}' && depth === 0) return { end: token.start, escapedQuote }
     else if (')]}'.includes(token.text)) depth--
   }
 }

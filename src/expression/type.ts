@@ -138,6 +138,17 @@ export interface Overload {
 
 /** Reads `string.charAt(int) -> string` (receiver) or `math.abs(int) -> int` (global; dots belong to the name then). */
 export function parseOverload(name: string, text: string): Overload {
+  const known = overloads.get(text)
+  if (known !== undefined) return known
+  const overload = readOverload(name, text)
+  overloads.set(text, overload)
+  return overload
+}
+
+/** Declarations are constants of our own code, and every scope declares the same ones. */
+const overloads = new Map<string, Overload>()
+
+function readOverload(name: string, text: string): Overload {
   const arrow = text.lastIndexOf('->')
   const result = parseType(text.slice(arrow + 2))
   const head = text.slice(0, arrow).trim()

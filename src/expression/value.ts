@@ -4,6 +4,8 @@
  * Source: CEL language definition ("Values", "Equality", "Ordering"); traffic-policy.md §6.1; T-66.
  */
 import { EvaluationError, noSuchOverload } from './evaluation-error.ts'
+import { SizeMeter } from './meter.ts'
+import type { Meter } from './meter.ts'
 
 export type CelValue =
   | null
@@ -250,24 +252,24 @@ export function isList(value: CelValue): value is CelList {
 
 /**
  * `==`. Values of different types are unequal, except numbers, which compare by value (an int against a double as a
- * double, as cel-go does). NaN equals nothing.
+ * double, as cel-go does). NaN equals nothing. Comparing containers is charged to the meter.
  */
-export function celEquals(left: CelValue, right: CelValue): boolean {
+export function celEquals(left: CelValue, right: CelValue, meter?: Meter): boolean {
   if (left === right) return true // NaN !== NaN keeps CEL's rule
   const a = plain(left)
   const b = plain(right)
   if (typeof a === 'string' || typeof b === 'string') return a === b
   if (a === null || b === null || typeof a === 'boolean' || typeof b === 'boolean') return a === b
   if (isNumeric(a)) return isNumeric(b) && compareNumbers(a, b) === 0
-  if (isList(a)) return isList(b) && listEquals(a, b)
-  if (a instanceof CelMap) return b instanceof CelMap && mapEquals(a, b)
+  if (isList(a)) return isList(b) && listEquals(a, b, meter)
+  if (a instanceof CelMap) return b instanceof CelMap && mapEquals(a, b, meter)
   if (a instanceof Uint8Array) return b instanceof Uint8Array && compareBytes(a, b) === 0
   if (a instanceof CelTimestamp) return b instanceof CelTimestamp && a.nanos === b.nanos
   if (a instanceof CelDuration) return b instanceof CelDuration && a.nanos === b.nanos
   if (a instanceof CelType) return b instanceof CelType && a.name === b.name
   if (a instanceof CelOptional && b instanceof CelOptional) {
     if (a.value === undefined || b.value === undefined) return a.value === b.value
-    return celEquals(a.value, b.value)
+    return celEquals(a.value, b.value, meter)
   }
   return false
 }
@@ -289,17 +291,19 @@ function compareNumbers(left: Numeric, right: Numeric): number {
   return x < y ? -1 : x > y ? 1 : x === y ? 0 : NaN
 }
 
-function listEquals(a: CelList, b: CelList): boolean {
+function listEquals(a: CelList, b: CelList, meter: Meter = new SizeMeter()): boolean {
   if (a.length !== b.length) return false
-  return a.every((item, index) => celEquals(item, b[index]!)) // same length, so the element exists
+  meter.spend(1 + a.length)
+  return a.every((item, index) => celEquals(item, b[index]!, meter)) // same length, so the element exists
 }
 
-function mapEquals(a: CelMap, b: CelMap): boolean {
+function mapEquals(a: CelMap, b: CelMap, meter: Meter = new SizeMeter()): boolean {
   if (a.size !== b.size) return false
+  meter.spend(1 + a.size)
   for (const key of a.keys()) {
     const left = a.get(key)
     const right = b.get(key)
-    if (left === undefined || right === undefined || !celEquals(left, right)) return false
+    if (left === undefined || right === undefined || !celEquals(left, right, meter)) return false
   }
   return true
 }

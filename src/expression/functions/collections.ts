@@ -46,7 +46,7 @@ export function defineCollectionFunctions(table: FunctionTable): void {
   })
   const contained = (frame: Frame, inner: CelList, outer: CelList): boolean => {
     frame.spend(inner.length * outer.length)
-    return inner.every((item) => memberOf(item, outer))
+    return inner.every((item) => memberOf(item, outer, frame))
   }
   table.define('sets.contains', ['sets.contains(list(A), list(A)) -> bool'], (frame, a, b) =>
     contained(frame, wantList(b, 'sets.contains'), wantList(a, 'sets.contains')),
@@ -58,7 +58,7 @@ export function defineCollectionFunctions(table: FunctionTable): void {
   table.define('sets.intersects', ['sets.intersects(list(A), list(A)) -> bool'], (frame, a, b) => {
     const [left, right] = [wantList(a, 'sets.intersects'), wantList(b, 'sets.intersects')]
     frame.spend(left.length * right.length)
-    return left.some((item) => memberOf(item, right))
+    return left.some((item) => memberOf(item, right, frame))
   })
 }
 
@@ -88,7 +88,7 @@ function distinct(list: CelList, frame: Frame): CelList {
       seen.add(value)
     } else {
       frame.spend(1 + complex.length * (isTime ? 1 : 4))
-      if (memberOf(value, complex)) continue
+      if (memberOf(value, complex, frame)) continue
       complex.push(value)
     }
     kept.push(item)

@@ -1,6 +1,7 @@
 /** base64, JSON, query strings, URLs, Basic credentials. Source: traffic-policy.md §7.3; RFC 4648, RFC 3986. */
 import { celFromJson, celToText, encodeJson } from '../convert.ts'
 import { EvaluationError } from '../evaluation-error.ts'
+import type { Frame } from '../frame.ts'
 import { percentDecoded, queryPairs } from '../query.ts'
 import type { JsonValue } from '../source.ts'
 import { EntryMap, compareText, isList, plain } from '../value.ts'
@@ -26,11 +27,11 @@ export function defineEncodingFunctions(table: FunctionTable, services: Function
     receiver: string,
     from: readonly string[],
     to: string,
-    run: (a: CelValue) => CelValue,
+    run: (a: CelValue, frame: Frame) => CelValue,
   ): void => {
-    const call = (frame: { spendLength(length: number): void }, a: CelValue): CelValue => {
+    const call = (frame: Frame, a: CelValue): CelValue => {
       if (typeof a === 'string') frame.spendLength(a.length)
-      const result = run(a)
+      const result = run(a, frame)
       if (typeof result === 'string') frame.spendLength(result.length)
       return result
     }
@@ -55,7 +56,7 @@ export function defineEncodingFunctions(table: FunctionTable, services: Function
     const pair = `${wantText(user, 'basic_auth.encode')}:${wantText(password, 'basic_auth.encode')}`
     return `Basic ${Buffer.from(pair).toString('base64')}`
   })
-  both('json.encode', 'encodeJson', ['list(A)', 'map(A, B)'], 'string', (a) => encodeJson(a))
+  both('json.encode', 'encodeJson', ['list(A)', 'map(A, B)'], 'string', (a, frame) => encodeJson(a, frame))
   both('json.decode', 'decodeJson', ['string'], 'dyn', (a) => decodedJson(wantText(a, 'json.decode')))
   both('', 'isJson', ['string'], 'bool', (a) => {
     try {
@@ -65,8 +66,8 @@ export function defineEncodingFunctions(table: FunctionTable, services: Function
       return false
     }
   })
-  both('queryString.encode', 'encodeQueryString', ['map(A, B)'], 'string', (a) =>
-    encodedQuery(wantMap(a, 'queryString.encode')),
+  both('queryString.encode', 'encodeQueryString', ['map(A, B)'], 'string', (a, frame) =>
+    encodedQuery(wantMap(a, 'queryString.encode'), frame),
   )
   both('queryString.decode', 'decodeQueryString', ['string'], 'map(string, dyn)', (a) =>
     decodedQuery(wantText(a, 'queryString.decode')),
@@ -106,13 +107,13 @@ function decodedJson(text: string): CelValue {
   return celFromJson(value)
 }
 
-function encodedQuery(map: CelMap): string {
+function encodedQuery(map: CelMap, frame: Frame): string {
   const names = map.keys().map((key) => [celToText(key), map.get(key)!] as const) // keys() names existing keys only
   return names
     .sort((a, b) => compareText(a[0], b[0]))
     .flatMap(([name, value]) => {
       const values = isList(value) ? value : [value]
-      return values.map((one) => `${escapedUrl(name)}=${escapedUrl(celToText(plain(one)))}`)
+      return values.map((one) => `${escapedUrl(name)}=${escapedUrl(celToText(plain(one), frame))}`)
     })
     .join('&')
 }

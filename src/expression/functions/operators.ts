@@ -52,8 +52,8 @@ export function defineOperators(table: FunctionTable): void {
     if (typeof a === 'boolean') return !a
     throw wrong(a, '!')
   })
-  table.define('_==_', ['_==_(A, A) -> bool'], (_frame, a, b) => celEquals(a, b))
-  table.define('_!=_', ['_!=_(A, A) -> bool'], (_frame, a, b) => !celEquals(a, b))
+  table.define('_==_', ['_==_(A, A) -> bool'], (frame, a, b) => celEquals(a, b, frame))
+  table.define('_!=_', ['_!=_(A, A) -> bool'], (frame, a, b) => !celEquals(a, b, frame))
   const ordered = ['bool', 'int', 'uint', 'double', 'string', 'bytes', 'timestamp', 'duration']
   const mixed = ['int, uint', 'int, double', 'uint, int', 'uint, double', 'double, int', 'double, uint']
   const comparisons: readonly (readonly [string, (order: number) => boolean])[] = [
@@ -68,10 +68,9 @@ export function defineOperators(table: FunctionTable): void {
     )
     table.define(name, overloads, (_frame, a, b) => decide(celCompare(a, b)))
   }
-  table.define('_in_', ['_in_(A, list(A)) -> bool', '_in_(A, map(A, B)) -> bool'], (frame, a, b) => {
-    if (isList(b)) frame.spendLength(b.length)
-    return memberOf(a, b)
-  })
+  table.define('_in_', ['_in_(A, list(A)) -> bool', '_in_(A, map(A, B)) -> bool'], (frame, a, b) =>
+    memberOf(a, b, frame),
+  )
 }
 
 /** The value when it fits into 64 bit. Throws EvaluationError otherwise. */

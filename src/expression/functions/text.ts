@@ -6,6 +6,8 @@
 import { doubleText, durationText, timestampText } from '../convert.ts'
 import { EvaluationError } from '../evaluation-error.ts'
 import type { Frame } from '../frame.ts'
+import { lengthCost } from '../meter.ts'
+import type { Meter } from '../meter.ts'
 import {
   CelDuration,
   CelMap,
@@ -74,9 +76,11 @@ export function defineTextFunctions(table: FunctionTable, services: FunctionServ
     ['list(string).join() -> string', 'list(string).join(string) -> string'],
     (frame, a, separator: CelValue | undefined) => {
       const parts = wantList(a, 'join').map((part) => wantText(part, 'join'))
-      const joined = parts.join(separator === undefined ? '' : wantText(separator, 'join'))
-      frame.spendLength(joined.length)
-      return joined
+      const between = separator === undefined ? '' : wantText(separator, 'join')
+      let length = parts.length * between.length
+      for (const part of parts) length += part.length
+      frame.spendLength(length) // before the text is made
+      return parts.join(between)
     },
   )
   table.define('format', ['string.format(list(dyn)) -> string'], (frame, a, values) => {
@@ -324,7 +328,7 @@ function formatted(format: string, values: CelList, frame: Frame): string {
     const precision = clause[1] === undefined ? 6 : Number(clause[1])
     if (precision > MAX_PRECISION) throw new EvaluationError(`format: precision above ${MAX_PRECISION}`)
     if (next >= values.length) throw new EvaluationError(`format: index ${next} out of range`)
-    result += formatOne(clause[2]!, precision, plain(values[next]!))
+    result += formatOne(clause[2]!, precision, plain(values[next]!), frame)
     frame.spendLength(result.length)
     next++
     at = percent + clause[0].length
@@ -332,12 +336,12 @@ function formatted(format: string, values: CelList, frame: Frame): string {
   return result + format.slice(at)
 }
 
-function formatOne(verb: string, precision: number, value: CelValue): string {
+function formatOne(verb: string, precision: number, value: CelValue, meter: Meter): string {
   const refused = (): EvaluationError => new EvaluationError(`format: %${verb} does not take a ${typeNameOf(value)}`)
   const integer = integerOf(value)
   switch (verb) {
     case 's':
-      return formatText(value)
+      return formatText(value, meter)
     case 'd':
       if (integer !== undefined) return String(integer)
       if (typeof value === 'number' && !Number.isFinite(value)) return String(value)
@@ -370,9 +374,10 @@ function formatOne(verb: string, precision: number, value: CelValue): string {
   }
 }
 
-function formatText(value: CelValue): string {
+function formatText(value: CelValue, meter: Meter): string {
   switch (typeof value) {
     case 'string':
+      meter.spend(lengthCost(value.length))
       return value
     case 'boolean':
     case 'bigint':
@@ -388,11 +393,15 @@ function formatText(value: CelValue): string {
   if (value instanceof CelDuration) return durationText(value)
   if (value instanceof CelType) return value.name
   if (value instanceof Uint8Array) return Buffer.from(value).toString('utf8')
-  if (isList(value)) return `[${value.map((item) => formatText(plain(item))).join(', ')}]`
+  if (isList(value)) {
+    meter.spend(1 + value.length)
+    return `[${value.map((item) => formatText(plain(item), meter)).join(', ')}]`
+  }
   if (value instanceof CelMap) {
+    meter.spend(1 + value.size)
     const entries = value
       .keys()
-      .map((key) => [formatText(key), formatText(plain(value.get(key)!))] as const) // keys() names existing keys only
+      .map((key) => [formatText(key, meter), formatText(plain(value.get(key)!), meter)] as const) // keys() names existing keys only
       .sort((a, b) => compareText(a[0], b[0]))
     return `{${entries.map(([key, member]) => `${key}: ${member}`).join(', ')}}`
   }

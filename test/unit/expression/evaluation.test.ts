@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { compileExpression } from '../../../src/expression/expression.ts'
 import { Diagnostics } from '../../../src/config/diagnostic.ts'
+import { celToJson, celToText } from '../../../src/expression/convert.ts'
 import { COST_LIMIT, MAX_ITERATIONS } from '../../../src/expression/frame.ts'
 import { MAX_EXPRESSION_LENGTH, MAX_NESTING } from '../../../src/expression/parser.ts'
 import { environment, expressionOf, javaScriptPatterns, problemsOf, sourceOf, textOf } from './exchange-source.ts'
@@ -182,6 +183,32 @@ describe('T-67: limits', () => {
     const grow = (seed: string): string => `cel.bind(a0, ${seed}, ${doubled}size(a24)${')'.repeat(25)}`
     expect(outcome(expressionOf(grow('vars.huge')), source)).toBe('error: the expression exceeds its cost limit')
     expect(outcome(expressionOf(grow('[vars.s, vars.s]')), source)).toBe('error: the expression exceeds its cost limit')
+  })
+
+  test('shared parts are not walked again and again', () => {
+    const nested = (result: string): string =>
+      `${Array.from({ length: 40 }, (_, at) => `cel.bind(a${at + 1}, [a${at}, a${at}], `).join('')}${result}${')'.repeat(40)}`
+    const spent = 'error: the expression exceeds its cost limit'
+    const shared = (result: string): string => `cel.bind(a0, [vars.i], cel.bind(b0, [vars.i], ${result}))`
+    const twice = nested(
+      nested('a40 == b40').replaceAll(/cel\.bind\(a(\d+), \[a(\d+), a\d+\]/g, 'cel.bind(b$1, [b$2, b$2]'),
+    )
+    for (const text of [
+      shared(twice),
+      shared(nested('json.encode(a40)')),
+      shared(nested(`'%s'.format([a40])`)),
+      shared(nested('a40.flatten(100)')),
+      shared(nested('a40 in [[a39, a39, a39], a39, [a39, a38]]')),
+    ]) {
+      const start = process.cpuUsage()
+      expect(outcome(expressionOf(text), source)).toMatch(/^(?:error: the expression exceeds its cost limit|false)$/)
+      expect(process.cpuUsage(start).user / 1000).toBeLessThan(500)
+    }
+    expect(outcome(expressionOf(shared(nested('json.encode(a40)'))), source)).toBe(spent)
+    expect(() => celToText(expressionOf(shared(nested('a40'))).evaluate(source))).toThrow('the value is too large')
+    expect(() => celToJson(expressionOf(shared(nested('a40'))).evaluate(source))).toThrow('the value is too large')
+    expect(outcome(expressionOf(`['a', 'b'].map(s, vars.huge).join(vars.huge).size() > 0`), source)).toBe('true')
+    expect(outcome(expressionOf(`lists.range(1000).map(s, vars.huge).join('').size() > 0`), source)).toBe(spent)
   })
 
   test('a limit inside || is not forgotten', () => {

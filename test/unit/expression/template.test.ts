@@ -72,6 +72,17 @@ describe('§4 result type of a lone interpolation', () => {
   }
 })
 
+test('a quote may carry a backslash, as in JSON bodies of real documents', () => {
+  const text = '{ "user": "${req.headers[\\"x-user-id\\"]}", "b": "${\'a}\' + \\\'"}\\\'}" }'
+  const diagnostics = new Diagnostics()
+  const template = compileTemplate(textOf(text), environment, diagnostics)
+  expect(template?.render(source)).toBe('{ "user": "u7", "b": "a}"}" }')
+  expect(diagnostics.all.map((one) => `${one.severity}: ${one.message} at ${one.span?.start}`)).toEqual([
+    'warning: a quote inside an interpolation needs no backslash at 25',
+    'warning: a quote inside an interpolation needs no backslash at 58',
+  ])
+})
+
 test('constants are known when the policy is loaded', () => {
   expect(templateOf('v1.0').constant).toBe('v1.0')
   expect(templateOf('$${x}').isConstant).toBe(true)

@@ -225,6 +225,8 @@ describe('§6.10 spellings of the old format', () => {
     [`res.StatusCode`, `503`],
     [`.ngrok.geo.country_code`, `''`],
     [`has(conn.end_ts)`, `false`],
+    [`conn.TLS.Version`, `error: conn.tls.version is not set`],
+    [`req.URL.Path`, `'/api/users/7'`],
   ]
   for (const [text, expected] of rows) {
     test(`${text} → ${expected}`, () => {
