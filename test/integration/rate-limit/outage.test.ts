@@ -8,7 +8,14 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { MemoryStore } from '../../../src/rate-limit/memory-store.ts'
 import { RedisStore, type RedisStoreOptions } from '../../../src/rate-limit/redis-store.ts'
 import type { OnStoreError, RateLimitStore, TakeResult } from '../../../src/rate-limit/store.ts'
-import { eventually, freePort, redisSkipReason, startRedis, type RunningRedis } from '../../support/start-redis.ts'
+import {
+  eventually,
+  freePort,
+  redisSkipReason,
+  startRedis,
+  startRedisCluster,
+  type RunningRedis,
+} from '../../support/start-redis.ts'
 
 interface LogLine {
   readonly level: 'info' | 'warn'
@@ -343,5 +350,38 @@ describe.skipIf(redisSkipReason() !== undefined)('what lies in redis', () => {
     )
     expect(calls).toMatchObject({ evalsha: 100, time: 100, get: 100, set: 100 })
     expect(calls['eval']).toBeUndefined()
+  })
+})
+
+describe.skipIf(redisSkipReason() !== undefined)('part of a cluster out of reach', () => {
+  it('its buckets are decided by their mode, the others are counted again between probes, and the log stays quiet', async () => {
+    const nodes = await startRedisCluster(3)
+    for (const node of nodes) ends.push(() => node.stop())
+    // Serve what is there: otherwise the whole cluster refuses after its node timeout.
+    for (const node of nodes) await node.command('CONFIG', 'SET', 'cluster-require-full-coverage', 'no')
+    const url = `redis+cluster://${nodes.map((node) => `127.0.0.1:${node.port}`).join(',')}`
+    const { store, log } = gateway(url)
+    await eventually(() => store.isAvailable, 10_000)
+    const slot = Number(await (nodes[0] as RunningRedis).command('CLUSTER', 'KEYSLOT', 'sallyport:gateways'))
+    const holder = Math.min(2, Math.floor(slot / Math.ceil(16_384 / 3)))
+    await (nodes[(holder + 1) % 3] as RunningRedis).kill()
+    const seen: Record<string, number> = {}
+    const start = performance.now()
+    let longestMs = 0
+    for (let round = 0; performance.now() - start < 4000; round += 1) {
+      const takes = await Promise.all(
+        Array.from({ length: 9 }, (_, call) => timedTake(store, `${round} ${call}`, 10, 'local')),
+      )
+      for (const { taken, waitedMs } of takes) {
+        expect(taken.admitted).toBe(true)
+        seen[taken.mode] = (seen[taken.mode] ?? 0) + 1
+        longestMs = Math.max(longestMs, waitedMs)
+      }
+      await sleep(20)
+    }
+    expect(Object.keys(seen).sort()).toEqual(['local', 'redis'])
+    expect(seen['redis']).toBeGreaterThan(20)
+    expect(longestMs).toBeLessThan(300)
+    expect(log.length).toBeLessThanOrEqual(4)
   })
 })
