@@ -16,30 +16,37 @@ export interface JsonSchemaHead {
   readonly definitions?: Readonly<Record<string, JsonSchema>>
 }
 
-/** A whole schema document as the text of a file: two blanks of indentation, a line end at its end. */
-export function jsonSchemaText(schema: JsonSchema, head: JsonSchemaHead): string {
+/** A whole schema document. */
+export function jsonSchemaDocument(schema: JsonSchema, head: JsonSchemaHead): JsonSchema {
   const { title, description, definitions } = head
-  const document = {
+  return {
     $schema: DIALECT,
     title,
     description,
     ...schema,
     ...(definitions !== undefined && { $defs: definitions }),
   }
-  return `${JSON.stringify(document, undefined, 2)}\n`
+}
+
+/** The same as the text of a file: two blanks of indentation, a line end at its end. */
+export function jsonSchemaText(schema: JsonSchema, head: JsonSchemaHead): string {
+  return `${JSON.stringify(jsonSchemaDocument(schema, head), undefined, 2)}\n`
 }
 
 /**
- * The text of config/gateway.schema.json. `policy` is the schema of a traffic policy; without it `traffic_policy` is
- * any mapping.
+ * The schema of gateway.yaml. `policy` is the schema of a traffic policy, alone or as a document with definitions of its
+ * own; without it `traffic_policy` is any mapping.
  */
-export function gatewaySchemaText(policy: JsonSchema = { type: 'object' }): string {
+export function gatewayJsonSchema(policy: JsonSchema = { type: 'object' }): JsonSchema {
   const schema = withExpansion(gatewaySchema.jsonSchema()) as JsonSchema // an object stays one
-  return jsonSchemaText(schema, {
+  // `#/$defs/…` inside the policy's schema means this document now
+  const { $schema: _, $defs: own, ...rest } = policy
+  return jsonSchemaDocument(schema, {
     title: 'gateway.yaml',
     description: 'Settings of the gateway sallyport.',
     definitions: {
-      policy,
+      ...(own as Record<string, JsonSchema> | undefined), // definitions are schemas by name
+      policy: rest,
       expansion: {
         type: 'string',
         pattern: '\\$\\{',
