@@ -1,8 +1,11 @@
 /** Start, stop, signals and exit codes of the built gateway. */
+import { spawn } from 'node:child_process'
+import { existsSync, readFileSync, renameSync, statSync } from 'node:fs'
 import { afterEach, describe, expect, test } from 'vitest'
 import {
   freePorts,
   get,
+  MAIN,
   pause,
   runCommand,
   startGateway,
@@ -66,6 +69,14 @@ async function until(condition: () => Promise<boolean> | boolean, timeoutMs: num
     await pause(10)
   }
   return performance.now() - startMs
+}
+
+/** How long `node -e 0` takes now. */
+function startOfBareProcess(): Promise<number> {
+  const startMs = performance.now()
+  return new Promise((resolve) => {
+    spawn(process.execPath, ['-e', '0'], { stdio: 'ignore' }).once('exit', () => resolve(performance.now() - startMs))
+  })
 }
 
 describe('starting', () => {
@@ -164,7 +175,6 @@ describe('starting', () => {
 
 describe('state folder', () => {
   test('control.sock is for the owner alone', async () => {
-    const { statSync } = await import('node:fs')
     const gateway = await start({ config: fixed('x') })
     expect(statSync(`${gateway.stateDir}/control.sock`).mode & 0o777).toBe(0o600)
     expect(statSync(`${gateway.stateDir}/last-good.json`).mode & 0o777).toBe(0o600)
@@ -174,9 +184,6 @@ describe('state folder', () => {
     const first = await start({ config: fixed('kept') })
     await first.command('stop')
     await first.exited
-    const { renameSync } = await import('node:fs')
-    const { spawn } = await import('node:child_process')
-    const { MAIN } = await import('../../support/start-gateway.ts')
     renameSync(`${first.folder}/gateway.yaml`, `${first.folder}/away.yaml`)
     const again = (): ReturnType<typeof spawn> =>
       spawn(process.execPath, [MAIN, 'run', '-c', 'test-settings.yaml', '-c', 'gateway.yaml'], {
@@ -291,7 +298,9 @@ describe('worker deaths (O-28, T-73)', () => {
     await until(async () => !(await workerPids(gateway)).includes(victim), 1000)
     const tookMs = await until(async () => (await workerPids(gateway)).length === 2, 5000)
     expect(await workerPids(gateway)).toContain(other)
-    expect(tookMs).toBeLessThan(1000)
+    // a second on a machine that has time; where others compile, what a bare process takes to start says how slow it is
+    const bareMs = await startOfBareProcess()
+    expect(tookMs).toBeLessThan(Math.max(1000, 20 * bareMs))
     expect(await health(gateway)).toBe(200)
     const died = gateway.log().find(({ msg }) => msg.startsWith('worker died'))
     expect(died).toMatchObject({ signal: 'SIGKILL', pid: victim })
@@ -333,6 +342,127 @@ describe('worker deaths (O-28, T-73)', () => {
     await until(async () => (await workerPids(gateway)).length === 2, 15_000)
     expect((await get(gateway.url)).status).toBe(200)
     expect(gateway.log().some(({ level }) => level === 'crit')).toBe(true)
+  })
+})
+
+describe('what it tells', () => {
+  test('O-46: metrics are summed over the workers; the access log has one line per request (O-56)', async () => {
+    const gateway = await start({ config: fixed('x') })
+    const REQUESTS = 60
+    await Promise.all(Array.from({ length: REQUESTS }, (_, number) => get(`${gateway.url}/${number}?token=sekret`)))
+    const { body } = await get(`${gateway.adminUrl}/metrics`)
+    expect(body).toContain(`sallyport_http_requests_total{endpoint="web",method="GET",code="200"} ${REQUESTS}\n`)
+    expect(body).toContain('sallyport_policy_actions_total{endpoint="web",action="custom-response",outcome="respond"}')
+    expect(body).toMatch(/sallyport_worker_up\{worker="2"\} 1\n/)
+    expect(body).toMatch(/process_resident_memory_bytes\{process="worker-2"\} [1-9]/)
+    // both have worked: the kernel spreads connections over the listeners
+    const { workers } = JSON.parse((await get(`${gateway.adminUrl}/api/status`)).body) as { workers: unknown[] }
+    expect(workers).toHaveLength(2)
+    await gateway.stop()
+    const lines = gateway.access()
+    expect(lines).toHaveLength(REQUESTS)
+    expect(new Set(lines.map(({ request_id: id }) => id)).size).toBe(REQUESTS)
+    expect(JSON.stringify(lines)).not.toContain('sekret')
+    expect(lines[0]).toMatchObject({ endpoint: 'web', action: 'custom-response', status: 200, reason: 'ok' })
+  })
+
+  test('O-20: SIGUSR1 opens the access log anew', async () => {
+    const gateway = await start({
+      config: (context) => `access_log: { output: "${context.folder}/access.log" }\n${fixed('x')(context)}`,
+    })
+    const path = `${gateway.folder}/access.log`
+    await get(`${gateway.url}/before`)
+    await until(() => readFileSync(path, 'utf8').includes('/before'), 2000)
+    renameSync(path, `${path}.1`)
+    gateway.process.kill('SIGUSR1')
+    await until(() => existsSync(path), 2000)
+    await pause(100)
+    await get(`${gateway.url}/after`)
+    await until(() => readFileSync(path, 'utf8').includes('/after'), 2000)
+    expect(readFileSync(`${path}.1`, 'utf8')).not.toContain('/after')
+    expect((await get(gateway.url)).status).toBe(200)
+  })
+
+  test('sallyport status and health', async () => {
+    const gateway = await start({ config: fixed('x') })
+    expect(await gateway.command('health')).toMatchObject({ code: 0, stdout: 'ready\n' })
+    const text = await gateway.command('status')
+    expect(text.stdout).toMatch(/^running, ready\n/)
+    expect(text.stdout).toContain(`127.0.0.1:${gateway.port}`)
+    const json = await gateway.command('status', '--json')
+    expect(JSON.parse(json.stdout)).toMatchObject({ state: 'running', ready: true, generation: 1 })
+  })
+
+  test('what is kept outside the state folder goes with the process', async () => {
+    const gateway = await start({ config: fixed('x') })
+    const { createHash } = await import('node:crypto')
+    const name = `sallyport-${createHash('sha256').update(gateway.stateDir).digest('hex').slice(0, 16)}.buckets`
+    const made = existsSync(`/dev/shm/${name}`) || existsSync(`${gateway.stateDir}/${name}`)
+    expect(made).toBe(true)
+    await gateway.command('stop')
+    await gateway.exited
+    expect(existsSync(`/dev/shm/${name}`)).toBe(false)
+    expect(existsSync(`${gateway.stateDir}/${name}`)).toBe(false)
+    expect(existsSync(`${gateway.stateDir}/control.sock`)).toBe(false)
+  })
+})
+
+describe('other ways to start', () => {
+  test('sallyport http ADDR --url … --traffic-policy-file … (O-07)', async () => {
+    const upstream = await startSlowUpstream(1)
+    closers.push(upstream.close)
+    const [port = 0] = await freePorts(1)
+    const gateway = await start({
+      config: '',
+      files: {
+        'policy.yml': 'on_http_request:\n  - expressions: ["req.url.path == \'/no\'"]\n    actions: [{type: deny}]\n',
+      },
+      verb: [
+        'http',
+        new URL(upstream.url).port,
+        '--url',
+        `http://localhost:${port}`,
+        '--policy-file',
+        'policy.yml',
+        '--authtoken',
+        'x',
+      ],
+    })
+    expect((await get(`http://localhost:${port}/yes`)).body).toBe('slow /yes')
+    expect((await get(`http://localhost:${port}/no`)).status).toBe(403)
+    expect(gateway.stderr()).toContain('--authtoken has no meaning here')
+    expect(gateway.stderr()).not.toContain('"x"')
+  })
+
+  test('O-09: -c - reads standard input, and a reload of it is refused', async () => {
+    const [port = 0, adminPort = 0] = await freePorts(2)
+    const stateDir = `/tmp/sallyport-stdin-${process.pid}`
+    const text = `state_dir: ${stateDir}\nadmin: {address: "127.0.0.1:${adminPort}"}\ndrain: {delay: 0s}\n${fixed('from stdin')({ port })}`
+    const child = spawn(process.execPath, [MAIN, 'run', '-c', '-'], { stdio: ['pipe', 'ignore', 'ignore'] })
+    closers.push(() => void child.kill('SIGKILL'))
+    child.stdin.end(text)
+    await until(
+      () =>
+        get(`http://localhost:${port}`).then(
+          ({ body }) => body === 'from stdin',
+          () => false,
+        ),
+      20_000,
+    )
+    const { code, stderr } = await runCommand(['reload', '--state-dir', stateDir])
+    expect(code).toBe(1)
+    expect(stderr).toContain('standard input, which cannot be read again')
+    expect((await get(`http://localhost:${port}`)).body).toBe('from stdin')
+    expect((await runCommand(['stop', '--state-dir', stateDir])).code).toBe(0)
+  })
+
+  test('O-11: SALLYPORT_… sets what flags set', async () => {
+    const gateway = await start({
+      config: fixed('x'),
+      environment: { SALLYPORT_LOG_LEVEL: 'error', SALLYPORT_WORKERS: '1' },
+    })
+    expect(await workerPids(gateway)).toHaveLength(1)
+    expect(gateway.log().filter(({ level }) => level === 'info')).toEqual([])
   })
 })
 
