@@ -31,7 +31,7 @@ impl Details {
 }
 
 /// The decision to stop an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Interruption {
     /// Phase of the deciding rule, 1–5.
     pub phase: u8,
@@ -40,6 +40,9 @@ pub struct Interruption {
     /// The deciding rule; 0 when a limit decided.
     #[serde(rename = "ruleId")]
     pub rule_id: u32,
+    /// Where a `redirect` sends the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
 }
 
 /// An anomaly score and the threshold it is held against.

@@ -52,6 +52,8 @@ pub(crate) enum Disruption {
     Pass,
     /// Stops it with a status.
     Deny(u16),
+    /// Stops it and sends the client elsewhere.
+    Redirect(u16, Template),
     /// Lets it through: the rest of this phase (`phase`), of the request's phases (`request`), or all.
     Allow(AllowScope),
 }

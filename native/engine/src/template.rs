@@ -48,7 +48,7 @@ impl TemplateError {
         match self {
             TemplateError::Unknown(name) => format!("unknown variable in the macro %{{{name}}}"),
             TemplateError::Unsupported(name) => {
-                format!("the variable of the macro %{{{name}}} is not supported")
+                format!("the macro %{{{name}}} is not supported")
             }
         }
     }
@@ -97,7 +97,19 @@ fn reference(name: &str, names: &mut TxNames) -> Result<Part, TemplateError> {
         Some(at) => (&name[..at], Some(&name[at + 1..])),
         None => (name, None),
     };
+    if member.is_some_and(|member| member.starts_with('/')) {
+        // A regular expression as a macro's member.
+        return Err(TemplateError::Unsupported(name.to_string()));
+    }
     match Variable::from_name(variable) {
+        Some(Variable::Rule)
+            if !matches!(
+                member.map(str::to_ascii_lowercase).as_deref(),
+                Some("id" | "msg" | "severity" | "ver" | "phase")
+            ) =>
+        {
+            Err(TemplateError::Unsupported(name.to_string()))
+        }
         Some(Variable::Tx) => match member {
             Some(member) => Ok(Part::Tx(names.slot(member.as_bytes()))),
             None => Err(TemplateError::Unknown(name.to_string())),

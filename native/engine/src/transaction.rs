@@ -244,12 +244,9 @@ impl Transaction {
         let profile = Arc::clone(&self.profile);
         let configuration = profile.rules().configuration();
         let rejects = configuration.request_body_limit_action == LimitAction::Reject;
-        let over = body.len() > configuration.request_body_limit
-            || (body.len() > configuration.request_body_no_files_limit
-                && self.exchange.processor != Some(crate::rule::BodyProcessor::Multipart));
-        if over && rejects && self.engine == EngineMode::On {
+        if body.len() > configuration.request_body_limit && rejects && self.engine == EngineMode::On {
             self.exchange.set_flag(&mut self.store, Variable::InboundDataError, true);
-            self.interruption = Some(Interruption { phase: 2, status: 413, rule_id: 0 });
+            self.interruption = Some(Interruption { phase: 2, status: 413, rule_id: 0, location: None });
             return;
         }
         let inspected = &body[..body.len().min(self.request_body_limit)];
@@ -283,7 +280,7 @@ impl Transaction {
                 && self.engine == EngineMode::On
             {
                 self.exchange.set_flag(&mut self.store, Variable::OutboundDataError, true);
-                self.interruption = Some(Interruption { phase: 4, status: 500, rule_id: 0 });
+                self.interruption = Some(Interruption { phase: 4, status: 500, rule_id: 0, location: None });
                 return self.flags();
             }
             if body.len() > self.response_body_limit {
@@ -320,8 +317,8 @@ impl Transaction {
     }
 
     /// The decision to stop the exchange, if one was made.
-    pub fn interruption(&self) -> Option<Interruption> {
-        self.interruption
+    pub fn interruption(&self) -> Option<&Interruption> {
+        self.interruption.as_ref()
     }
 
     /// Logged matches so far, in order.
@@ -337,7 +334,7 @@ impl Transaction {
             threshold: self.tx.get(threshold).number().unwrap_or(0),
         };
         Details {
-            interruption: self.interruption,
+            interruption: self.interruption.clone(),
             matches: self.matches.clone(),
             inbound: score(known.inbound_score, known.inbound_threshold),
             outbound: score(known.outbound_score, known.outbound_threshold),
@@ -419,14 +416,20 @@ impl Transaction {
         if self.engine != EngineMode::On || self.phase == 5 || self.interruption.is_some() {
             return;
         }
-        match rule.disruption {
-            Disruption::Pass => {}
-            Disruption::Deny(status) => {
-                self.interruption =
-                    Some(Interruption { phase: self.phase, status, rule_id: rule.id });
+        let (status, location) = match &rule.disruption {
+            Disruption::Pass => return,
+            Disruption::Allow(scope) => {
+                self.allowed = Some(*scope);
+                return;
             }
-            Disruption::Allow(scope) => self.allowed = Some(scope),
-        }
+            Disruption::Deny(status) => (*status, None),
+            Disruption::Redirect(status, location) => {
+                let location = self.expand(location, Some(rule));
+                (*status, Some(String::from_utf8_lossy(&location).into_owned()))
+            }
+        };
+        self.interruption =
+            Some(Interruption { phase: self.phase, status, rule_id: rule.id, location });
     }
 
     /// Whether a rule's targets must be held against what `ctl` removed.

@@ -1,7 +1,8 @@
 //! JSON bodies: every scalar becomes an argument named by its path.
 //!
 //! Source: `seclang.md` section 5.2, names in the form of libmodsecurity (`json.a.b`, `json.a.array_0`); grammar of RFC 8259.
-//! Duplicate keys are all reported. What was read before an error is reported, too.
+//! Duplicate keys are all reported. A member that is an array is an argument of its own as well, with the number of its
+//! elements: rules look at how a key ends (`ARGS_NAMES` in 934210), and an element's name ends in `array_0`. What was read before an error is reported, too.
 
 /// Limits of one body.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +99,12 @@ impl Parser<'_> {
                     }
                     (b']', true) | (b'}', false) => {
                         self.at += 1;
+                        let elements = holder.index;
                         open.pop();
+                        let is_member = open.last().is_some_and(|outer| outer.index.is_none());
+                        if let (Some(elements), true) = (elements, is_member) {
+                            self.report(elements.to_string().as_bytes())?;
+                        }
                     }
                     _ => return Err(self.because("a comma or a closing bracket is expected")),
                 }
@@ -149,7 +155,11 @@ impl Parser<'_> {
             b'-' | b'0'..=b'9' => self.number()?,
             _ => return Err(self.because("a value is expected")),
         };
-        if (self.add)(&self.path, &value) {
+        self.report(&value)
+    }
+
+    fn report(&mut self, value: &[u8]) -> Result<(), Stop> {
+        if (self.add)(&self.path, value) {
             Ok(())
         } else {
             Err(Stop::Because("JSON: more arguments than the limit".to_string()))
@@ -326,9 +336,13 @@ mod tests {
     #[test]
     fn names_follow_the_path() {
         assert_eq!(valid(r#"{"a":{"b":1}}"#), ["json.a.b=1"]);
-        assert_eq!(valid(r#"{"a":[1,2]}"#), ["json.a.array_0=1", "json.a.array_1=2"]);
-        assert_eq!(valid(r#"{"a":[{"b":1}],"c":"x"}"#), ["json.a.array_0.b=1", "json.c=x"]);
+        assert_eq!(valid(r#"{"a":[1,2]}"#), ["json.a.array_0=1", "json.a.array_1=2", "json.a=2"]);
+        assert_eq!(
+            valid(r#"{"a":[{"b":1}],"c":"x"}"#),
+            ["json.a.array_0.b=1", "json.a=1", "json.c=x"]
+        );
         assert_eq!(valid("[1,2]"), ["json.array_0=1", "json.array_1=2"]);
+        assert_eq!(valid("[[1],2]"), ["json.array_0.array_0=1", "json.array_1=2"]);
         assert_eq!(valid("5"), ["json=5"]);
         assert_eq!(valid(r#"{"a":{},"b":[]}"#), [""; 0]);
         assert_eq!(valid("  "), [""; 0]);

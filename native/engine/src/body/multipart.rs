@@ -27,10 +27,23 @@ pub(crate) struct Flags {
     pub(crate) invalid_quoting: bool,
     pub(crate) invalid_part: bool,
     pub(crate) file_limit_exceeded: bool,
+    /// Lines that look like a boundary and are none.
     pub(crate) unmatched_boundary: bool,
+    /// The body has its boundaries, the last one included.
+    pub(crate) complete: bool,
 }
 
 impl Flags {
+    /// `MULTIPART_UNMATCHED_BOUNDARY`: 1 when a line looks like a boundary of another kind and the body's own are not all
+    /// there, 2 when they are (a file that holds such lines, most likely).
+    pub(crate) fn unmatched(&self) -> usize {
+        match (self.unmatched_boundary, self.complete) {
+            (false, _) => 0,
+            (true, false) => 1,
+            (true, true) => 2,
+        }
+    }
+
     /// `MULTIPART_STRICT_ERROR`
     pub(crate) fn strict_error(&self) -> bool {
         self.error
@@ -201,6 +214,7 @@ impl Parser<'_> {
                     boundaries += 1;
                     self.finish_part(at);
                     if last {
+                        self.content.flags.complete = boundaries > 1;
                         self.content.flags.data_after |= end < body.len();
                         return Ok(());
                     }
@@ -256,7 +270,7 @@ impl Parser<'_> {
                     flags.lf_line = true;
                     Ok(Line::Boundary { last })
                 }
-                b"" if last && at_end => Ok(Line::Boundary { last }),
+                b"" | b"\r" if last && at_end => Ok(Line::Boundary { last }),
                 _ => Err("Invalid boundary.".to_string()),
             };
         }
@@ -510,7 +524,8 @@ mod tests {
         check(TYPE, body().replace("; name", ";\r\n name"), |flags| flags.header_folding);
         check(TYPE, body().replace("\"a\"", "'a'"), |flags| flags.invalid_quoting);
         check(TYPE, "--b\r\n".to_string() + &body(), |flags| flags.invalid_part);
-        check(TYPE, field("a", "--x") + "--b--\r\n", |flags| flags.unmatched_boundary);
+        check(TYPE, field("a", "--x") + "--b--\r\n", |flags| flags.unmatched() == 2);
+        assert_eq!(read(TYPE, &field("a", "--x")).0.flags.unmatched(), 1);
     }
 
     #[test]

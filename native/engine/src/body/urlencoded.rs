@@ -26,15 +26,28 @@ pub(crate) fn parse(text: &[u8], separator: u8, mut add: impl FnMut(&[u8], &[u8]
     invalid
 }
 
+/// Decodes `%HH` in a path; a plus sign and invalid escapes stay.
+pub(crate) fn decode_path(path: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'%', path).is_none() {
+        return Cow::Borrowed(path);
+    }
+    Cow::Owned(decode_escapes(path, false, &mut false))
+}
+
 /// `+` becomes a blank, `%HH` a byte; an invalid escape stays and is flagged.
 fn decode<'a>(text: &'a [u8], invalid: &mut bool) -> Cow<'a, [u8]> {
-    let Some(first) = memchr::memchr2(b'+', b'%', text) else { return Cow::Borrowed(text) };
+    if memchr::memchr2(b'+', b'%', text).is_none() {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(decode_escapes(text, true, invalid))
+}
+
+fn decode_escapes(text: &[u8], plus: bool, invalid: &mut bool) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
-    decoded.extend_from_slice(&text[..first]);
-    let mut at = first;
+    let mut at = 0;
     while let Some(byte) = text.get(at) {
         match byte {
-            b'+' => decoded.push(b' '),
+            b'+' if plus => decoded.push(b' '),
             b'%' => match (hex(text.get(at + 1)), hex(text.get(at + 2))) {
                 (Some(high), Some(low)) => {
                     decoded.push(high << 4 | low);
@@ -49,7 +62,7 @@ fn decode<'a>(text: &'a [u8], invalid: &mut bool) -> Cow<'a, [u8]> {
         }
         at += 1;
     }
-    Cow::Owned(decoded)
+    decoded
 }
 
 fn hex(byte: Option<&u8>) -> Option<u8> {

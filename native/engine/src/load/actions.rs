@@ -22,6 +22,8 @@ use crate::variable::Variable;
 
 /// Status of `deny` when none is given.
 const DENY_STATUS: u16 = 403;
+/// Status of `redirect` when none that redirects is given.
+const REDIRECT_STATUS: u16 = 302;
 
 /// What the actions say about the rule as a whole.
 #[derive(Debug)]
@@ -71,7 +73,6 @@ const UNSUPPORTED: &[&str] = &[
     "pause",
     "prepend",
     "proxy",
-    "redirect",
     "sanitiseArg",
     "sanitiseMatched",
     "sanitiseMatchedBytes",
@@ -129,14 +130,14 @@ pub(super) fn rule_actions(
     };
     let own_status = status(own, problems);
     let default_status = status(&draft.defaults, problems);
-    let default_action = one_of(&draft.defaults, DISRUPTIVE);
+    let decisive: Vec<&str> = DISRUPTIVE.iter().copied().filter(|name| *name != "block").collect();
     let mut chosen = one_of(own, DISRUPTIVE);
     if chosen.as_ref().is_none_or(|action| action.is("block")) {
-        chosen = default_action.filter(|action| !action.is("block"));
+        chosen = one_of(&draft.defaults, &decisive);
     }
     let disruption = match chosen {
         None => Disruption::Pass,
-        Some(action) => disruption(&action, own_status.or(default_status), problems),
+        Some(action) => disruption(&action, own_status.or(default_status), names, problems),
     };
 
     let mut tags = Vec::new();
@@ -169,9 +170,21 @@ pub(super) fn rule_actions(
     }
 }
 
-fn disruption(action: &Action, status: Option<u16>, problems: &mut Diagnostics) -> Disruption {
+fn disruption(
+    action: &Action,
+    status: Option<u16>,
+    names: &mut TxNames,
+    problems: &mut Diagnostics,
+) -> Disruption {
     match action.name.to_ascii_lowercase().as_str() {
         "deny" | "drop" => Disruption::Deny(status.unwrap_or(DENY_STATUS)),
+        "redirect" => match template(action, action.text(), names, problems) {
+            Some(location) => {
+                let status = status.filter(|status| (300..400).contains(status));
+                Disruption::Redirect(status.unwrap_or(REDIRECT_STATUS), location)
+            }
+            None => Disruption::Pass,
+        },
         "allow" => match action.text().to_ascii_lowercase().as_str() {
             "" => Disruption::Allow(AllowScope::All),
             "phase" => Disruption::Allow(AllowScope::Phase),
@@ -283,7 +296,8 @@ pub(super) fn link_actions(
             "ctl" => {}
             "id" | "phase" | "msg" | "logdata" | "tag" | "ver" | "rev" | "severity"
             | "maturity" | "accuracy" | "log" | "nolog" | "auditlog" | "noauditlog" | "pass"
-            | "deny" | "drop" | "block" | "allow" | "status" | "chain" | "skip" | "skipafter" => {}
+            | "deny" | "drop" | "block" | "allow" | "redirect" | "status" | "chain" | "skip"
+            | "skipafter" => {}
             _ => problems.report(
                 action.position,
                 "unknown-action",

@@ -371,6 +371,14 @@ pub(super) fn resolve_target(
         }
         return None;
     };
+    if variable == Variable::Rule {
+        problems.report(
+            position,
+            "unsupported",
+            "RULE is only supported in macros, not as a target".to_string(),
+        );
+        return None;
+    }
     let selector = match &target.selector {
         None => Selector::All,
         Some(_) if !variable.is_collection() => {

@@ -1,7 +1,7 @@
 //! Rules as the directives leave them, before compilation.
 
 use sallyport_seclang::{
-    Action, Diagnostics, DirectiveKind, Document, OperatorText, Position, Scope, Target,
+    Action, Diagnostics, DirectiveKind, Document, IdRange, OperatorText, Position, Scope, Target,
 };
 
 use super::label_regex;
@@ -60,8 +60,13 @@ pub(super) enum Entry {
 
 /// Applies all directives in order.
 pub(super) fn collect(document: &Document, problems: &mut Diagnostics) -> Vec<Entry> {
-    let mut collector =
-        Collector { entries: Vec::new(), defaults: Default::default(), open: None, problems };
+    let mut collector = Collector {
+        entries: Vec::new(),
+        defaults: Default::default(),
+        open: None,
+        pending: Vec::new(),
+        problems,
+    };
     for directive in &document.directives {
         collector.directive(directive.position, &directive.kind);
     }
@@ -69,14 +74,24 @@ pub(super) fn collect(document: &Document, problems: &mut Diagnostics) -> Vec<En
     collector.entries
 }
 
+/// Tells which rules a scope means.
+type Predicate = Box<dyn Fn(&Draft) -> bool>;
+
 struct Collector<'a> {
     entries: Vec<Entry>,
     /// Per phase.
     defaults: [Vec<Action>; 5],
-    /// The rule whose chain goes on, with the position of the link that says so. A rule without a usable id keeps its
-    /// chain together, too.
+    /// The rule whose chain goes on, and whether it is usable: one without an id keeps its chain together, too.
     open: Option<(Draft, bool)>,
+    /// Updates that met no rule so far; they hold for rules defined later.
+    pending: Vec<Pending>,
     problems: &'a mut Diagnostics,
+}
+
+/// A change that waits for the rules it means.
+struct Pending {
+    meant: Predicate,
+    change: Box<dyn Fn(&mut Draft)>,
 }
 
 impl Collector<'_> {
@@ -121,7 +136,12 @@ impl Collector<'_> {
             }
         }
         if !goes_on {
-            if let Some((draft, true)) = self.open.take() {
+            if let Some((mut draft, true)) = self.open.take() {
+                for pending in &self.pending {
+                    if (pending.meant)(&draft) {
+                        (pending.change)(&mut draft);
+                    }
+                }
                 self.entries.push(Entry::Rule(Box::new(draft)));
             }
         }
@@ -196,44 +216,16 @@ impl Collector<'_> {
             }
             DirectiveKind::DefaultAction(actions) => self.default_action(position, actions),
             DirectiveKind::UpdateTarget { scope, targets, replaced } => {
-                self.each_rule(position, scope, |draft| {
-                    let list = &mut draft.links[0].targets;
-                    if replaced.is_empty() {
-                        list.extend(targets.iter().cloned());
-                        return;
-                    }
-                    let same = |a: &Target, b: &Target| {
-                        a.variable.eq_ignore_ascii_case(&b.variable)
-                            && a.selector == b.selector
-                            && a.count == b.count
-                            && a.exclude == b.exclude
-                    };
-                    let before = list.len();
-                    list.retain(|target| !replaced.iter().any(|old| same(old, target)));
-                    if list.len() < before {
-                        list.extend(targets.iter().cloned());
-                    }
-                });
+                let (targets, replaced) = (targets.clone(), replaced.clone());
+                self.update(
+                    position,
+                    scope,
+                    Box::new(move |draft| {
+                        merge_targets(&mut draft.links[0].targets, &targets, &replaced);
+                    }),
+                );
             }
             DirectiveKind::UpdateAction { id, link, actions } => {
-                let mut found = false;
-                for entry in &mut self.entries {
-                    let Entry::Rule(draft) = entry else { continue };
-                    if draft.id != *id {
-                        continue;
-                    }
-                    if let Some(link) = draft.links.get_mut(*link) {
-                        found = true;
-                        merge_actions(&mut link.actions, actions);
-                    }
-                }
-                if !found {
-                    self.problems.report(
-                        position,
-                        "unknown-rule",
-                        format!("no rule {id} with a link {link} is defined before this line"),
-                    );
-                }
                 for action in actions {
                     if action.is("id") || action.is("phase") || action.is("chain") {
                         self.problems.report(
@@ -243,6 +235,17 @@ impl Collector<'_> {
                         );
                     }
                 }
+                let (link, actions) = (*link, actions.clone());
+                let scope = Scope::Ids(vec![IdRange { first: *id, last: *id }]);
+                self.update(
+                    position,
+                    &scope,
+                    Box::new(move |draft| {
+                        if let Some(link) = draft.links.get_mut(link) {
+                            merge_actions(&mut link.actions, &actions);
+                        }
+                    }),
+                );
             }
             DirectiveKind::Remove(scope) => {
                 let Some(meant) = self.matcher(position, scope) else { return };
@@ -280,24 +283,25 @@ impl Collector<'_> {
         }
     }
 
-    /// Runs `change` on every rule that the scope means. Naming rules that do not exist is no error: rule sets of
-    /// different versions share such lines.
-    fn each_rule(&mut self, position: Position, scope: &Scope, mut change: impl FnMut(&mut Draft)) {
+    /// Runs `change` on every rule that the scope means. When none is defined yet, it waits for later ones, as v3 has it;
+    /// meaning no rule at all is no error, because rule sets of different versions share such lines.
+    fn update(&mut self, position: Position, scope: &Scope, change: Box<dyn Fn(&mut Draft)>) {
         let Some(meant) = self.matcher(position, scope) else { return };
+        let mut found = false;
         for entry in &mut self.entries {
             if let Entry::Rule(draft) = entry {
                 if meant(draft) {
+                    found = true;
                     change(draft);
                 }
             }
         }
+        if !found {
+            self.pending.push(Pending { meant, change });
+        }
     }
 
-    fn matcher(
-        &mut self,
-        position: Position,
-        scope: &Scope,
-    ) -> Option<Box<dyn Fn(&Draft) -> bool>> {
+    fn matcher(&mut self, position: Position, scope: &Scope) -> Option<Predicate> {
         let (name, pattern) = match scope {
             Scope::Ids(ranges) => {
                 let ranges = ranges.clone();
@@ -345,6 +349,24 @@ const EXCLUSIVE: &[&[&str]] = &[
     &["maturity"],
     &["accuracy"],
 ];
+
+fn merge_targets(list: &mut Vec<Target>, targets: &[Target], replaced: &[Target]) {
+    if replaced.is_empty() {
+        list.extend(targets.iter().cloned());
+        return;
+    }
+    let same = |a: &Target, b: &Target| {
+        a.variable.eq_ignore_ascii_case(&b.variable)
+            && a.selector == b.selector
+            && a.count == b.count
+            && a.exclude == b.exclude
+    };
+    let before = list.len();
+    list.retain(|target| !replaced.iter().any(|old| same(old, target)));
+    if list.len() < before {
+        list.extend(targets.iter().cloned());
+    }
+}
 
 fn merge_actions(actions: &mut Vec<Action>, new: &[Action]) {
     for action in new {

@@ -68,8 +68,22 @@ impl Transaction {
                 }
             }
             Variable::Rule => {
-                if let (Some(rule), Some(b"id")) = (rule, member) {
-                    text.extend_from_slice(rule.id.to_string().as_bytes());
+                let (Some(rule), Some(member)) = (rule, member) else { return };
+                match member {
+                    b"id" => text.extend_from_slice(rule.id.to_string().as_bytes()),
+                    b"phase" => text.extend_from_slice(rule.phase.to_string().as_bytes()),
+                    b"ver" => text.extend_from_slice(rule.version.as_bytes()),
+                    b"severity" => {
+                        let severity = rule.severity.map(|severity| severity.to_string());
+                        text.extend(severity.unwrap_or_default().into_bytes());
+                    }
+                    b"msg" => {
+                        if let Some(message) = &rule.message {
+                            // A message that names itself stays empty there.
+                            text.extend(self.expand(message, None));
+                        }
+                    }
+                    _ => {}
                 }
             }
             Variable::Xml => {

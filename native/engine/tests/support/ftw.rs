@@ -112,7 +112,10 @@ impl Input {
             headers.push((header.name.clone(), header.value.clone()));
         }
         let find = |headers: &[(String, String)], name: &str| {
-            headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, v)| v.clone())
+            headers
+                .iter()
+                .find(|(known, _)| known.eq_ignore_ascii_case(name))
+                .map(|(_, v)| v.clone())
         };
         let mut body: Option<Vec<u8>> = match (&self.data, &self.encoded_data) {
             (Some(data), _) => Some(expand_template(data).into_bytes()),
@@ -197,7 +200,8 @@ fn unchunk(mut rest: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") {
         let size = String::from_utf8_lossy(&rest[..end]);
-        let Ok(size) = usize::from_str_radix(size.split(';').next().unwrap_or("").trim(), 16) else {
+        let Ok(size) = usize::from_str_radix(size.split(';').next().unwrap_or("").trim(), 16)
+        else {
             break;
         };
         rest = &rest[end + 2..];
