@@ -12,16 +12,17 @@ mod case;
 mod cmd_line;
 mod comments;
 mod css_decode;
-mod digest;
 mod escape_seq_decode;
 mod hex;
 mod html_entity_decode;
 mod js_decode;
 mod length;
+mod md5;
 mod normalize_path;
 mod nulls;
 mod parity;
 mod scan;
+mod sha1;
 mod unicode_map;
 mod url;
 mod utf8_to_unicode;
@@ -163,7 +164,7 @@ impl Transformation {
             Transformation::JsDecode => js_decode::apply(input),
             Transformation::Length => length::apply(input),
             Transformation::Lowercase => case::lower(input),
-            Transformation::Md5 => digest::md5(input),
+            Transformation::Md5 => md5::apply(input),
             Transformation::NormalizePath => normalize_path::apply(input),
             Transformation::NormalizePathWin => normalize_path::apply_windows(input),
             Transformation::ParityEvenSevenBit => parity::even(input),
@@ -175,7 +176,7 @@ impl Transformation {
             Transformation::RemoveWhitespace => white_space::remove(input),
             Transformation::ReplaceComments => comments::replace_comments(input),
             Transformation::ReplaceNulls => nulls::replace(input),
-            Transformation::Sha1 => digest::sha1(input),
+            Transformation::Sha1 => sha1::apply(input),
             Transformation::SqlHexDecode => hex::sql_decode(input),
             Transformation::Trim => white_space::trim(input),
             Transformation::TrimLeft => white_space::trim_left(input),
