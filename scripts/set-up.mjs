@@ -47,8 +47,9 @@ export function ensurePackages() {
     .digest('hex')
   const stamp = join(root, 'node_modules', '.sallyport-lock')
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === lock) return
-  process.stdout.write('packages: npm ci\n')
-  run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'])
+  process.stdout.write('packages: npm install\n')
+  // not `npm ci`: it refuses lock files that leave out other platforms' optional packages, which npm itself writes
+  run('npm', ['install', '--no-save', '--no-audit', '--no-fund', '--loglevel=error'])
   writeFileSync(stamp, lock)
 }
 
