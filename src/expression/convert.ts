@@ -8,8 +8,10 @@ import { SizeMeter, lengthCost } from './meter.ts'
 import type { Meter } from './meter.ts'
 import type { JsonValue } from './source.ts'
 import {
+  CelAddress,
   CelDuration,
   CelMap,
+  CelNetwork,
   CelOptional,
   CelTimestamp,
   CelType,
@@ -85,6 +87,8 @@ export function celToText(value: CelValue, meter: Meter = new SizeMeter()): stri
   if (value instanceof CelDuration) return goDurationText(value)
   if (value instanceof Uint8Array) return Buffer.from(value).toString('utf8')
   if (value instanceof CelType) return value.name
+  if (value instanceof CelAddress) return addressText(value.bytes)
+  if (value instanceof CelNetwork) return networkText(value)
   if (value instanceof CelOptional) return value.value === undefined ? '' : celToText(value.value, meter)
   if (isList(value) && value.length > 0) {
     const texts = value.map((item) => plain(item)).filter((item) => typeof item === 'string')
@@ -211,6 +215,32 @@ export function goDurationText(duration: CelDuration): string {
   const tail = `${seconds % 60n}${fractionText(nanos % 1_000_000_000n)}s`
   if (hours > 0n) return `${sign}${hours}h${minutes}m${tail}`
   return minutes > 0n ? `${sign}${minutes}m${tail}` : `${sign}${tail}`
+}
+
+/** 4 when the sixteen bytes hold an IPv4 address. */
+export function familyOf(bytes: Uint8Array): 4 | 6 {
+  return bytes.subarray(0, 10).every((byte) => byte === 0) && bytes[10] === 0xff && bytes[11] === 0xff ? 4 : 6
+}
+
+/** Canonical text of sixteen bytes (RFC 5952): the longest run of zero groups is left out. */
+export function addressText(bytes: Uint8Array): string {
+  if (familyOf(bytes) === 4) return bytes.subarray(12).join('.')
+  // sixteen bytes: both exist
+  const groups = Array.from({ length: 8 }, (_, index) =>
+    ((bytes[index * 2]! << 8) | bytes[index * 2 + 1]!).toString(16),
+  )
+  const runs = [...groups.join(':').matchAll(/(?<![0-9a-f])0(?::0)+(?![0-9a-f])/g)]
+  const longest = runs.reduce((best, run) => (run[0].length > best.length ? run[0] : best), '')
+  const text = groups.join(':')
+  if (longest === '') return text
+  const at = runs.find((run) => run[0] === longest)!.index // one of the runs is the longest
+  return `${text.slice(0, at).replace(/:$/, '')}::${text.slice(at + longest.length).replace(/^:/, '')}`
+}
+
+/** `10.0.0.0/8`. */
+export function networkText(network: CelNetwork): string {
+  const length = familyOf(network.bytes) === 4 ? network.prefixBits - 96 : network.prefixBits
+  return `${addressText(network.bytes)}/${length}`
 }
 
 /** Division that rounds towards minus infinity. */

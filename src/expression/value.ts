@@ -23,6 +23,8 @@ export type CelValue =
   | CelDuration
   | CelType
   | CelOptional
+  | CelAddress
+  | CelNetwork
   | HybridString
 
 export type CelList = readonly CelValue[]
@@ -93,6 +95,29 @@ export class CelOptional {
   }
 
   static readonly none = new CelOptional(undefined)
+}
+
+/** An IP address; IPv4 as IPv4-mapped IPv6. */
+export class CelAddress {
+  /** 16 bytes. */
+  readonly bytes: Uint8Array
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes
+  }
+}
+
+/** An address and the length of a prefix; host bits are kept. */
+export class CelNetwork {
+  /** 16 bytes. */
+  readonly bytes: Uint8Array
+  /** Of 128; IPv4 counts from 96. */
+  readonly prefixBits: number
+
+  constructor(bytes: Uint8Array, prefixBits: number) {
+    this.bytes = bytes
+    this.prefixBits = prefixBits
+  }
 }
 
 /** §6.1: acts as its text everywhere and has fields beside it. */
@@ -214,6 +239,8 @@ export const TYPES = {
   duration: new CelType('google.protobuf.Duration'),
   type: new CelType('type'),
   optional: new CelType('optional_type'),
+  address: new CelType('net.IP'),
+  network: new CelType('net.CIDR'),
 } as const
 
 /** The value of `type(x)`. */
@@ -237,6 +264,8 @@ export function typeOf(value: CelValue): CelType {
       if (value instanceof CelDuration) return TYPES.duration
       if (value instanceof HybridString) return TYPES.string
       if (value instanceof CelOptional) return TYPES.optional
+      if (value instanceof CelAddress) return TYPES.address
+      if (value instanceof CelNetwork) return TYPES.network
       return TYPES.type
   }
 }
@@ -267,6 +296,10 @@ export function celEquals(left: CelValue, right: CelValue, meter?: Meter): boole
   if (a instanceof CelTimestamp) return b instanceof CelTimestamp && a.nanos === b.nanos
   if (a instanceof CelDuration) return b instanceof CelDuration && a.nanos === b.nanos
   if (a instanceof CelType) return b instanceof CelType && a.name === b.name
+  if (a instanceof CelAddress) return b instanceof CelAddress && compareBytes(a.bytes, b.bytes) === 0
+  if (a instanceof CelNetwork) {
+    return b instanceof CelNetwork && a.prefixBits === b.prefixBits && compareBytes(a.bytes, b.bytes) === 0
+  }
   if (a instanceof CelOptional && b instanceof CelOptional) {
     if (a.value === undefined || b.value === undefined) return a.value === b.value
     return celEquals(a.value, b.value, meter)

@@ -1,9 +1,11 @@
 /** Conversions between types, `size`, `type`, `dyn`. Source: CEL language definition, "Standard Definitions"; traffic-policy.md §7.7. */
-import { durationText, doubleText, floorDivide, timestampText } from '../convert.ts'
+import { addressText, durationText, doubleText, floorDivide, networkText, timestampText } from '../convert.ts'
 import { EvaluationError } from '../evaluation-error.ts'
 import {
+  CelAddress,
   CelDuration,
   CelMap,
+  CelNetwork,
   CelTimestamp,
   CelUint,
   INT_MAX,
@@ -29,7 +31,20 @@ export function defineConversions(table: FunctionTable): void {
   table.define('double', from('double', 'double', 'double', 'int', 'uint', 'string'), (_f, a) => toDouble(plain(a)))
   table.define(
     'string',
-    from('string', 'string', 'string', 'bool', 'int', 'uint', 'double', 'bytes', 'timestamp', 'duration'),
+    from(
+      'string',
+      'string',
+      'string',
+      'bool',
+      'int',
+      'uint',
+      'double',
+      'bytes',
+      'timestamp',
+      'duration',
+      'net.IP',
+      'net.CIDR',
+    ),
     (frame, a) => {
       if (a instanceof Uint8Array) frame.spendLength(a.length)
       return toText(plain(a))
@@ -149,6 +164,8 @@ function toText(value: CelValue): string {
   if (value instanceof CelUint) return String(value.value)
   if (value instanceof CelTimestamp) return timestampText(value)
   if (value instanceof CelDuration) return durationText(value)
+  if (value instanceof CelAddress) return addressText(value.bytes)
+  if (value instanceof CelNetwork) return networkText(value)
   if (!(value instanceof Uint8Array)) throw wrong(value, `string`)
   try {
     return UTF8.decode(value)

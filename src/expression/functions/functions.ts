@@ -1,6 +1,7 @@
 /** All functions of an environment in one table. Source: traffic-policy.md §7. */
 import type { ExpressionEnvironment } from '../environment.ts'
 import { cachedPatterns, nativePatterns } from '../pattern.ts'
+import { defineAddressValues } from './addresses.ts'
 import { defineCollectionFunctions } from './collections.ts'
 import { defineConversions } from './conversions.ts'
 import { defineEncodingFunctions } from './encodings.ts'
@@ -34,6 +35,7 @@ export function functionTable(environment: ExpressionEnvironment): FunctionTable
   defineNumberFunctions(table, services)
   defineEncodingFunctions(table, services)
   defineOptionalFunctions(table)
+  defineAddressValues(table)
   if (services.overrides) {
     defineHashFunctions(table)
     defineExchangeFunctions(table, services)

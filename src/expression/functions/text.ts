@@ -3,14 +3,16 @@
  *
  * Source: CEL language definition and its strings extension; traffic-policy.md §7.5 (`split` truncates there).
  */
-import { doubleText, durationText, timestampText } from '../convert.ts'
+import { celToText, doubleText, durationText, timestampText } from '../convert.ts'
 import { EvaluationError } from '../evaluation-error.ts'
 import type { Frame } from '../frame.ts'
 import { lengthCost } from '../meter.ts'
 import type { Meter } from '../meter.ts'
 import {
+  CelAddress,
   CelDuration,
   CelMap,
+  CelNetwork,
   CelTimestamp,
   CelType,
   CelUint,
@@ -405,6 +407,7 @@ function formatText(value: CelValue, meter: Meter): string {
       .sort((a, b) => compareText(a[0], b[0]))
     return `{${entries.map(([key, member]) => `${key}: ${member}`).join(', ')}}`
   }
+  if (value instanceof CelAddress || value instanceof CelNetwork) return celToText(value)
   throw new EvaluationError(`format: %s does not take a ${typeNameOf(value)}`)
 }
 

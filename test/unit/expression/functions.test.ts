@@ -309,6 +309,23 @@ describe('§7.7 numbers, random, time, conversion', () => {
   })
 })
 
+describe('addresses and networks as values', () => {
+  check([
+    [`cidr('203.0.113.0/24').containsIP(conn.client_ip)`, `true`],
+    [`string(ip('2001:DB8:0:0:1:0:0:1'))`, `'2001:db8::1:0:0:1'`],
+    [`string(ip('0:0:0:1::'))`, `'0:0:0:1::'`],
+    [`string(ip('::'))`, `'::'`],
+    [`string(cidr('10.1.2.3/8').masked())`, `'10.0.0.0/8'`],
+    [`string(cidr('2001:db8:ffff::/33').masked())`, `'2001:db8:8000::/33'`],
+    [`isIP('10.0.0.1') && !isIP('10.0.0.0/8') && isCIDR('10.0.0.0/8') && !isCIDR('10.0.0.1')`, `true`],
+    [`ip('10.0.0.300')`, `error: not an IP address`],
+    [`ip('224.0.0.1').isLinkLocalMulticast()`, `true`],
+    [`cidr('::/0').containsIP('10.0.0.1')`, `false`],
+    [`json.encode([ip('::1'), cidr('10.0.0.0/8')])`, `'["::1","10.0.0.0/8"]'`],
+    [`'%s'.format([ip('::1')])`, `'::1'`],
+  ])
+})
+
 describe('§7.8 secrets', () => {
   check([
     [`secrets.get('my-vault', 'password')`, `'geheim'`],
