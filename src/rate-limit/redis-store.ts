@@ -181,7 +181,8 @@ export class RedisStore implements RateLimitStore {
   }
 
   #failed(reason: string): void {
-    if (!this.#breaker.fail(performance.now())) return
+    // Calls cut off by our own close are no trouble of the store.
+    if (this.#isClosed || !this.#breaker.fail(performance.now())) return
     this.#downSinceMs = performance.now()
     this.#options.onAvailable?.(false)
     this.#logDown(reason)

@@ -212,6 +212,22 @@ describe.skipIf(redisSkipReason() !== undefined)('redis out of reach', () => {
     }
   })
 
+  it('closing decides what is still out by its mode and is no outage', async () => {
+    const server = await redis()
+    const { store, log } = gateway(server.url, { deadlineMs: 2000 })
+    await eventually(() => store.isAvailable, 5000)
+    server.pause()
+    const takes = Array.from({ length: 20 }, (_, call) => timedTake(store, `k ${call}`, 10, 'closed'))
+    await sleep(50)
+    await store.close()
+    for (const { taken, waitedMs } of await Promise.all(takes)) {
+      expect(taken).toMatchObject({ admitted: false, mode: 'closed' })
+      expect(waitedMs).toBeLessThan(1000)
+    }
+    expect(await store.take('k', 10, 60_000, 'local')).toMatchObject({ admitted: true, mode: 'local' })
+    expect(log.map((line) => line.level)).toEqual(['info'])
+  })
+
   it('workers of one gateway count as one', async () => {
     const server = await redis()
     const workers = [0, 1].map(() => gateway(server.url, { gatewayId: 'one' }))
