@@ -89,7 +89,12 @@ export async function startRedis(options: StartRedisOptions = {}): Promise<Runni
       ],
       { stdio: 'ignore' },
     )
-    await waitUntilItListens(port, child)
+    try {
+      await waitUntilItListens(port, child)
+    } catch (error) {
+      child.kill('SIGKILL')
+      throw error
+    }
   }
   const end = async (signal: NodeJS.Signals): Promise<void> => {
     if (child.exitCode !== null || child.signalCode !== null) return
