@@ -9,6 +9,14 @@ if (cluster.isWorker) {
   ])
   runWorker((setting) => Promise.resolve(startGateway(setting)))
 } else {
+  // O-10: a fault of ours; a worker's end is in process/worker.ts
+  process.on('uncaughtException', (error: Error) => {
+    process.stderr.write(`sallyport: internal error: ${error.stack ?? error.message}\n`)
+    process.exit(70)
+  })
+  // whoever read our output went away: nothing is left to say it to
+  process.stdout.on('error', () => undefined)
+  process.stderr.on('error', () => undefined)
   const { runCommandLine } = await import('./cli/command-line.ts')
   const code = await runCommandLine(process.argv.slice(2), {
     environment: process.env,

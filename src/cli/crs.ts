@@ -1,18 +1,8 @@
 /** `sallyport crs install`: obtains a rule set. Source: the work is waf/crs-install.ts. */
+import type { CrsSource } from '../waf/crs-install.ts'
 import { UsageError, type Arguments } from './arguments.ts'
 import { stateDirOf } from './configuration.ts'
 import { CONFIG_FLAG, EXIT, STATE_DIR_FLAG, type Surroundings, type Verb } from './verb.ts'
-
-/** What waf/crs-install.ts exports. */
-interface CrsInstaller {
-  installCrs(options: {
-    readonly stateDir: string
-    /** One line of progress. */
-    readonly say: (line: string) => void
-    /** Try only this source: an archive's URL or path, `go` or `debian`. */
-    readonly from?: string
-  }): Promise<{ readonly version: string; readonly folder: string }>
-}
 
 export const crsVerb: Verb = {
   name: 'crs',
@@ -38,8 +28,9 @@ export const crsVerb: Verb = {
 async function install(given: Arguments, { out, err }: Surroundings): Promise<number> {
   if (given.operands[0] !== 'install') throw new UsageError(`crs knows \`install\`, not ${given.operands[0]}`)
   // loaded here only: no other verb needs it
-  const { installCrs } = (await import('../waf/crs-install.ts')) as CrsInstaller
-  const from = given.text('from')
+  const { installCrs } = await import('../waf/crs-install.ts')
+  // the flag takes no other words
+  const from = given.text('from') as CrsSource | undefined
   try {
     const stateDir = stateDirOf(given)
     const { version, folder } = await installCrs({

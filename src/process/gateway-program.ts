@@ -15,7 +15,6 @@ import { UwsFrontEnd } from '../listener/uws.ts'
 import { Metrics } from '../metrics/metrics.ts'
 import { registerProcessMetrics, watchEventLoop } from '../metrics/process-metrics.ts'
 import { MemoryStore } from '../rate-limit/memory-store.ts'
-import { RedisStore } from '../rate-limit/redis-store.ts'
 import type { RateLimitStore } from '../rate-limit/store.ts'
 import { ThreadPool } from '../threads/pool.ts'
 import { UndiciPool } from '../upstream/pool.ts'
@@ -43,7 +42,11 @@ export function startGateway(setting: WorkerSetting): WorkerProgram {
     prepare: async (bundle) => {
       // the primary sends what it recorded
       const built = await build(bundle as ConfigurationBundle, setting)
-      gateway ??= new Gateway(built, setting, logger, metrics)
+      gateway ??= new Gateway(built, await openStores(built.snapshot.settings, setting, logger, metrics), {
+        setting,
+        logger,
+        metrics,
+      })
       return gateway.prepare(built)
     },
     drain: () => gateway?.drain(),
@@ -83,6 +86,19 @@ interface OpenListener {
   readonly identity: string
 }
 
+interface Stores {
+  readonly memory: MemoryStore
+  /** `memory` itself when there is no Redis. */
+  readonly rateLimits: RateLimitStore
+}
+
+/** What there is before the first configuration. */
+interface Basics {
+  readonly setting: WorkerSetting
+  readonly logger: Logger
+  readonly metrics: Metrics
+}
+
 class Gateway {
   readonly #logger: Logger
   readonly #services: GatewayServices
@@ -91,12 +107,13 @@ class Gateway {
   readonly #memory: MemoryStore
   #listeners: readonly OpenListener[] = []
   #lastListenerId = 0
+  #keySetUrls: readonly string[] = []
 
-  constructor({ snapshot }: Built, setting: WorkerSetting, logger: Logger, metrics: Metrics) {
+  constructor({ snapshot }: Built, stores: Stores, { setting, logger, metrics }: Basics) {
     const { settings } = snapshot
     this.#logger = logger
+    this.#memory = stores.memory
     const threads = new ThreadPool({ maxThreads: threadShare(setting.workers) })
-    this.#memory = MemoryStore.open(setting.bucketsPath)
     const pool = new UndiciPool({ bufferBytes: settings.limits.streamBufferBytes })
     this.#services = {
       logger,
@@ -107,7 +124,7 @@ class Gateway {
         output: settings.accessLog.output,
         onDropped: (lines) => metrics.logDropped('access', lines),
       }),
-      rateLimits: rateLimitStore(settings, this.#memory, setting, logger, metrics),
+      rateLimits: stores.rateLimits,
       jwt: new JwtService({ ...settings.jwt, stateDirectory: setting.stateDir, threads, logger }),
     }
     // until the first commit; the same configuration then comes with its listeners' ids and frees itself later
@@ -143,10 +160,14 @@ class Gateway {
       snapshot.release()
       throw error
     }
+    // fetched while the other workers still build, so that the first token after the swap finds its key
+    const { jwt } = this.#services
+    jwt.watch([...this.#keySetUrls, ...snapshot.keySetUrls])
     return {
       diagnostics: warnings,
       commit: () => this.#commit(snapshot, next),
       abort: () => {
+        jwt.watch(this.#keySetUrls)
         for (const { id } of added) this.#frontEnd.closeListener(id)
         snapshot.release()
       },
@@ -191,6 +212,7 @@ class Gateway {
     this.#handler.activate(snapshot, new Map(listeners.map(({ id }, place) => [id, place])))
     this.#frontEnd.setLimits(frontEndLimits(settings.limits))
     this.#services.jwt.watch(snapshot.keySetUrls)
+    this.#keySetUrls = snapshot.keySetUrls
     this.#logger.setLevel(settings.logLevel)
     const kept = new Set(listeners.map(({ id }) => id))
     for (const { id } of this.#listeners) if (!kept.has(id)) this.#frontEnd.closeListener(id)
@@ -208,18 +230,21 @@ function threadShare(workers: number): number {
   return Math.max(1, Math.min(4, Math.ceil(availableParallelism() / workers)))
 }
 
-function rateLimitStore(
+/** The gateway's own buckets, and Redis in front of them where the settings name one. */
+async function openStores(
   settings: Settings,
-  memory: MemoryStore,
   setting: WorkerSetting,
   logger: Logger,
   metrics: Metrics,
-): RateLimitStore {
+): Promise<Stores> {
+  const memory = MemoryStore.open(setting.bucketsPath)
   const { url } = settings.redis
-  if (url === undefined) return memory
+  if (url === undefined) return { memory, rateLimits: memory }
   let isUp = 0
   metrics.gauge('rateLimitStoreUp', [], () => isUp)
-  return new RedisStore({
+  // a tenth of a worker's start-up time that most gateways need not spend
+  const { RedisStore } = await import('../rate-limit/redis-store.ts')
+  const rateLimits = new RedisStore({
     redis: { url },
     local: memory,
     logger,
@@ -228,6 +253,7 @@ function rateLimitStore(
       isUp = isAvailable ? 1 : 0
     },
   })
+  return { memory, rateLimits }
 }
 
 /** The service counts per key set, and key sets come and go: the series only grow. */

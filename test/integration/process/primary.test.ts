@@ -43,12 +43,15 @@ afterEach(async () => {
   await Promise.all(primaries.splice(0).map((primary) => primary.stopNow('end of test')))
 })
 
-function makePrimary(deadlines: Partial<Deadlines> = {}): {
+interface Made {
   readonly primary: Primary
   readonly accepted: Bundle[]
   readonly messages: string[]
+  /** What the next reload reads. */
   next: CheckedConfiguration
-} {
+}
+
+function makePrimary(deadlines: Partial<Deadlines> = {}): Made {
   const accepted: Bundle[] = []
   const messages: string[] = []
   const say = (_fields: object, message: string): void => void messages.push(message)
@@ -64,7 +67,7 @@ function makePrimary(deadlines: Partial<Deadlines> = {}): {
     flush: () => Promise.resolve(),
     flushSync: () => undefined,
   }
-  const made = {
+  const made: Made = {
     accepted,
     messages,
     next: configuration({ name: 'unset' }),
