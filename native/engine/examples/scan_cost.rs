@@ -1,0 +1,162 @@
+//! What a scan costs, engine only: microseconds per exchange for typical requests and responses.
+//!
+//! `cargo run --release --example scan_cost -- PATH_TO_CRS` (a folder with `crs-setup.conf.example` and `rules/`),
+//! paranoia level 1, all phases. Values are fresh in every round, so that nothing is remembered between rounds.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use sallyport_engine::{Client, Profile, ProfileOptions, RuleSet, SourceFile, Transaction};
+
+fn read(path: &Path, name: String) -> SourceFile {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    SourceFile::new(name, String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn load(folder: &Path) -> RuleSet {
+    let mut files = vec![SourceFile::new("engine.conf", "Include @recommended")];
+    files.push(read(&folder.join("crs-setup.conf.example"), "crs-setup.conf".to_string()));
+    let mut data = Vec::new();
+    let entries = std::fs::read_dir(folder.join("rules")).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        let name = format!("rules/{}", path.file_name().unwrap_or_default().to_string_lossy());
+        if name.ends_with(".conf") {
+            files.push(read(&path, name));
+        } else if name.ends_with(".data") {
+            data.push(read(&path, name));
+        }
+    }
+    match RuleSet::load(&files, &data, &[]) {
+        Ok(set) => set,
+        Err(errors) => {
+            eprintln!("{errors}");
+            std::process::exit(1);
+        }
+    }
+}
+
+/// A word that differs from round to round.
+fn word(seed: &mut u64, length: usize) -> String {
+    let mut text = String::new();
+    for _ in 0..length {
+        *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        text.push(char::from(b'a' + ((*seed >> 33) % 26) as u8));
+    }
+    text
+}
+
+struct Case {
+    name: &'static str,
+    rounds: u32,
+    build: fn(&mut u64) -> (String, Option<String>, Option<String>),
+}
+
+const HEADERS: &str = "host: shop.example.com\r\nuser-agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) \
+    Gecko/20100101 Firefox/128.0\r\naccept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
+    accept-language: en-US,en;q=0.5\r\naccept-encoding: gzip, deflate\r\n";
+
+fn main() {
+    let folder = std::env::args().nth(1).unwrap_or_else(|| {
+        eprintln!("usage: scan_cost PATH_TO_CRS");
+        std::process::exit(2);
+    });
+    let start = Instant::now();
+    let set = Arc::new(load(Path::new(&folder)));
+    println!("loaded in {} ms", start.elapsed().as_millis());
+    let options = ProfileOptions { paranoia_level: Some(1), ..ProfileOptions::default() };
+    let profile = Arc::new(Profile::new(set, options));
+    let client = Client::parse(b"192.0.2.7 40000 192.0.2.1 443 0af7651916cd43dd8448eb211c80319c");
+    let cases = [
+        Case {
+            name: "GET, 7 headers, 3 arguments",
+            rounds: 2000,
+            build: |seed| {
+                let query = format!("id={}&name={}&page=3", word(seed, 8), word(seed, 12));
+                let cookie = word(seed, 24);
+                (
+                    format!(
+                        "GET /shop/items?{query} HTTP/1.1\r\n{HEADERS}cookie: session={cookie}\r\n"
+                    ),
+                    None,
+                    None,
+                )
+            },
+        },
+        Case {
+            name: "POST, JSON of 1 kB",
+            rounds: 1000,
+            build: |seed| {
+                let members: Vec<String> = (0..30)
+                    .map(|n| format!("\"{}{n}\":\"{}\"", word(seed, 6), word(seed, 20)))
+                    .collect();
+                let body = format!("{{{}}}", members.join(","));
+                (format!("POST /api HTTP/1.1\r\n{HEADERS}content-type: application/json\r\ncontent-length: {}\r\n", body.len()), Some(body), None)
+            },
+        },
+        Case {
+            name: "POST, form of 950 arguments (103 kB)",
+            rounds: 10,
+            build: |seed| {
+                let pairs: Vec<String> =
+                    (0..950).map(|n| format!("field{n}={}", word(seed, 98))).collect();
+                let body = pairs.join("&");
+                (format!("POST /api HTTP/1.1\r\n{HEADERS}content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n", body.len()), Some(body), None)
+            },
+        },
+        Case {
+            name: "POST, JSON of 100 kB in one value",
+            rounds: 10,
+            build: |seed| {
+                let words: Vec<String> = (0..14_000).map(|_| word(seed, 6)).collect();
+                let body = format!("{{\"text\":\"{}\"}}", words.join(" "));
+                (format!("POST /api HTTP/1.1\r\n{HEADERS}content-type: application/json\r\ncontent-length: {}\r\n", body.len()), Some(body), None)
+            },
+        },
+        Case {
+            name: "GET, response of 512 kB HTML",
+            rounds: 10,
+            build: |seed| {
+                let mut page = String::from("<!doctype html><html><body>");
+                while page.len() < 512 * 1024 {
+                    page.push_str(&format!(
+                        "<p class=\"{}\">{} {}</p>\n",
+                        word(seed, 5),
+                        word(seed, 30),
+                        word(seed, 40)
+                    ));
+                }
+                (format!("GET / HTTP/1.1\r\n{HEADERS}"), None, Some(page))
+            },
+        },
+        Case {
+            name: "GET, attack on which many rules fire",
+            rounds: 1000,
+            build: |seed| {
+                let attack = "1%27%20UNION%20SELECT%20password%20FROM%20users--%20%3Cscript%3Ealert(1)%3C/script%3E;cat%20/etc/passwd";
+                (format!("GET /?q={attack}&x={} HTTP/1.1\r\n{HEADERS}", word(seed, 8)), None, None)
+            },
+        },
+    ];
+    let mut seed = 42;
+    for case in &cases {
+        let inputs: Vec<_> = (0..case.rounds).map(|_| (case.build)(&mut seed)).collect();
+        let mut matched = 0;
+        let start = Instant::now();
+        for (head, body, page) in &inputs {
+            let body = body.as_ref().map(String::as_bytes);
+            let mut transaction = Transaction::request(&profile, &client, head.as_bytes(), body);
+            let (response, page) = match page {
+                Some(page) => ("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n", page.as_bytes()),
+                None => ("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n", &b"{}"[..]),
+            };
+            transaction.response(200, response.as_bytes(), Some(page));
+            transaction.finish();
+            matched = transaction.matches().len();
+        }
+        let each = start.elapsed().as_secs_f64() * 1e6 / f64::from(case.rounds);
+        println!("{:42} {each:10.1} us, {matched} matches", case.name);
+    }
+}
