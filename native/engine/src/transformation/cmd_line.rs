@@ -1,21 +1,19 @@
 //! `cmdLine`: what a shell's quoting and separators hide.
 //!
-//! Source: `seclang.md` section 6.7, as ModSecurity v2: the value ends at its first NUL.
-
-use memchr::memchr;
+//! Source: `seclang.md` section 6.7. As ModSecurity v3, NUL is a byte like others: v2 loses everything after the first one,
+//! which hides it from the rules.
 
 use super::scan;
 
 /// Bytes that are dropped, replaced, lower-cased, or looked at together with a neighbour. A single blank is none of
 /// these: it is tested with the byte before and after it.
-static CHANGED: [bool; 256] = scan::set(b"\"'\\^,;\t\r\n\0ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+static CHANGED: [bool; 256] = scan::set(b"\"'\\^,;\t\r\nABCDEFGHIJKLMNOPQRSTUVWXYZ");
 
 pub(super) fn apply(input: &[u8]) -> Option<Vec<u8>> {
     let blank_matters = |pair: &[u8]| pair[0] == b' ' && matches!(pair[1], b' ' | b'/' | b'(');
     if scan::first_in(&CHANGED, input).is_none() && !input.windows(2).any(blank_matters) {
         return None;
     }
-    let input = &input[..memchr(0, input).unwrap_or(input.len())];
     let mut output = Vec::with_capacity(input.len());
     let mut after_blank = false;
     for &byte in input {

@@ -21,7 +21,7 @@ pub(super) fn encode(input: &[u8]) -> Option<Vec<u8>> {
     Some(output)
 }
 
-/// `0x` (or `0X`) and the pairs of digits after it become bytes; the byte after such a run is taken as it is.
+/// `0x` (or `0X`) and the pairs of digits after it become bytes.
 pub(super) fn sql_decode(input: &[u8]) -> Option<Vec<u8>> {
     let is_start = |text: &[u8]| {
         matches!(text, [b'0', b'x' | b'X', high, low, ..]
@@ -32,15 +32,16 @@ pub(super) fn sql_decode(input: &[u8]) -> Option<Vec<u8>> {
     output.extend_from_slice(&input[..first]);
     let mut position = first;
     while position < input.len() {
-        if is_start(&input[position..]) {
-            position += 2;
-            while scan::are_hex(&input[position..], 2) {
-                output.push(scan::hex_pair(input[position], input[position + 1]));
-                position += 2;
-            }
+        if !is_start(&input[position..]) {
+            output.push(input[position]);
+            position += 1;
+            continue;
         }
-        output.extend(input.get(position));
-        position += 1;
+        position += 2;
+        while scan::are_hex(&input[position..], 2) {
+            output.push(scan::hex_pair(input[position], input[position + 1]));
+            position += 2;
+        }
     }
     Some(output)
 }

@@ -144,7 +144,7 @@ fn section_6_7_cmd_line() {
             (b"ls  /etc ( x", b"ls/etc( x"),
             (b"a\" \"b", b"a b"),
             (b"a ^/b", b"a/b"),
-            (b"ab\0cd", b"ab"),
+            (b"ab\0Cd", b"ab\0cd"),
             (b"a b", b"a b"),
         ],
     );
@@ -241,7 +241,10 @@ fn section_6_10_escapes_and_encodings() {
     check("base64Encode", &[(b"Test", b"VGVzdA=="), (b"abc", b"YWJj"), (b"ab", b"YWI=")]);
     check("hexDecode", &[(b"54657", b"Te"), (b"a", b""), (b"\x00\x00", b"\xD0"), (b"zz", b"\x53")]);
     check("hexEncode", &[(b"\x00\xFFa", b"00ff61")]);
-    check("sqlHexDecode", &[(b"a0x4142 0X4", b"aAB 0X4"), (b"0x4g", b"0x4g")]);
+    check(
+        "sqlHexDecode",
+        &[(b"a0x4142 0X4", b"aAB 0X4"), (b"0x410x42", b"AB"), (b"0x4g", b"0x4g")],
+    );
     check("length", &[(b"0123456789", b"10"), (b"", b"0"), (b"1", b"1")]);
     check("lowercase", &[(b"AbC\xC9", b"abc\xC9")]);
     check("uppercase", &[(b"AbC\xE9", b"ABC\xE9")]);
