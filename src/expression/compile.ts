@@ -19,6 +19,7 @@ import type { BindNode, CallNode, ComprehensionNode, ExpressionNode, IndexNode, 
 import {
   CelMap,
   CelOptional,
+  CelType,
   CelUint,
   EntryMap,
   HybridString,
@@ -48,6 +49,36 @@ export function compileChecked(checked: Checked): Program {
   return { evaluate: code.run, slotCount: compiler.slotCount, constant: code.constant }
 }
 
+interface Local {
+  readonly name: string
+  readonly slot: number
+  /** Of `cel.bind`: computes the value when it is first read. */
+  readonly value: Evaluate | undefined
+}
+
+/** Kept in place of a bound value that failed: it is not computed a second time. Never leaves the frame. */
+class FailedValue extends CelType {
+  readonly error: EvaluationError
+
+  constructor(error: EvaluationError) {
+    super('error')
+    this.error = error
+  }
+}
+
+function computed(frame: Frame, slot: number, value: Evaluate): CelValue {
+  try {
+    return (frame.slots[slot] = value(frame))
+  } catch (error) {
+    const failure = evaluationError(error)
+    frame.slots[slot] = new FailedValue(failure)
+    throw failure
+  }
+}
+
+/** A slot whose value is not computed yet. */
+const UNSET = undefined as unknown as CelValue
+
 interface Code {
   readonly run: Evaluate
   /** Set when the value never changes. */
@@ -59,7 +90,7 @@ const NO_SOURCE = {} as VariableSource // constant folding reads no variable
 class Compiler {
   slotCount = 0
   readonly #checked: Checked
-  readonly #locals: { readonly name: string; readonly slot: number }[] = []
+  readonly #locals: Local[] = []
 
   constructor(checked: Checked) {
     this.#checked = checked
@@ -105,10 +136,10 @@ class Compiler {
 
   // -- names, fields, indexes -----------------------------------------------------------------------------------------
 
-  #slotOf(name: string): number | undefined {
+  #localOf(name: string): Local | undefined {
     for (let at = this.#locals.length - 1; at >= 0; at--) {
       const local = this.#locals[at]!
-      if (local.name === name) return local.slot
+      if (local.name === name) return local
     }
     return undefined
   }
@@ -116,9 +147,16 @@ class Compiler {
   #ident(node: Extract<ExpressionNode, { kind: 'ident' }>): Code {
     const variable = this.#checked.variableOf(node)
     if (variable !== undefined) return running(readVariable(variable))
-    const slot = node.absolute ? undefined : this.#slotOf(node.name)
-    if (slot === undefined) return failing(`undeclared reference to '${node.name}'`)
-    return running((frame) => frame.slots[slot]!) // set by the comprehension around
+    const local = node.absolute ? undefined : this.#localOf(node.name)
+    if (local === undefined) return failing(`undeclared reference to '${node.name}'`)
+    const { slot, value } = local
+    if (value === undefined) return running((frame) => frame.slots[slot]!) // set by the comprehension around
+    return running((frame) => {
+      const known = frame.slots[slot]
+      if (known === undefined) return computed(frame, slot, value)
+      if (known instanceof FailedValue) throw known.error
+      return known
+    })
   }
 
   #select(node: SelectNode): Code {
@@ -284,7 +322,8 @@ class Compiler {
           if (value === deciding) return deciding
           if (value !== !deciding) failure ??= noSuchOverload(`${typeNameOf(value)} ${operator}`)
         } catch (error) {
-          failure ??= evaluationError(error)
+          const silenced = absorbed(error, frame)
+          failure ??= silenced
         }
       }
       if (failure !== undefined) throw failure
@@ -342,10 +381,10 @@ class Compiler {
 
   // -- macros ---------------------------------------------------------------------------------------------------------
 
-  #withLocals<T>(names: readonly string[], build: (slots: readonly number[]) => T): T {
+  #withLocals<T>(names: readonly string[], build: (slots: readonly number[]) => T, value?: Evaluate): T {
     const slots = names.map((name) => {
       const slot = this.slotCount++
-      this.#locals.push({ name, slot })
+      this.#locals.push({ name, slot, value })
       return slot
     })
     const built = build(slots)
@@ -424,43 +463,48 @@ class Compiler {
 
   #bind(node: BindNode): Evaluate {
     const value = this.compile(node.value).run
-    return this.#withLocals(node.variables, (slots) => {
-      const body = this.compile(node.body).run
-      const slot = slots[0]! // every form has a variable
-      switch (node.form) {
-        case 'bind':
-          return (frame) => {
-            frame.slots[slot] = value(frame)
-            return body(frame)
-          }
-        case 'optMap':
-        case 'optFlatMap':
-          return (frame) => {
-            const optional = value(frame)
-            if (!(optional instanceof CelOptional)) throw noSuchOverload(`${typeNameOf(optional)}.${node.form}`)
-            if (optional.value === undefined) return optional
-            frame.slots[slot] = optional.value
-            const result = body(frame)
-            if (node.form === 'optMap') return new CelOptional(result)
-            if (!(result instanceof CelOptional)) throw noSuchOverload(`${node.form}(…, ${typeNameOf(result)})`)
-            return result
-          }
-        case 'sort': {
-          const other = slots[1] ?? slot
-          return (frame) => {
-            const list = value(frame)
-            if (!isList(list)) throw noSuchOverload(`${typeNameOf(list)}.sort`)
-            const less = (a: CelValue, b: CelValue): boolean => {
-              frame.step(8)
-              frame.slots[slot] = a
-              frame.slots[other] = b
-              return truth(body(frame), 'sort')
+    return this.#withLocals(
+      node.variables,
+      (slots) => {
+        const body = this.compile(node.body).run
+        const slot = slots[0]! // every form has a variable
+        switch (node.form) {
+          case 'bind':
+            return (frame) => {
+              // evaluated when it is first read: what is never read never fails
+              frame.slots[slot] = UNSET
+              return body(frame)
             }
-            return [...list].sort((a, b) => (less(a, b) ? -1 : less(b, a) ? 1 : 0))
+          case 'optMap':
+          case 'optFlatMap':
+            return (frame) => {
+              const optional = value(frame)
+              if (!(optional instanceof CelOptional)) throw noSuchOverload(`${typeNameOf(optional)}.${node.form}`)
+              if (optional.value === undefined) return optional
+              frame.slots[slot] = optional.value
+              const result = body(frame)
+              if (node.form === 'optMap') return new CelOptional(result)
+              if (!(result instanceof CelOptional)) throw noSuchOverload(`${node.form}(…, ${typeNameOf(result)})`)
+              return result
+            }
+          case 'sort': {
+            const other = slots[1] ?? slot
+            return (frame) => {
+              const list = value(frame)
+              if (!isList(list)) throw noSuchOverload(`${typeNameOf(list)}.sort`)
+              const less = (a: CelValue, b: CelValue): boolean => {
+                frame.step(node.stepCost)
+                frame.slots[slot] = a
+                frame.slots[other] = b
+                return truth(body(frame), 'sort')
+              }
+              return [...list].sort((a, b) => (less(a, b) ? -1 : less(b, a) ? 1 : 0))
+            }
           }
         }
-      }
-    })
+      },
+      node.form === 'bind' ? value : undefined,
+    )
   }
 }
 
@@ -488,6 +532,16 @@ function failing(message: string): Code {
   return running(() => {
     throw new EvaluationError(message)
   })
+}
+
+/** What throwing and catching an error costs, in steps. */
+const ERROR_COST = 50
+
+/** An error that && or || may silence. It is charged for, and when nothing is left to charge, no one silences that. */
+function absorbed(error: unknown, frame: Frame): EvaluationError {
+  const failure = evaluationError(error)
+  frame.spend(ERROR_COST)
+  return failure
 }
 
 /** Only errors of expressions may be absorbed; a fault of ours must come out. */
@@ -627,7 +681,7 @@ function logicPair(first: Evaluate, second: Evaluate, deciding: boolean, operato
       const value = run(frame)
       return typeof value === 'boolean' ? value : noSuchOverload(`${typeNameOf(value)} ${operator}`)
     } catch (error) {
-      return evaluationError(error)
+      return absorbed(error, frame)
     }
   }
   return (frame) => {
@@ -678,7 +732,8 @@ function quantifier(walk: Walk, body: Evaluate, deciding: boolean, operator: str
         decided = value === deciding
         if (typeof value !== 'boolean') failure ??= noSuchOverload(`${typeNameOf(value)} ${operator}`)
       } catch (error) {
-        failure ??= evaluationError(error)
+        const silenced = absorbed(error, frame)
+        failure ??= silenced
       }
       return !decided
     })

@@ -20,6 +20,8 @@ export interface ParserOptions {
   readonly overrides: boolean
   /** `\"text\"` is a text: in interpolations. */
   readonly escapedQuotes?: boolean
+  /** `false`: `has`, `all`, `map` … are calls like any other. */
+  readonly macros?: boolean
 }
 
 /** Parses a whole expression. Throws ExpressionProblem. */
@@ -393,7 +395,12 @@ class Parser {
 
   #call(name: Token, target: ExpressionNode | undefined, args: readonly ExpressionNode[], end: number): ExpressionNode {
     const place = { start: target?.start ?? name.start, end }
-    const macro = target === undefined ? this.#globalMacro(name, args, place) : this.#macro(name, target, args, place)
+    const macro =
+      this.#options.macros === false
+        ? undefined
+        : target === undefined
+          ? this.#globalMacro(name, args, place)
+          : this.#macro(name, target, args, place)
     if (macro !== undefined) return macro
     return {
       kind: 'call',
@@ -463,7 +470,16 @@ class Parser {
     place: Place,
   ): ExpressionNode {
     const names = variables.map((variable) => this.#variableName(variable, name))
-    return { kind: 'bind', form, variables: names, value, body, ...place, height: this.#height(name, value, body) }
+    return {
+      kind: 'bind',
+      form,
+      variables: names,
+      value,
+      body,
+      stepCost: countNodes(body),
+      ...place,
+      height: this.#height(name, value, body),
+    }
   }
 
   /** `cel.block([a, b], body)` nests binds of `@index0`, `@index1`; `cel.index(0)` and `cel.iterVar(0, 1)` are names. */
@@ -480,7 +496,16 @@ class Parser {
     for (let index = list.items.length - 1; index >= 0; index--) {
       const value = list.items[index]!.value
       const height = this.#height(name, value, node)
-      node = { kind: 'bind', form: 'bind', variables: [`@index${index}`], value, body: node, ...place, height }
+      node = {
+        kind: 'bind',
+        form: 'bind',
+        variables: [`@index${index}`],
+        value,
+        body: node,
+        stepCost: countNodes(node),
+        ...place,
+        height,
+      }
     }
     return node
   }

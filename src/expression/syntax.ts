@@ -126,6 +126,8 @@ export interface BindNode extends NodeBase {
   readonly variables: readonly string[]
   readonly value: ExpressionNode
   readonly body: ExpressionNode
+  /** Nodes of the body: what one comparison of `sort` costs. */
+  readonly stepCost: number
 }
 
 export type ExpressionNode =

@@ -1,8 +1,9 @@
 /** Optional values. Source: CEL's optional types extension. */
 import { EvaluationError } from '../evaluation-error.ts'
+import type { Frame } from '../frame.ts'
 import { CelMap, CelOptional, CelUint, isList } from '../value.ts'
-import type { CelValue } from '../value.ts'
-import { wrong } from './arguments.ts'
+import type { CelList, CelValue } from '../value.ts'
+import { wantList, wrong } from './arguments.ts'
 import type { FunctionTable } from './registry.ts'
 
 export function defineOptionalFunctions(table: FunctionTable): void {
@@ -24,6 +25,19 @@ export function defineOptionalFunctions(table: FunctionTable): void {
   table.define('or', ['optional(A).or(optional(A)) -> optional(A)'], (_frame, a, b) =>
     wantOptional(a, 'or').value === undefined ? wantOptional(b, 'or') : a,
   )
+  const unwrapped = (frame: Frame, list: CelValue): CelList => {
+    const values: CelValue[] = []
+    for (const item of wantList(list, 'unwrap')) {
+      const { value } = wantOptional(item, 'unwrap')
+      if (value !== undefined) values.push(value)
+    }
+    frame.spendLength(values.length)
+    return values
+  }
+  table.define('optional.unwrap', ['optional.unwrap(list(optional(A))) -> list(A)'], unwrapped)
+  table.define('unwrapOpt', ['list(optional(A)).unwrapOpt() -> list(A)'], unwrapped)
+  table.define('first', ['list(A).first() -> optional(A)'], (_frame, a) => new CelOptional(wantList(a, 'first')[0]))
+  table.define('last', ['list(A).last() -> optional(A)'], (_frame, a) => new CelOptional(wantList(a, 'last').at(-1)))
   table.define('orValue', ['optional(A).orValue(A) -> A'], (_frame, a, b) => wantOptional(a, 'orValue').value ?? b)
 }
 

@@ -48,6 +48,7 @@ export interface CorpusCase {
   readonly bindings?: Readonly<Record<string, CorpusValue>>
   readonly disable_check?: boolean
   readonly check_only?: boolean
+  readonly disable_macros?: boolean
   readonly expect: {
     readonly value?: CorpusValue
     readonly type?: string
@@ -188,7 +189,11 @@ function declared(name: string, declaration: Declaration): FunctionEntry {
 export function judge(test: CorpusCase, functions: FunctionTable): string | undefined {
   let checked: Checked
   try {
-    checked = checkExpression(parseExpression(test.expr, { overrides: false }), new CaseScope(test, functions), false)
+    checked = checkExpression(
+      parseExpression(test.expr, { overrides: false, macros: test.disable_macros !== true }),
+      new CaseScope(test, functions),
+      false,
+    )
   } catch (error) {
     if (!(error instanceof ExpressionProblem)) throw error
     return test.expect.error === true ? undefined : `does not parse: ${error.message}`

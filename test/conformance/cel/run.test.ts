@@ -67,6 +67,8 @@ if (!existsSync(file)) {
       `cel conformance: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped\n`,
     )
     expect(unexpected.join('\n')).toBe('')
-    expect(counts.passed).toBeGreaterThanOrEqual(expectations.floor)
+    // another folder may hold fewer cases
+    const floor = process.env['SALLYPORT_CEL_DIR'] === undefined ? expectations.floor : 1
+    expect(counts.passed).toBeGreaterThanOrEqual(floor)
   })
 }

@@ -96,7 +96,13 @@ describe('macros and locals', () => {
     [`[1].map(req, req + 1)`, `[2]`],
     [`[[1, 2], [3]].map(l, l.map(l, l * 2))`, `[[2, 4], [6]]`],
     [`cel.bind(x, req.host, x + x)`, `'shop.example.comshop.example.com'`],
+    [`cel.bind(x, 1 / 0, true || x == 1)`, `true`],
+    [`cel.bind(x, null, x == null && x == null)`, `true`],
+    [`[1, 2].map(a, cel.bind(x, a * 10, [x, x + 1]))`, `[[10, 11], [20, 21]]`],
     [`[5, 6].exists(i, v, i == 1 && v == 6)`, `true`],
+    [`[optional.of(1), optional.none()].unwrapOpt()`, `[1]`],
+    [`[1, 2].first().value() + [1, 2].last().value()`, `3`],
+    [`[].first().hasValue()`, `false`],
     [`{'a': 1}.transformMap(k, v, v + 1)`, `{'a': 2}`],
     [`{'a': 1}.transformMapEntry(k, v, {string(v): k})`, `{'1': 'a'}`],
     [`[1, 2].transformList(i, v, i + v)`, `[1, 3]`],
@@ -209,6 +215,29 @@ describe('T-67: limits', () => {
     expect(() => celToJson(expressionOf(shared(nested('a40'))).evaluate(source))).toThrow('the value is too large')
     expect(outcome(expressionOf(`['a', 'b'].map(s, vars.huge).join(vars.huge).size() > 0`), source)).toBe('true')
     expect(outcome(expressionOf(`lists.range(1000).map(s, vars.huge).join('').size() > 0`), source)).toBe(spent)
+  })
+
+  test('a bound value that fails is not computed without end', () => {
+    const binds = Array.from({ length: 60 }, (_, at) => `cel.bind(x${at + 1}, x${at} || x${at}, `).join('')
+    const text = `cel.bind(x0, vars.none, ${binds}x60${')'.repeat(61)}`
+    const start = process.cpuUsage()
+    expect(outcome(expressionOf(text), source)).toMatch(/^error: /)
+    expect(process.cpuUsage(start).user / 1000).toBeLessThan(500)
+  })
+
+  test('errors inside exists cost too', () => {
+    const start = process.cpuUsage()
+    const many = 'lists.range(100000).exists(v, vars.none == v)'
+    expect(outcome(expressionOf(many), source)).toBe('error: the expression exceeds its cost limit')
+    expect(outcome(expressionOf(`${many} || vars.yes`), source)).toBe('error: the expression exceeds its cost limit')
+    expect(process.cpuUsage(start).user / 1000).toBeLessThan(500)
+  })
+
+  test('a comparison of sort costs what its body costs', () => {
+    const body = Array.from({ length: 200 }, () => 'x < y').join(' && ')
+    expect(outcome(expressionOf(`lists.range(1000).sort(x, y, ${body})`), source)).toBe(
+      'error: the expression exceeds its cost limit',
+    )
   })
 
   test('a limit inside || is not forgotten', () => {
