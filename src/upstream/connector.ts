@@ -63,7 +63,7 @@ export function openConnection(
     done(error, null)
   }
   const fail = (error: Error): void => {
-    settle(new ConnectError(secure && reachable ? 'tls_failed' : 'connect_failed', error.message, error))
+    settle(new ConnectError(secure && reachable ? 'tls_failed' : 'connect_failed', describe(error), error))
   }
   socket.once('connect', () => {
     reachable = true
@@ -75,6 +75,12 @@ export function openConnection(
       settle(new ConnectError('connect_timeout', `no connection within ${target.timers.connectMs} ms`))
     }, target.timers.connectMs)
   }
+}
+
+/** Several addresses that all failed give an AggregateError without a message of its own. */
+function describe(error: Error & { code?: string }): string {
+  if (error instanceof AggregateError) return error.errors.map(String).join('; ')
+  return error.message === '' ? (error.code ?? error.name) : error.message
 }
 
 /** A socket that is being given up may still report an error; nobody waits for it any more. */

@@ -52,7 +52,7 @@ export class UndiciPool implements UpstreamPool {
     this.#legs.add(leg)
     this.#ticker ??= setInterval(() => this.#tick(), TICK_MS).unref()
     if (this.#closed) {
-      leg.fail('connect_failed', 'the pool is closed', true)
+      leg.refuse('connect_failed', 'the pool is closed')
       return leg
     }
     this.#poolOf(target).start(leg)
@@ -146,7 +146,7 @@ class TargetPool {
     if (this.#waiting.length >= this.target.maxQueued) {
       this.#waiting = this.#waiting.filter((waiting) => !waiting.isOver)
       if (this.#waiting.length >= this.target.maxQueued) {
-        leg.fail('overflow', `${this.#waiting.length} requests wait for a connection`, true)
+        leg.refuse('overflow', `${this.#waiting.length} requests wait for a connection`)
         return
       }
     }
@@ -244,6 +244,8 @@ class RequestBody extends Readable {
   constructor(leg: Leg, bufferBytes: number) {
     super({ highWaterMark: bufferBytes })
     this.#leg = leg
+    // undici destroys it with the error that the leg is told anyway.
+    this.on('error', ignore)
   }
 
   write(chunk: Uint8Array): boolean {
@@ -276,6 +278,8 @@ class Leg implements UpstreamLeg {
   #headSeen = false
   #bodyTouched = false
   #interim = 0
+  /** Inside `send`: events wait until it has returned. */
+  #isStarting = false
   /** `performance.now()` at which `#deadlineReason` strikes; 0 = no deadline. */
   #deadlineAtMs = 0
   #deadlineReason: UpstreamFailureReason = 'first_byte_timeout'
@@ -376,7 +380,14 @@ class Leg implements UpstreamLeg {
       // Constant per connection: undici would open a new one whenever the Host of the requests differs.
       servername: 'upstream',
     }
+    this.#isStarting = true
     connection.client.dispatch(options, this as unknown as Dispatcher.DispatchHandler)
+    this.#isStarting = false
+  }
+
+  /** Fails before anything was tried, but not before `send` has returned. */
+  refuse(reason: UpstreamFailureReason, detail: string): void {
+    queueMicrotask(() => this.fail(reason, detail, true))
   }
 
   fail(reason: UpstreamFailureReason, detail: string, notProcessed: boolean): void {
@@ -418,7 +429,9 @@ class Leg implements UpstreamLeg {
     }
     this.connectedAtMs = performance.now()
     this.#setDeadline('first_byte_timeout', this.#target.timers.firstByteMs)
-    if (this.#body !== null) this.#handler.onUpstreamWritable()
+    if (this.#body === null) return
+    if (this.#isStarting) queueMicrotask(() => this.bodyWritable())
+    else this.bodyWritable()
   }
 
   onBodySent(): void {
@@ -475,6 +488,10 @@ class Leg implements UpstreamLeg {
   }
 
   onError(error: Error & { code?: string }): void {
+    if (this.#isStarting) {
+      queueMicrotask(() => this.onError(error))
+      return
+    }
     const handler = this.#handler
     if (handler !== null) this.fail(reasonOf(error, this.#headSeen), error.message, this.connectedAtMs === 0)
     this.#giveBack()
@@ -507,6 +524,8 @@ class Leg implements UpstreamLeg {
     setImmediate(release, connection)
   }
 }
+
+function ignore(): void {}
 
 function release(connection: Connection): void {
   connection.pool.release(connection)

@@ -14,7 +14,7 @@ export interface UpstreamRequest {
   readonly body: Uint8Array | undefined
 }
 
-/** What an upstream leg tells; never after `UpstreamLeg.abort`, and nothing after `onUpstreamEnd` or `onUpstreamFailure`. */
+/** What an upstream leg tells; never before `send` has returned, never after `UpstreamLeg.abort`, and nothing after `onUpstreamEnd` or `onUpstreamFailure`. */
 export interface UpstreamHandler {
   /**
    * The final response head: status line and lines, names in lower case, hop-by-hop and framing fields removed.

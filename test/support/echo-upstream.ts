@@ -92,7 +92,7 @@ export async function startEchoUpstream(): Promise<EchoUpstream> {
     let current: (RecordedRequest & { isChunked: boolean; left: number }) | undefined
     let index = 0
     socket.on('data', (chunk: Buffer) => {
-      const text = chunk.latin1Slice(0, chunk.length)
+      const text = chunk.toString('latin1')
       if ((raw[connection]?.length ?? 0) < 1_000_000) raw[connection] += text
       pending += text
       for (;;) {

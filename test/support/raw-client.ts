@@ -49,7 +49,7 @@ export async function openRaw(
   }
   if (options.reads !== false) {
     socket.on('data', (chunk: Buffer) => {
-      const text = chunk.latin1Slice(0, chunk.length)
+      const text = chunk.toString('latin1')
       received += text
       arrivals.push({ atMs: performance.now(), text })
       wake()
@@ -180,4 +180,14 @@ export function parseAnswers(text: string, atEnd: boolean, methods: readonly str
     if (!isComplete) break
   }
   return answers
+}
+
+/** Looks every few milliseconds until something holds; false when the time is over first. */
+export async function eventually(holds: () => boolean, timeoutMs = 5_000): Promise<boolean> {
+  const deadlineMs = performance.now() + timeoutMs
+  while (!holds()) {
+    if (performance.now() > deadlineMs) return false
+    await new Promise((resolve) => setTimeout(resolve, 2))
+  }
+  return true
 }

@@ -2,12 +2,12 @@
 import { createServer as createTlsServer } from 'node:tls'
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { createServer, type Server, type Socket } from 'node:net'
+import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { ExchangeHandle, UpstreamFailure, UpstreamTarget } from '../../../src/listener/front-end.ts'
-import { exchangeRaw, openRaw } from '../../support/raw-client.ts'
+import { eventually, exchangeRaw, openRaw } from '../../support/raw-client.ts'
 import { type EchoUpstream, startEchoUpstream } from '../../support/echo-upstream.ts'
 import { PlainEvents, startWireGateway, target, type WireGateway } from '../../support/wire-gateway.ts'
 
@@ -108,6 +108,22 @@ describe('connections', () => {
     expect(statuses.sort()).toEqual([200, 200, 200, 200, 503])
   })
 
+  test('a leg that is refused at once can be forwarded elsewhere from the event', async () => {
+    const full = target(upstream.port, { maxConnections: 0, maxQueued: 0, tls: { verify: true, serverName: 'full' } })
+    const alive = events.target
+    events.target = full
+    events.repeats = true
+    const original = events.onUpstreamError.bind(events)
+    events.onUpstreamError = (handle, failure) => {
+      events.target = alive
+      original(handle, failure)
+    }
+    const { answers } = await exchangeRaw(gateway.port, `POST /p HTTP/1.1\r\n${HOST}Content-Length: 5\r\n\r\nhello`)
+    events.onUpstreamError = original
+    expect(answers[0]!.body).toBe('POST /p\n5 bytes\nhello')
+    expect(events.failures.map((failure) => failure.reason)).toEqual(['overflow'])
+  })
+
   test('a client that leaves the queue frees its place', async () => {
     events.target = target(upstream.port, { maxConnections: 1, maxQueued: 1, tls: { verify: true, serverName: 'b' } })
     let first: Socket | undefined
@@ -115,7 +131,7 @@ describe('connections', () => {
       first = socket
     }
     const held = get('/held')
-    while (first === undefined) await pause(2)
+    await eventually(() => first !== undefined)
     const leaving = await openRaw(gateway.port)
     leaving.send(`GET /leaves HTTP/1.1\r\n${HOST}\r\n`)
     await pause(30)
@@ -124,7 +140,7 @@ describe('connections', () => {
     const waiting = get('/waits')
     await pause(30)
     upstream.answer = (_request, socket) => socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok')
-    first.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok')
+    first!.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok')
     expect((await waiting).answers[0]!.status).toBe(200)
     await held
     expect(upstream.requests.map((request) => request.target)).toEqual(['/held', '/waits'])
@@ -279,7 +295,7 @@ describe('failures and their reasons (H-84, T-34)', () => {
     connection.socket.on('data', (chunk: Buffer) => {
       received += chunk.length
     })
-    for (let waited = 0; received < total && waited < 10_000; waited += 20) await pause(20)
+    await eventually(() => received > total, 10_000)
     expect(received).toBeGreaterThan(total)
     connection.destroy()
   })
@@ -344,7 +360,7 @@ describe('TLS (H-56)', () => {
   let port = 0
   let server: ReturnType<typeof createTlsServer> | undefined
   let ca = ''
-  let names: (string | false | undefined)[] = []
+  let names: unknown[] = []
 
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), 'sallyport-tls-'))
