@@ -26,10 +26,12 @@ import type { CelList, CelValue } from './value.ts'
 /** A JSON object as a map: members become CEL values when they are asked for. */
 export class JsonMap extends CelMap {
   readonly #object: Readonly<Record<string, JsonValue>>
+  readonly #depth: number
 
-  constructor(object: Readonly<Record<string, JsonValue>>) {
+  constructor(object: Readonly<Record<string, JsonValue>>, depth = 0) {
     super()
     this.#object = object
+    this.#depth = depth
   }
 
   get size(): number {
@@ -41,7 +43,7 @@ export class JsonMap extends CelMap {
     // only own members: nothing of JavaScript's own objects is reachable (T-67)
     if (typeof name !== 'string' || !Object.hasOwn(this.#object, name)) return undefined
     const value = this.#object[name]
-    return value === undefined ? undefined : celFromJson(value)
+    return value === undefined ? undefined : celFromJson(value, this.#depth + 1)
   }
 
   keys(): CelList {
@@ -49,8 +51,14 @@ export class JsonMap extends CelMap {
   }
 }
 
-/** JSON as CEL sees it: integral numbers that are exact are int, others double. Objects are converted lazily. */
-export function celFromJson(value: JsonValue): CelValue {
+/** Nesting of JSON that expressions can look into: walks over values are recursive. */
+const MAX_JSON_DEPTH = 500
+
+/**
+ * JSON as CEL sees it: integral numbers that are exact are int, others double. Objects are converted lazily.
+ * Throws EvaluationError (now or when a member is read) for nesting beyond 500 levels; `depth` is where `value` stands.
+ */
+export function celFromJson(value: JsonValue, depth = 0): CelValue {
   switch (typeof value) {
     case 'number':
       return Number.isSafeInteger(value) && !Object.is(value, -0) ? BigInt(value) : value
@@ -59,8 +67,9 @@ export function celFromJson(value: JsonValue): CelValue {
       return value
     default:
       if (value === null) return null
-      if (Array.isArray(value)) return (value as readonly JsonValue[]).map((item) => celFromJson(item))
-      return new JsonMap(value as Readonly<Record<string, JsonValue>>)
+      if (depth > MAX_JSON_DEPTH) throw new EvaluationError(`JSON is nested deeper than ${MAX_JSON_DEPTH} levels`)
+      if (Array.isArray(value)) return (value as readonly JsonValue[]).map((item) => celFromJson(item, depth + 1))
+      return new JsonMap(value as Readonly<Record<string, JsonValue>>, depth)
   }
 }
 

@@ -1,11 +1,21 @@
 /** Evaluation: 64-bit numbers, errors in && and ||, comparison over types, limits (T-66, T-67). */
 import { describe, expect, test } from 'vitest'
+import { EvaluationError } from '../../../src/expression/evaluation-error.ts'
 import { compileExpression } from '../../../src/expression/expression.ts'
 import { Diagnostics } from '../../../src/config/diagnostic.ts'
 import { celToJson, celToText } from '../../../src/expression/convert.ts'
 import { COST_LIMIT, MAX_ITERATIONS } from '../../../src/expression/frame.ts'
+import type { VariableSource } from '../../../src/expression/source.ts'
 import { MAX_EXPRESSION_LENGTH, MAX_NESTING } from '../../../src/expression/parser.ts'
-import { environment, expressionOf, javaScriptPatterns, problemsOf, sourceOf, textOf } from './exchange-source.ts'
+import {
+  environment,
+  expressionOf,
+  javaScriptPatterns,
+  problemsOf,
+  sourceOf,
+  templateOf,
+  textOf,
+} from './exchange-source.ts'
 import { outcome } from './shown.ts'
 
 const source = sourceOf({
@@ -223,6 +233,21 @@ describe('T-67: limits', () => {
     const start = process.cpuUsage()
     expect(outcome(expressionOf(text), source)).toMatch(/^error: /)
     expect(process.cpuUsage(start).user / 1000).toBeLessThan(500)
+  })
+
+  test('deeply nested JSON is refused, not walked until the stack ends', () => {
+    const deep = (open: string, close: string): VariableSource =>
+      sourceOf({ headers: [['x', `${open.repeat(50_000)}1${close.repeat(50_000)}`]] })
+    for (const own of [deep('[', ']'), deep('{"a":', '}')]) {
+      const text = `json.encode(json.decode(req.headers['x'][0]))`
+      expect(outcome(expressionOf(text), own)).toBe('error: JSON is nested deeper than 500 levels')
+      const template = templateOf(`\${json.decode(req.headers['x'][0])}`)
+      expect(() => template.render(own)).toThrow(EvaluationError)
+    }
+    const shallow = sourceOf({ headers: [['x', `${'['.repeat(400)}${']'.repeat(400)}`]] })
+    expect(outcome(expressionOf(`json.decode(req.headers['x'][0]) == json.decode(req.headers['x'][0])`), shallow)).toBe(
+      'true',
+    )
   })
 
   test('errors inside exists cost too', () => {
