@@ -1,13 +1,14 @@
 /**
  * `owasp-crs-request`: judges the request by the Core Rule Set before anything else happens to it.
  *
- * `process_body` adds the body up to `waf.request_body`; a longer one is refused with 413, an unreadable one with 500
- * (ERR_NGROK_3701). Blocks with 403 ERR_NGROK_3700. Publishes `owasp_crs_request.*`.
- * Source: traffic-policy.md §5.14; T-39, T-40.
+ * `process_body` adds the body up to `waf.request_body`; a longer one is refused with 413, one in a content coding we
+ * cannot take off with 415, an unreadable one with 500 (ERR_NGROK_3701). Blocks with 403 ERR_NGROK_3700. Publishes `owasp_crs_request.*`.
+ * Source: traffic-policy.md §5.14; T-39, T-40, T-43.
  */
 import type { CollectedBody, Exchange } from '../exchange/exchange.ts'
 import type { Outcome } from '../phase/outcome.ts'
 import { GatewayError } from '../response/gateway-error.ts'
+import { decodeBody, isPlain } from '../waf/decoded-body.ts'
 import { scanRequest } from '../waf/scan.ts'
 import type { Action } from './action.ts'
 import { judge, OWASP_SCHEMA, type OwaspConfig, type OwaspPlan } from './owasp-crs.ts'
@@ -38,5 +39,13 @@ export const owaspCrsRequest: Action<OwaspConfig, OwaspPlan> = {
 
 function judgeBody(plan: OwaspPlan, exchange: Exchange, body: CollectedBody): Outcome | Promise<Outcome> {
   if (!body.complete) throw new GatewayError('BODY_TOO_LARGE')
-  return judge(plan, exchange, 'inbound', () => scanRequest(exchange, plan.profile, body.bytes))
+  const encoding = exchange.head.first('content-encoding')
+  if (encoding === undefined || isPlain(encoding)) {
+    return judge(plan, exchange, 'inbound', () => scanRequest(exchange, plan.profile, body.bytes))
+  }
+  return decodeBody(encoding, body, exchange.snapshot.settings.waf.requestBodyBytes).then((decoded) => {
+    if (decoded.kind !== 'decoded') throw new GatewayError('UNSUPPORTED_ENCODING')
+    if (!decoded.complete) throw new GatewayError('BODY_TOO_LARGE')
+    return judge(plan, exchange, 'inbound', () => scanRequest(exchange, plan.profile, decoded.bytes, true))
+  })
 }

@@ -8,6 +8,7 @@
  */
 import type { CollectedBody, Exchange } from '../exchange/exchange.ts'
 import type { Outcome } from '../phase/outcome.ts'
+import { decodeBody, isPlain } from '../waf/decoded-body.ts'
 import { scanResponse } from '../waf/scan.ts'
 import type { Action } from './action.ts'
 import { judge, OWASP_SCHEMA, type OwaspConfig, type OwaspPlan } from './owasp-crs.ts'
@@ -34,22 +35,37 @@ export const owaspCrsResponse: Action<OwaspConfig, OwaspPlan> = {
   },
 }
 
-/** Whether the rule set wants to see bodies of this media type; encoded bodies are not decoded, so not seen. */
+/** Whether the rule set wants to see bodies of this media type. */
 function isInspected(exchange: Exchange): boolean {
   const { head } = exchange.responseState!
   const type = (head.first('content-type') ?? '').split(';', 1)[0]!.trim().toLowerCase()
-  const encoding = head.first('content-encoding')
-  return (
-    exchange.snapshot.inspectedMimeTypes.has(type) && (encoding === undefined || encoding.toLowerCase() === 'identity')
-  )
+  return exchange.snapshot.inspectedMimeTypes.has(type)
 }
 
 function judgeBody(plan: OwaspPlan, exchange: Exchange, body: CollectedBody): Outcome | Promise<Outcome> {
-  if (!body.complete) {
-    exchange.services.logger.warn(
-      { request_id: exchange.requestId, inspected_bytes: body.bytes.length },
-      'response body beyond waf.response_body is not inspected',
-    )
-  }
-  return judge(plan, exchange, 'outbound', () => scanResponse(exchange, plan.profile, body.bytes))
+  const encoding = exchange.responseState!.head.first('content-encoding')
+  if (encoding === undefined || isPlain(encoding)) return judgeBytes(plan, exchange, body, false)
+  return decodeBody(encoding, body, exchange.snapshot.settings.waf.responseBodyBytes).then((decoded) => {
+    if (decoded.kind === 'decoded') return judgeBytes(plan, exchange, decoded, true)
+    notInspected(exchange, 0, `the body's content coding is ${decoded.kind}`)
+    return judge(plan, exchange, 'outbound', () => scanResponse(exchange, plan.profile, null))
+  })
+}
+
+function judgeBytes(
+  plan: OwaspPlan,
+  exchange: Exchange,
+  body: CollectedBody,
+  isDecoded: boolean,
+): Outcome | Promise<Outcome> {
+  if (!body.complete) notInspected(exchange, body.bytes.length, 'the rest lies beyond waf.response_body')
+  return judge(plan, exchange, 'outbound', () => scanResponse(exchange, plan.profile, body.bytes, isDecoded))
+}
+
+/** One log event for a body, or the part of one, that passes unseen. */
+function notInspected(exchange: Exchange, inspectedBytes: number, why: string): void {
+  exchange.services.logger.warn(
+    { request_id: exchange.requestId, inspected_bytes: inspectedBytes, why },
+    'a response body is not inspected as a whole',
+  )
 }

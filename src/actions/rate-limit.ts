@@ -65,29 +65,30 @@ export const rateLimit: Action<Config, Plan> = {
     }
   },
   run(plan, exchange) {
-    const key = plan.keys.map((expression) => keyPart(expression, exchange)).join('\0')
+    const parts = plan.keys.map((expression) => keyPart(expression, exchange))
+    // each part with its length in front, so that no value can pose as two
+    const key = parts.map((part) => `${part.length}:${part}`).join('')
     const { onStoreError } = exchange.snapshot.settings.rateLimit
     const taken = exchange.services.rateLimits.take(plan.scope + key, plan.capacity, plan.windowMs, onStoreError)
     return taken instanceof Promise
-      ? taken.then((result) => decide(plan, exchange, key, result))
-      : decide(plan, exchange, key, taken)
+      ? taken.then((result) => decide(plan, exchange, parts, result))
+      : decide(plan, exchange, parts, taken)
   },
 }
 
-/** Parts are escaped, so that no value can pose as two. */
 function keyPart(expression: Expression, exchange: Exchange): string {
   try {
-    return celToText(expression.evaluate(exchange)).replaceAll('\0', '\0\0')
+    return celToText(expression.evaluate(exchange))
   } catch {
     // `[U]`: a missing header or claim gives an empty part
     return ''
   }
 }
 
-function decide(plan: Plan, exchange: Exchange, key: string, result: TakeResult): Outcome {
+function decide(plan: Plan, exchange: Exchange, parts: readonly string[], result: TakeResult): Outcome {
   const { metrics } = exchange.services
   metrics.rateLimit(plan.name, result.admitted ? 'allowed' : 'limited', result.mode)
-  exchange.setResult('rate_limit', { bucket_key: key.replaceAll('\0', ','), limited: !result.admitted })
+  exchange.setResult('rate_limit', { bucket_key: parts.join(','), limited: !result.admitted })
   if (plan.headers !== 'none') exchange.answerLines += limitLines(plan, result)
   if (result.admitted || !plan.enforce) return NEXT
   const seconds = Math.max(1, Math.ceil(result.retryAfterMs / 1000))

@@ -21,6 +21,7 @@ import {
 import { compilePolicy, type PolicyWithNeeds } from '../policy/compile.ts'
 import { parsePolicy } from '../policy/parse.ts'
 import { EMPTY_POLICY } from '../policy/policy.ts'
+import { parseRedisAddress, RedisAddressError } from '../redis/address.ts'
 import { type Endpoint, endpointTable, type EndpointTable } from '../routing/endpoints.ts'
 import { TargetGroup } from '../upstream/balancer.ts'
 import { installedRulesFolder, readRuleFiles } from '../waf/rule-files.ts'
@@ -113,6 +114,7 @@ export async function buildSnapshot(
 function compile(loaded: LoadedConfiguration, reader: FileReader, stateDir: string): Compiled {
   const { settings, diagnostics } = loaded
   for (const definition of loaded.endpoints) refuseUnserved(definition, diagnostics)
+  checkRedisAddress(settings, diagnostics)
   const endpoints = loaded.endpoints.map((definition) => ({
     definition,
     needs: definition.policy === undefined ? NO_POLICY : policyOf(definition, settings, diagnostics),
@@ -121,6 +123,17 @@ function compile(loaded: LoadedConfiguration, reader: FileReader, stateDir: stri
   const folder = settings.waf.rules ?? installedRulesFolder(stateDir)
   const rules = needsRules ? readRuleFiles(settings.waf, folder, reader, diagnostics) : undefined
   return { endpoints, rules }
+}
+
+/** The client would refuse it in the worker; here it is an error of the configuration. */
+function checkRedisAddress(settings: Settings, diagnostics: Diagnostics): void {
+  if (settings.redis.url === undefined) return
+  try {
+    parseRedisAddress(settings.redis.url)
+  } catch (error) {
+    if (!(error instanceof RedisAddressError)) throw error
+    diagnostics.error('INVALID_REDIS_URL', `redis.url cannot be used: ${error.message}`)
+  }
 }
 
 /** What parses and checks as ngrok's and cannot be served here yet: one sentence each. */

@@ -22,6 +22,12 @@ export const ERRORS = {
   BAD_REQUEST: { status: 400, gw: 1000, message: 'The request is malformed.', reason: 'bad_request:H-01' },
   AMBIGUOUS_PATH: { status: 400, gw: 1001, message: 'The path has more than one reading.', reason: 'bad_request:H-66' },
   BODY_TOO_LARGE: { status: 413, gw: 1002, message: 'The request body is too large.', reason: 'bad_request:H-36' },
+  UNSUPPORTED_ENCODING: {
+    status: 415,
+    gw: 1003,
+    message: 'The content coding of the request body cannot be inspected.',
+    reason: 'bad_request:T-43',
+  },
   UNKNOWN_HOST: {
     status: 404,
     gw: 1010,

@@ -5,6 +5,7 @@
  * Source: traffic-policy.md §5.14, §5.15; native-findings.md §1 (one call per scan, bytes and handles only).
  */
 import type { Exchange } from '../exchange/exchange.ts'
+import { MessageHead } from '../exchange/message-head.ts'
 import {
   endTransaction as endNative,
   SCAN_BODY_ERROR,
@@ -45,15 +46,27 @@ function clientBytes(exchange: Exchange): Uint8Array {
   return clientScratch.subarray(0, clientScratch.write(text, 0, 'latin1'))
 }
 
-/** Phases 1 and 2. `body`: null when it is not to be looked at. Large ones are scanned in a thread. */
+/** A head without its `content-encoding`: the body given with it is decoded, and rules ask the field whether it is not. */
+function decodedHead(text: string): string {
+  const head = new MessageHead(text)
+  head.remove('content-encoding')
+  return head.text
+}
+
+/**
+ * Phases 1 and 2. `body`: null when it is not to be looked at; `isDecoded`: its content coding was taken off. Large ones
+ * are scanned in a thread.
+ */
 export function scanRequest(
   exchange: Exchange,
   profile: WafProfile,
   body: Uint8Array | null,
+  isDecoded = false,
 ): Verdict | Promise<Verdict> {
   endTransaction(exchange)
   exchange.transactionProfile = profile
-  const length = writeHead(exchange.head.text + exchange.facts.connectionLines)
+  const text = exchange.head.text + exchange.facts.connectionLines
+  const length = writeHead(isDecoded ? decodedHead(text) : text)
   const client = clientBytes(exchange)
   if (body !== null && isLarge(exchange, body)) {
     const head = headScratch.subarray(0, length)
@@ -68,6 +81,7 @@ export function scanResponse(
   exchange: Exchange,
   profile: WafProfile,
   body: Uint8Array | null,
+  isDecoded = false,
 ): Verdict | Promise<Verdict> {
   const state = exchange.responseState!
   if (exchange.transaction === 0 || exchange.transactionProfile?.response !== profile.response) {
@@ -80,7 +94,7 @@ export function scanResponse(
   }
   const { transaction } = exchange
   const { status } = state
-  const length = writeHead(state.head.text)
+  const length = writeHead(isDecoded ? decodedHead(state.head.text) : state.head.text)
   if (body !== null && isLarge(exchange, body)) {
     const head = headScratch.subarray(0, length)
     const scan = exchange.services.threads.scan({ kind: 'response', transaction, status, head, body })

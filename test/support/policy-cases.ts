@@ -26,9 +26,9 @@ export interface Step {
   readonly method?: string
   readonly path?: string
   readonly headers?: Readonly<Record<string, string>>
-  readonly body?: string
+  readonly body?: string | Uint8Array
   /** What the upstream answers, instead of its echo: raw HTTP without framing. */
-  readonly answer?: { readonly status: number; readonly fields?: string; readonly body: string }
+  readonly answer?: { readonly status: number; readonly fields?: string; readonly body: string | Uint8Array }
   readonly expect: Expectation
 }
 
@@ -98,9 +98,10 @@ export function policyCases(title: string, cases: readonly PolicyCase[], setting
             const { answer } = step
             if (answer !== undefined) {
               upstream.answer = (_, socket) => {
-                const length = Buffer.byteLength(answer.body)
+                const body = Buffer.from(answer.body)
                 const fields = answer.fields ?? 'content-type: text/plain\r\n'
-                socket.write(`HTTP/1.1 ${answer.status} X\r\n${fields}content-length: ${length}\r\n\r\n${answer.body}`)
+                socket.write(`HTTP/1.1 ${answer.status} X\r\n${fields}content-length: ${body.length}\r\n\r\n`)
+                socket.write(body)
               }
             }
             await check(await send(gateway, `${it_.name}.${DOMAIN}`, step), step, upstream, gateway)

@@ -1,3 +1,4 @@
+import { gunzipSync, gzipSync } from 'node:zlib'
 import { expect } from 'vitest'
 import { policyCases } from '../../support/policy-cases.ts'
 
@@ -121,6 +122,51 @@ policyCases('§5.14 owasp-crs-request, §5.15 owasp-crs-response', [
           reason: /^waf:959/,
         },
       })),
+      {
+        title: 'T-47: a compressed page that leaks is blocked as well',
+        answer: { status: 200, fields: `${HTML}content-encoding: gzip\r\n`, body: gzipSync(LEAK) },
+        expect: { status: 403, headers: { 'ngrok-error-code': 'ERR_NGROK_3702' } },
+      },
+      {
+        title: 'T-47: a compressed honest page passes as it was sent',
+        answer: { status: 200, fields: `${HTML}content-encoding: gzip\r\n`, body: gzipSync('<p>hello</p>') },
+        expect: {
+          status: 200,
+          headers: { 'content-encoding': 'gzip' },
+          body: gzipSync('<p>hello</p>').toString('latin1'),
+        },
+      },
+      {
+        title: 'T-43: an attack in a compressed request is found',
+        method: 'POST',
+        headers: { ...FORM, 'content-encoding': 'gzip' },
+        body: gzipSync('c=%3Cscript%3Ealert(document.cookie)%3C/script%3E'),
+        expect: { status: 403, upstream: false },
+      },
+      {
+        title: 'T-43: an honest compressed request arrives as it was sent',
+        method: 'POST',
+        headers: { ...FORM, 'content-encoding': 'gzip' },
+        body: gzipSync('name=Ann'),
+        expect: {
+          status: 200,
+          upstream: (received) => expect(gunzipSync(Buffer.from(received.body, 'latin1')).toString()).toBe('name=Ann'),
+        },
+      },
+      {
+        title: 'T-43: a decompression bomb is refused',
+        method: 'POST',
+        headers: { ...FORM, 'content-encoding': 'gzip' },
+        body: gzipSync('a'.repeat(10_000_000)),
+        expect: { status: 413, upstream: false },
+      },
+      {
+        title: 'T-43: a coding nobody can take off is refused',
+        method: 'POST',
+        headers: { ...FORM, 'content-encoding': 'zstd' },
+        body: 'anything',
+        expect: { status: 415, upstream: false },
+      },
       {
         title: 'an honest page passes whole',
         answer: { status: 200, fields: HTML, body: '<p>hello</p>' },
