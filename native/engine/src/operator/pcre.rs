@@ -1,8 +1,8 @@
 //! PCRE's pattern syntax into the regex crate's, with the same meaning on bytes.
 //!
 //! Source: PCRE2's pattern syntax (`pcre2pattern`), regex-syntax's documentation, `seclang.md` section 7.2. What an
-//! automaton cannot run (look-around, back-references, …) is an error that names the construct; what only the two
-//! syntaxes spell differently is rewritten: `\x{HH}`, octal and control escapes, `\h` `\v` `\N`, `\<`, `{` and `[` as
+//! automaton cannot run (look-around but for a simple one at the end, back-references, …) is an error that names the
+//! construct; what only the two syntaxes spell differently is rewritten: `\x{HH}`, octal and control escapes, `\h` `\v` `\N`, `\<`, `{` and `[` as
 //! plain characters, dashes in classes, bytes from 80 up.
 
 use std::fmt::Write as _;
@@ -13,17 +13,37 @@ use super::OperatorError;
 const HORIZONTAL: &str = "\\t\\x20\\xA0";
 const VERTICAL: &str = "\\n\\x0B\\f\\r\\x85";
 
+/// A pattern for the regex crate.
+pub(super) struct Translation {
+    pub(super) pattern: String,
+    /// The match ends where the last group, which is empty and not PCRE's, stands: what follows is a look-ahead.
+    pub(super) ends_at_last_group: bool,
+}
+
 /// Rewrites a pattern.
-pub(super) fn translate(pattern: &[u8]) -> Result<String, OperatorError> {
-    let mut translator = Translator { pattern, position: 0, output: String::new() };
+pub(super) fn translate(pattern: &[u8]) -> Result<Translation, OperatorError> {
+    let mut translator = Translator {
+        pattern,
+        position: 0,
+        output: String::new(),
+        depth: 0,
+        has_branches: false,
+        ends_at_last_group: false,
+    };
     translator.run()?;
-    Ok(translator.output)
+    let Translator { output, ends_at_last_group, .. } = translator;
+    Ok(Translation { pattern: output, ends_at_last_group })
 }
 
 struct Translator<'a> {
     pattern: &'a [u8],
     position: usize,
     output: String,
+    /// Groups open.
+    depth: usize,
+    /// There is a `|` outside of all groups.
+    has_branches: bool,
+    ends_at_last_group: bool,
 }
 
 /// What an escape or a member of a class stands for.
@@ -101,9 +121,65 @@ impl Translator<'_> {
                     }
                     None => self.output.push_str("\\{"),
                 },
-                b'.' | b'^' | b'$' | b'|' | b')' => self.output.push(char::from(byte)),
+                b')' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    self.output.push(')');
+                }
+                b'|' => {
+                    self.has_branches |= self.depth == 0;
+                    self.output.push('|');
+                }
+                b'.' | b'^' | b'$' => self.output.push(char::from(byte)),
                 _ => self.push_byte(byte),
             }
+        }
+        Ok(())
+    }
+
+    /// After `(?`: a look-ahead at the very end of the pattern for a fixed number of bytes. An automaton can read those
+    /// bytes; where the match ends is marked by an empty group. Negated: the text ends or differs at one of them.
+    fn final_look_ahead(&mut self) -> Result<(), OperatorError> {
+        let refused = || unsupported("look-ahead (?= or (?! in a pattern");
+        let negated = self.bump() == Some(b'!');
+        if self.depth > 0 || self.has_branches {
+            return refused();
+        }
+        let mut members = Vec::new();
+        loop {
+            let byte = self.bump();
+            let member = match byte {
+                None => return malformed("a group is not closed"),
+                Some(b')') => break,
+                Some(b'\\') => match self.escape(false)? {
+                    Item::Byte(byte) => format!("[\\x{byte:02X}]"),
+                    Item::Set(set) => format!("[{set}]"),
+                    Item::Construct(_) => return refused(),
+                },
+                Some(b'[') => {
+                    let start = self.output.len();
+                    self.class()?;
+                    self.output.split_off(start)
+                }
+                Some(b'(' | b'*' | b'+' | b'?' | b'{' | b'|' | b'^' | b'$' | b'.') => {
+                    return refused()
+                }
+                Some(byte) => format!("[\\x{byte:02X}]"),
+            };
+            members.push(member);
+        }
+        if self.peek().is_some() || members.is_empty() {
+            return refused();
+        }
+        self.ends_at_last_group = true;
+        self.output.push_str("()");
+        if negated {
+            let differs = members.iter().rev().fold(String::new(), |after, member| {
+                let goes_on = if after.is_empty() { after } else { format!("|{member}{after}") };
+                format!("(?:\\z|[^{member}]{goes_on})")
+            });
+            self.output.push_str(&differs);
+        } else {
+            self.output.extend(members);
         }
         Ok(())
     }
@@ -140,6 +216,7 @@ impl Translator<'_> {
             return unsupported("a verb (*…) in a pattern");
         }
         if !self.eat(b'?') {
+            self.depth += 1;
             self.output.push('(');
             return Ok(());
         }
@@ -148,7 +225,7 @@ impl Translator<'_> {
             text.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
         };
         match rest {
-            [b'=' | b'!', ..] => unsupported("look-ahead (?= or (?! in a pattern"),
+            [b'=' | b'!', ..] => self.final_look_ahead(),
             [b'<', b'=' | b'!', ..] => unsupported("look-behind (?<= or (?<! in a pattern"),
             [b'>', ..] => unsupported("an atomic group (?> in a pattern"),
             [b'(', ..] => unsupported("a conditional group (?( in a pattern"),
@@ -167,6 +244,7 @@ impl Translator<'_> {
             },
             [b':', ..] => {
                 self.position += 1;
+                self.depth += 1;
                 self.output.push_str("(?:");
                 Ok(())
             }
@@ -187,6 +265,7 @@ impl Translator<'_> {
         if !name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
             return malformed("a group's name holds more than letters, digits and underscores");
         }
+        self.depth += 1;
         self.output.push_str("(?P<");
         self.output.extend(name.iter().copied().map(char::from));
         self.output.push('>');
@@ -201,6 +280,7 @@ impl Translator<'_> {
             match byte {
                 b'i' | b's' | b'm' | b'U' | b'-' => self.output.push(char::from(byte)),
                 b':' | b')' => {
+                    self.depth += usize::from(byte == b':');
                     self.output.push(char::from(byte));
                     return Ok(());
                 }

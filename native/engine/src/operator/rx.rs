@@ -19,6 +19,8 @@ const SIZE_LIMIT_BYTES: usize = 64 * 1024 * 1024;
 pub(super) struct Rx {
     pattern: String,
     regex: Regex,
+    /// See [`pcre::Translation`].
+    ends_at_last_group: bool,
 }
 
 impl fmt::Debug for Rx {
@@ -33,9 +35,9 @@ impl Rx {
             let reason = "a macro in a pattern, which would be compiled for every request";
             return Err(OperatorError::Unsupported(reason.into()));
         }
-        let pattern = pcre::translate(argument)?;
+        let pcre::Translation { pattern, ends_at_last_group } = pcre::translate(argument)?;
         let regex = choose(&pattern)?;
-        Ok(Rx { pattern, regex })
+        Ok(Rx { pattern, regex, ends_at_last_group })
     }
 
     pub(super) fn pattern(&self) -> &str {
@@ -49,7 +51,7 @@ impl Rx {
         if let Some(captures) = captures {
             let mut spans = self.regex.create_captures();
             self.regex.search_captures(&Input::new(value), &mut spans);
-            keep(value, &spans, captures);
+            keep(value, &spans, self.ends_at_last_group, captures);
         }
         true
     }
@@ -116,14 +118,23 @@ fn build(pattern: &str, prefilter: bool) -> Result<Regex, OperatorError> {
 }
 
 /// Groups 0–9; those before the last one that took part are at least empty.
-fn keep(value: &[u8], spans: &Spans, captures: &mut Captures) {
+fn keep(value: &[u8], spans: &Spans, ends_at_last_group: bool, captures: &mut Captures) {
     captures.clear();
-    let count = spans.group_len().min(captures.groups.len());
+    let mut count = spans.group_len();
+    let mut end = None;
+    if ends_at_last_group {
+        count -= 1;
+        end = spans.get_group(count).map(|marker| marker.start);
+    }
+    let count = count.min(captures.groups.len());
     let Some(last) = (0..count).rev().find(|&group| spans.get_group(group).is_some()) else {
         return;
     };
     for (group, slot) in captures.groups[..=last].iter_mut().enumerate() {
-        let span = spans.get_group(group);
+        let mut span = spans.get_group(group);
+        if let (0, Some(span), Some(end)) = (group, &mut span, end) {
+            span.end = end;
+        }
         *slot = Some(span.map_or_else(Vec::new, |span| value[span.range()].to_vec()));
     }
 }

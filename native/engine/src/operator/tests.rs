@@ -101,10 +101,22 @@ fn section_7_2_rx_spells_pcre_as_pcre_means_it() {
 }
 
 #[test]
+fn section_7_2_rx_takes_a_fixed_look_ahead_at_the_end() {
+    check("rx", b"<\\?(?!xml)", &[b"<?", b"<?x", b"<?xm", b"<?xmL", b"<?xml<?"], &[b"<?xml", b"<"]);
+    check("rx", b"(?i)a+(?!b[cd])", &[b"aab", b"ABe", b"aabc"], &[b"abc", b"ABD"]);
+    check("rx", b"a(?=\\d[^x])", &[b"a1y"], &[b"a1", b"a1x"]);
+    let operator = compile("rx", b"(a+)(?!b)");
+    assert_eq!(groups(&operator, b"aab"), ["a", "a"].map(|text| Some(text.to_owned())));
+    assert_eq!(groups(&operator, b"aa"), ["aa", "aa"].map(|text| Some(text.to_owned())));
+}
+
+#[test]
 fn section_7_2_rx_names_what_it_cannot_run() {
     for (pattern, construct) in [
-        (&b"a(?=b)"[..], "look-ahead"),
-        (b"a(?!b)", "look-ahead"),
+        (&b"a(?=b)c"[..], "look-ahead"),
+        (b"a(?!b+)", "look-ahead"),
+        (b"a|b(?!c)", "look-ahead"),
+        (b"(a(?!b))", "look-ahead"),
         (b"(?<=a)b", "look-behind"),
         (b"(?<!a)b", "look-behind"),
         (b"(a)\\1", "back-reference"),
