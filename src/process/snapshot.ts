@@ -218,8 +218,10 @@ async function buildRuleSet(sources: RuleSetSources, diagnostics: Diagnostics): 
   const { handle } = entry
   entry.users += 1
   const summary = ruleSetSummary(handle)
-  for (const { id, construct } of summary.leftOut) {
-    diagnostics.warning('WAF_RULE_LEFT_OUT', `rule ${id} is left out: ${construct} is not implemented`)
+  if (summary.leftOut.length > 0) {
+    const list = summary.leftOut.map(({ id, construct }) => `${id} (${construct})`).join('; ')
+    const text = `${summary.leftOut.length} rules are left out, for they use what is not implemented: ${list}`
+    diagnostics.warning('WAF_RULES_LEFT_OUT', text)
   }
   return {
     handle,
