@@ -46,7 +46,7 @@ export interface SlotOwner {
   readonly events: FrontEndEvents
   readonly limits: FrontEndLimits
   readonly draining: boolean
-  /** The slot waits for bytes of a request: refresh its timer, look at its progress. */
+  /** The slot waits for bytes of a request, or for its client to read: refresh its timer, look at its progress. */
   watch(slot: ExchangeSlot): void
   /** The answer is out and the slot closes its connection later. */
   linger(slot: ExchangeSlot): void
@@ -127,6 +127,8 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
   // ── upload progress (H-83) ──
   windowStartMs = 0
   windowBytes = 0
+  /** Since when the client has taken nothing; only of interest while stalled. */
+  stalledSinceMs = 0
   /** When a lingering connection closes. */
   closeAtMs = 0
 
@@ -152,6 +154,11 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
   /** Whether bytes of the request are still to come from the client. */
   get isReceiving(): boolean {
     return this.res !== null && !this.#isComplete
+  }
+
+  /** Whether the client has to read before more can be written. */
+  get isStalled(): boolean {
+    return this.res !== null && this.#isBlocked
   }
 
   get isPaused(): boolean {
@@ -343,9 +350,9 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
     this.res.resume()
   }
 
-  /** F-10: the library cuts uploads below 16 kB/s; pausing and resuming starts its timer again. */
+  /** F-10: the library's timer of 10 seconds starts again when reading is paused and resumed. */
   refreshTimer(): void {
-    if (this.res === null || this.#isPaused || this.#isComplete) return
+    if (this.res === null || this.#isPaused) return
     this.res.pause()
     this.res.resume()
   }
@@ -748,6 +755,8 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
 
   #block(res: HttpResponse): void {
     this.#isBlocked = this.#wasBlocked = true
+    this.stalledSinceMs = performance.now()
+    this.#owner.watch(this)
     this.#leg?.pause()
     if (this.#writableAsked) return
     this.#writableAsked = true
@@ -852,6 +861,7 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
 
   /** H-83: the client sends too slowly. 408 if nothing is out yet. */
   tooSlow(): void {
+    this.clientCloses = true
     if (this.#status === 0 && this.#headToSend === null) {
       this.respond(
         'HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain\r\ncache-control: no-store\r\n',

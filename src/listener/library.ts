@@ -1,7 +1,7 @@
 /**
- * The one door to uWebSockets.js, and the facts about its environment that whoever forks a worker must know.
+ * The one door to uWebSockets.js.
  *
- * Source: operations.md F-07, F-11, F-16.
+ * Source: operations.md F-11, F-16.
  */
 import * as library from 'uWebSockets.js'
 import {
@@ -13,7 +13,6 @@ import {
   us_socket_local_port,
   type us_listen_socket,
 } from 'uWebSockets.js'
-import type { FrontEndLimits } from './front-end.ts'
 
 // Without its own mark header in every answer (F-11, O-72). Whole process, hence here and once.
 // The typings leave `_cfg` out.
@@ -28,23 +27,4 @@ export function portOf(socket: ListenSocket): number {
   return us_socket_local_port(socket as Parameters<typeof us_socket_local_port>[0])
 }
 
-/** Read by the library once, when it is loaded into a process: bytes of request line and header section together. */
-export const HEAD_BYTES_VARIABLE = 'UWS_HTTP_MAX_HEADERS_SIZE'
-
-/** What the request line needs beside the target: method (H-10: up to 32), spaces, version, CRLF. */
-const REQUEST_LINE_EXTRA_BYTES = 64
-
-/**
- * The environment a worker process must be started with, so that the library lets heads through up to our limits
- * (its default is 4,096 bytes). A limit raised by a reload needs a new process: beyond the old value the library
- * itself answers 431.
- */
-export function workerEnvironment(limits: Pick<FrontEndLimits, 'headBytes' | 'uriBytes'>): Record<string, string> {
-  return { [HEAD_BYTES_VARIABLE]: String(limits.headBytes + limits.uriBytes + REQUEST_LINE_EXTRA_BYTES) }
-}
-
-/** Whether the library in this process lets heads of this size through. */
-export function libraryAllows(limits: Pick<FrontEndLimits, 'headBytes' | 'uriBytes'>): boolean {
-  const allowed = Number(process.env[HEAD_BYTES_VARIABLE] ?? 4096)
-  return allowed >= limits.headBytes + limits.uriBytes + REQUEST_LINE_EXTRA_BYTES
-}
+export { workerEnvironment } from './head-limit.ts'

@@ -22,12 +22,12 @@ import type {
   Peer,
   UpstreamTarget,
 } from './front-end.ts'
+import { libraryAllows } from './head-limit.ts'
 import {
   App,
   closeListenSocket,
   type HttpRequest,
   type HttpResponse,
-  libraryAllows,
   type ListenSocket,
   portOf,
   type TemplatedApp,
@@ -44,13 +44,15 @@ export interface UwsFrontEndOptions {
   readonly report: (error: unknown) => void
   /** The most exchanges at a time; beyond it 503. */
   readonly maxExchanges?: number
+  /** H-83: an upload below 240 B/s on the average of such a window ends; a client that reads nothing for one, too. */
+  readonly progressWindowMs?: number
 }
 
 /** Housekeeping: closes lingering connections; every 16th time (4 s, F-10) keeps uploads alive. */
 const TICK_MS = 250
 const REFRESH_TICKS = 16
-/** H-83: an upload must make this progress in each window. */
-const PROGRESS_WINDOW_MS = 60_000
+/** H-83 */
+const DEFAULT_PROGRESS_WINDOW_MS = 60_000
 const PROGRESS_BYTES_PER_SECOND = 240
 
 const PLAIN = 'content-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\n'
@@ -88,10 +90,11 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
   draining = false
 
   readonly #pool: UpstreamPool
+  readonly #progressWindowMs: number
   readonly #slots: SlotTable<ExchangeSlot>
   readonly #listeners = new Map<number, Listener>()
-  /** Requests whose body is still coming. */
-  readonly #receiving = new Set<ExchangeSlot>()
+  /** Exchanges whose request body is still coming, or whose client does not read. */
+  readonly #watched = new Set<ExchangeSlot>()
   readonly #lingering = new Set<ExchangeSlot>()
   #open = 0
   #ticker: NodeJS.Timeout | undefined
@@ -109,6 +112,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     this.report = options.report
     this.limits = options.limits
     this.#pool = options.pool
+    this.#progressWindowMs = options.progressWindowMs ?? DEFAULT_PROGRESS_WINDOW_MS
     this.#slots = new SlotTable((slot) => new ExchangeSlot(slot, this), options.maxExchanges)
   }
 
@@ -330,7 +334,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
   }
 
   watch(slot: ExchangeSlot): void {
-    this.#receiving.add(slot)
+    this.#watched.add(slot)
     this.#ticker ??= setInterval(() => this.#tick(), TICK_MS).unref()
   }
 
@@ -340,14 +344,14 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
   }
 
   release(slot: ExchangeSlot): void {
-    this.#receiving.delete(slot)
+    this.#watched.delete(slot)
     this.#lingering.delete(slot)
     slot.address = slot.proxiedAddress = null
     this.#slots.release(slot)
   }
 
   #tick(): void {
-    if (this.#receiving.size === 0 && this.#lingering.size === 0) {
+    if (this.#watched.size === 0 && this.#lingering.size === 0) {
       clearInterval(this.#ticker)
       this.#ticker = undefined
       return
@@ -356,28 +360,35 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     for (const slot of this.#lingering) if (nowMs >= slot.closeAtMs) slot.close()
     this.#ticks++
     if (this.#ticks % REFRESH_TICKS !== 0) return
-    for (const slot of this.#receiving) {
-      if (!slot.isReceiving) this.#receiving.delete(slot)
-      else if (!slot.isPaused) this.#keepUpload(slot, nowMs)
+    for (const slot of this.#watched) {
+      if (slot.isStalled) keepDownload(slot, nowMs, this.#progressWindowMs)
+      else if (!slot.isReceiving) this.#watched.delete(slot)
+      else if (!slot.isPaused) keepUpload(slot, nowMs, this.#progressWindowMs)
     }
   }
+}
 
-  /** Slow but honest uploads live; those below the rate of H-83 end. */
-  #keepUpload(slot: ExchangeSlot, nowMs: number): void {
-    if (slot.windowStartMs === 0) {
-      slot.windowStartMs = nowMs
-      slot.windowBytes = 0
-    } else if (nowMs - slot.windowStartMs >= PROGRESS_WINDOW_MS) {
-      const needed = (PROGRESS_BYTES_PER_SECOND * (nowMs - slot.windowStartMs)) / 1000
-      if (slot.windowBytes < needed) {
-        slot.tooSlow()
-        return
-      }
-      slot.windowStartMs = nowMs
-      slot.windowBytes = 0
+/** Slow but honest uploads live; those below the rate of H-83 end. */
+function keepUpload(slot: ExchangeSlot, nowMs: number, windowMs: number): void {
+  if (slot.windowStartMs === 0) {
+    slot.windowStartMs = nowMs
+    slot.windowBytes = 0
+  } else if (nowMs - slot.windowStartMs >= windowMs) {
+    const needed = (PROGRESS_BYTES_PER_SECOND * (nowMs - slot.windowStartMs)) / 1000
+    if (slot.windowBytes < needed) {
+      slot.tooSlow()
+      return
     }
-    slot.refreshTimer()
+    slot.windowStartMs = nowMs
+    slot.windowBytes = 0
   }
+  slot.refreshTimer()
+}
+
+/** A client may rest between reads as long as an upload may (H-83). */
+function keepDownload(slot: ExchangeSlot, nowMs: number, windowMs: number): void {
+  if (nowMs - slot.stalledSinceMs >= windowMs) slot.close()
+  else slot.refreshTimer()
 }
 
 function checkResponseHead(head: string): void {

@@ -100,12 +100,23 @@ export interface WireGateway<E extends PlainEvents> {
 export async function startWireGateway<E extends PlainEvents>(
   events: E,
   upstream: UpstreamTarget,
-  options: { readonly limits?: Partial<FrontEndLimits>; readonly proxyProtocol?: boolean; readonly host?: string } = {},
+  options: {
+    readonly limits?: Partial<FrontEndLimits>
+    readonly proxyProtocol?: boolean
+    readonly host?: string
+    readonly progressWindowMs?: number
+  } = {},
 ): Promise<WireGateway<E>> {
   const limits = { ...WIRE_LIMITS, ...options.limits }
   const pool = new UndiciPool({ bufferBytes: limits.streamBufferBytes })
   const errors: unknown[] = []
-  const frontEnd = new UwsFrontEnd({ events, pool, limits, report: (error) => errors.push(error) })
+  const frontEnd = new UwsFrontEnd({
+    events,
+    pool,
+    limits,
+    report: (error) => errors.push(error),
+    ...(options.progressWindowMs === undefined ? {} : { progressWindowMs: options.progressWindowMs }),
+  })
   events.frontEnd = frontEnd
   events.target = upstream
   await frontEnd.listen({

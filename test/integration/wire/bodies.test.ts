@@ -493,6 +493,57 @@ describe('streams', () => {
     ])
   }, 40_000)
 
+  test('H-83 an upload that is too slow gets 408, a client that reads nothing for too long is closed', async () => {
+    const strict = await startWireGateway(new PlainEvents(), target(upstream.port), { progressWindowMs: 4_000 })
+    const total = 30_000_000
+    upstream.answer = (_request, socket) => {
+      socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${total}\r\n\r\n`)
+      socket.write(Buffer.alloc(total, 97))
+    }
+    const upload = await openRaw(strict.port)
+    upload.send(`POST /slow HTTP/1.1\r\n${HOST}Content-Length: 7000\r\n\r\n`)
+    const timer = setInterval(() => upload.send('x'), 300)
+    const download = await openRaw(strict.port, { reads: false })
+    download.send(`GET / HTTP/1.1\r\n${HOST}\r\n`)
+    const [answer] = await upload.answers(1, 14_000)
+    clearInterval(timer)
+    expect(answer!.status).toBe(408)
+    expect(await upload.closed(3_000)).toBe(true)
+    expect(await eventually(() => strict.events.done.length === 2, 14_000)).toBe(true)
+    expect(strict.events.done.map(({ record }) => [record.status, record.end]).sort()).toEqual([
+      [200, 'aborted'],
+      [408, 'complete'],
+    ])
+    download.destroy()
+    await strict.close()
+  }, 40_000)
+
+  test('H-83 clients that read nothing for 13 seconds still get everything', async () => {
+    const total = 30_000_000
+    upstream.answer = (request, socket) => {
+      const isChunked = request.target === '/chunks'
+      socket.write(
+        `HTTP/1.1 200 OK\r\n${isChunked ? 'transfer-encoding: chunked' : `content-length: ${total}`}\r\n\r\n`,
+      )
+      if (isChunked) socket.write(`${total.toString(16)}\r\n`)
+      socket.write(Buffer.alloc(total, 97))
+      if (isChunked) socket.write('\r\n0\r\n\r\n')
+    }
+    const downloads = ['/length', '/chunks'].map(async (path) => {
+      const connection = await openRaw(gateway.port, { reads: false })
+      connection.send(`GET ${path} HTTP/1.1\r\n${HOST}\r\n`)
+      await pause(13_000)
+      let received = 0
+      connection.socket.on('data', (chunk: Buffer) => {
+        received += chunk.length
+      })
+      const isWhole = await eventually(() => received > total, 10_000)
+      connection.destroy()
+      return isWhole
+    })
+    expect(await Promise.all(downloads)).toEqual([true, true])
+  }, 40_000)
+
   test('H-38 64 MB to a client that reads nothing for 3 seconds: memory stays flat, then everything arrives', async () => {
     const total = 64 * 1024 * 1024
     const block = Buffer.alloc(64 * 1024, 121)
