@@ -207,7 +207,7 @@ class Compiler {
 
   /** A chain of fields and literal indexes below a variable that is plain JSON. */
   #jsonPath(node: ExpressionNode): JsonPath | undefined {
-    const steps: (string | number)[] = []
+    const steps: JsonStep[] = []
     let at = node
     for (;;) {
       const variable = this.#checked.variableOf(at)
@@ -216,12 +216,12 @@ class Compiler {
         return json && { json, steps: steps.toReversed(), nullWhenAbsent: variable.nullWhenAbsent === true }
       }
       if (at.kind === 'select' && !at.optional) {
-        steps.push(at.field)
+        steps.push(jsonStep(at.field))
         at = at.operand
       } else if (at.kind === 'index' && !at.optional && at.index.kind === 'literal') {
         const key = at.index.value
-        if (typeof key === 'string') steps.push(key)
-        else if (typeof key === 'bigint' && key >= 0n && key < 0x7fff_ffffn) steps.push(Number(key))
+        if (typeof key === 'string') steps.push(jsonStep(key))
+        else if (typeof key === 'bigint' && key >= 0n && key < 0x7fff_ffffn) steps.push(jsonStep(Number(key)))
         else return undefined
         at = at.operand
       } else {
@@ -634,32 +634,44 @@ function indexOptional(operand: CelValue, index: CelValue): CelOptional {
   return value === undefined ? CelOptional.none : new CelOptional(value)
 }
 
+interface JsonStep {
+  readonly key: string | number
+  /** Every JavaScript object answers to this name: only then the slow question whether the member is its own (T-67). */
+  readonly isInherited: boolean
+}
+
+function jsonStep(key: string | number): JsonStep {
+  return { key, isInherited: typeof key === 'string' && key in Object.prototype }
+}
+
 interface JsonPath {
   readonly json: (frame: Frame) => unknown
-  readonly steps: readonly (string | number)[]
+  readonly steps: readonly JsonStep[]
   readonly nullWhenAbsent: boolean
 }
 
 /** The JSON at the end of the path, undefined when it is not there. Throws where a step meets a value without members. */
 function walkJson(path: JsonPath, frame: Frame): JsonValue | undefined {
   let at = path.json(frame) as JsonValue | undefined
-  for (const step of path.steps) {
+  for (const { key, isInherited } of path.steps) {
     if (at === undefined) return undefined
+    if (typeof at !== 'object' || at === null) {
+      throw new EvaluationError(`a ${typeNameOf(celFromJson(at))} has no member ${String(key)}`)
+    }
     if (Array.isArray(at)) {
-      if (typeof step !== 'number') throw new EvaluationError(`a list has no field '${step}'`)
-      at = (at as readonly JsonValue[])[step]
-    } else if (typeof at === 'object' && at !== null) {
-      const members = at as Readonly<Record<string, JsonValue>>
-      at = typeof step === 'string' && Object.hasOwn(members, step) ? members[step] : undefined
+      if (typeof key !== 'number') throw new EvaluationError(`a list has no field '${key}'`)
+      at = (at as readonly JsonValue[])[key]
+    } else if (typeof key === 'number' || (isInherited && !Object.hasOwn(at, key))) {
+      return undefined
     } else {
-      throw new EvaluationError(`a ${typeNameOf(celFromJson(at))} has no member ${String(step)}`)
+      at = (at as Readonly<Record<string, JsonValue>>)[key]
     }
   }
   return at
 }
 
 function readJson(path: JsonPath): Evaluate {
-  const last = path.steps.at(-1)
+  const last = path.steps.at(-1)?.key
   const missing = typeof last === 'number' ? new EvaluationError(`index out of range: ${last}`) : noSuchKey(last)
   return (frame) => {
     const value = walkJson(path, frame)

@@ -12,8 +12,9 @@ export class Frame {
   readonly source: VariableSource
   /** Variables of comprehensions, by slot. */
   readonly slots: CelValue[]
-  #cost = COST_LIMIT
-  #iterations = MAX_ITERATIONS
+  // plain fields: one frame is made per evaluation, and hash-private ones double the price of that
+  private cost = COST_LIMIT
+  private iterations = MAX_ITERATIONS
 
   constructor(source: VariableSource, slotCount: number) {
     this.source = source
@@ -22,14 +23,14 @@ export class Frame {
 
   /** Pays for one step of a comprehension. Throws EvaluationError beyond the limits. */
   step(cost: number): void {
-    if (--this.#iterations < 0) throw new EvaluationError(`more than ${MAX_ITERATIONS} comprehension steps`)
+    if (--this.iterations < 0) throw new EvaluationError(`more than ${MAX_ITERATIONS} comprehension steps`)
     this.spend(cost)
   }
 
   /** Pays for other work. Throws EvaluationError beyond the limit. */
   spend(cost: number): void {
-    this.#cost -= cost
-    if (this.#cost < 0) throw new EvaluationError('the expression exceeds its cost limit')
+    this.cost -= cost
+    if (this.cost < 0) throw new EvaluationError('the expression exceeds its cost limit')
   }
 
   /** Pays for reading or writing so many characters, bytes or elements. */
