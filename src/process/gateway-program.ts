@@ -24,6 +24,11 @@ import type { GatewayServices } from './services.ts'
 import { buildSnapshot, type Snapshot } from './snapshot.ts'
 import type { PreparedConfiguration, WorkerProgram } from './worker.ts'
 
+/** A turn of the event loop that takes no longer had nothing to do. */
+const QUIET_TURN_MS = 0.03
+/** How long to wait for such a turn before listeners close anyway. */
+const LISTENER_CLOSE_MS = 250
+
 /** The gateway in one worker. It listens nowhere before the first configuration is prepared. */
 export function startGateway(setting: WorkerSetting): WorkerProgram {
   const { workerId } = setting
@@ -49,7 +54,7 @@ export function startGateway(setting: WorkerSetting): WorkerProgram {
       })
       return gateway.prepare(built)
     },
-    drain: () => gateway?.drain(),
+    drain: () => gateway?.drain() ?? Promise.resolve(),
     get inFlight() {
       return gateway?.inFlight ?? 0
     },
@@ -127,9 +132,7 @@ class Gateway {
       rateLimits: stores.rateLimits,
       jwt: new JwtService({ ...settings.jwt, stateDirectory: setting.stateDir, threads, logger }),
     }
-    // until the first commit; the same configuration then comes with its listeners' ids and frees itself later
-    const first = { ...snapshot, release: () => undefined }
-    this.#handler = new ExchangeHandler(first, this.#services, () => this.#frontEnd)
+    this.#handler = new ExchangeHandler(snapshot, this.#services, () => this.#frontEnd)
     this.#frontEnd = new UwsFrontEnd({
       events: this.#handler,
       pool,
@@ -174,10 +177,11 @@ class Gateway {
     }
   }
 
-  drain(): void {
-    for (const { id } of this.#listeners) this.#frontEnd.closeListener(id)
+  drain(): Promise<void> {
+    const listeners = this.#listeners
     this.#listeners = []
     this.#frontEnd.drain()
+    return this.#closeListeners(listeners)
   }
 
   reopenLogs(): void {
@@ -207,6 +211,24 @@ class Gateway {
     return { id, identity }
   }
 
+  /**
+   * Closes them right after a turn of the loop in which nothing came. The kernel resets connections that it has taken
+   * and we have not (each worker has a queue of its own); the time for one to get there is then some microseconds.
+   */
+  async #closeListeners(listeners: readonly OpenListener[]): Promise<void> {
+    const giveUpAtMs = performance.now() + LISTENER_CLOSE_MS
+    // the first turn ends what is being handled now
+    let beforeMs = await nextTurn()
+    for (
+      let nowMs = await nextTurn();
+      nowMs - beforeMs > QUIET_TURN_MS && nowMs < giveUpAtMs;
+      nowMs = await nextTurn()
+    ) {
+      beforeMs = nowMs
+    }
+    for (const { id } of listeners) this.#frontEnd.closeListener(id)
+  }
+
   #commit(snapshot: Snapshot, listeners: readonly OpenListener[]): void {
     const { settings } = snapshot
     this.#handler.activate(snapshot, new Map(listeners.map(({ id }, place) => [id, place])))
@@ -215,9 +237,16 @@ class Gateway {
     this.#keySetUrls = snapshot.keySetUrls
     this.#logger.setLevel(settings.logLevel)
     const kept = new Set(listeners.map(({ id }) => id))
-    for (const { id } of this.#listeners) if (!kept.has(id)) this.#frontEnd.closeListener(id)
+    void this.#closeListeners(this.#listeners.filter(({ id }) => !kept.has(id)))
     this.#listeners = listeners
   }
+}
+
+/** Resolves right after the event loop has looked for events and handled them; with the time. */
+function nextTurn(): Promise<number> {
+  return new Promise((resolve) => {
+    setImmediate(() => resolve(performance.now()))
+  })
 }
 
 function frontEndLimits(limits: LimitSettings): FrontEndLimits {

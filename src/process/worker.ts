@@ -26,8 +26,8 @@ export interface WorkerProgram {
    * Error) when that is impossible; then nothing of it is left.
    */
   prepare(bundle: unknown): Promise<PreparedConfiguration>
-  /** From now on no new connection is taken, and answers close theirs. */
-  drain(): void
+  /** Answers close their connections from now on; resolves when no new connection is taken any more. */
+  drain(): Promise<void>
   /** Exchanges that are not over. */
   readonly inFlight: number
   report(known: number): MetricsReport
@@ -114,7 +114,7 @@ export function runWorker(start: (setting: WorkerSetting) => Promise<WorkerProgr
 
   const drain = async (): Promise<void> => {
     if (running !== undefined) {
-      running.drain()
+      await running.drain()
       let quietSinceMs = performance.now()
       for (;;) {
         const nowMs = performance.now()

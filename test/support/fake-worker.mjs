@@ -25,7 +25,7 @@ runWorker((setting) => {
         abort: () => metrics.count('upstreamRetries', [`aborted ${bundle.name}`]),
       }
     },
-    drain: () => undefined,
+    drain: () => Promise.resolve(),
     get inFlight() {
       return isMe(serving?.busy) ? 1 : 0
     },
