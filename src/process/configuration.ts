@@ -4,6 +4,7 @@
  * Source: operations.md O-02, O-23, O-29.
  */
 import { createHash } from 'node:crypto'
+import { resolve } from 'node:path'
 import { BundleReader, DiskReader, loadBundle, loadConfiguration } from '../config/load.ts'
 import type { ConfigurationBundle, ConfigurationInput, LoadedConfiguration } from '../config/load.ts'
 import type { FileReader } from '../config/reader.ts'
@@ -27,7 +28,7 @@ const UNREADABLE = new Set(['FILE_NOT_FOUND', 'FILE_NOT_READABLE', 'NO_CONFIGURA
 export async function checkFromDisk(input: ConfigurationInput): Promise<LoadedAndChecked> {
   const reader = new DiskReader()
   const loaded = loadConfiguration(input, reader)
-  const stateDir = loaded.settings.stateDir ?? defaultStateDir()
+  const stateDir = stateDirOf(loaded)
   await check(loaded, reader, stateDir)
   // the check has read more files: rule sets
   return checked(loaded, { ...reader.recorded(), input }, stateDir)
@@ -36,9 +37,14 @@ export async function checkFromDisk(input: ConfigurationInput): Promise<LoadedAn
 /** The same for texts that were kept. */
 export async function checkBundle(bundle: ConfigurationBundle): Promise<LoadedAndChecked> {
   const loaded = loadBundle(bundle)
-  const stateDir = loaded.settings.stateDir ?? defaultStateDir()
+  const stateDir = stateDirOf(loaded)
   await check(loaded, new BundleReader(bundle), stateDir)
   return checked(loaded, bundle, stateDir)
+}
+
+/** Absolute: what is read below it is recorded under this name, and workers ask for it under the same. */
+function stateDirOf(loaded: LoadedConfiguration): string {
+  return resolve(loaded.settings.stateDir ?? defaultStateDir())
 }
 
 async function check(loaded: LoadedConfiguration, reader: FileReader, stateDir: string): Promise<void> {

@@ -456,6 +456,28 @@ describe('other ways to start', () => {
     expect((await runCommand(['stop', '--state-dir', stateDir])).code).toBe(0)
   })
 
+  test('a relative state folder lies beside the configuration, and workers find the rule set in it', async () => {
+    const gateway = await start({
+      config: ({ port }) => `
+state_dir: var
+endpoints:
+  - name: web
+    url: http://localhost:${port}
+    traffic_policy:
+      on_http_request:
+        - actions:
+            - {type: owasp-crs-request}
+            - {type: custom-response, config: {status_code: 200, body: "passed"}}
+`,
+      files: {
+        'var/crs/current/rules/REQUEST-901-TEST.conf':
+          'SecRule ARGS "@contains attack" "id:901001,phase:2,deny,status:403,log,msg:\'test\'"\n',
+      },
+    })
+    expect((await get(`${gateway.url}/?q=good`)).body).toBe('passed')
+    expect(existsSync(`${gateway.folder}/var/control.sock`)).toBe(true)
+  })
+
   test('O-11: SALLYPORT_… sets what flags set', async () => {
     const gateway = await start({
       config: fixed('x'),
