@@ -132,15 +132,25 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
   /** When a lingering connection closes. */
   closeAtMs = 0
 
-  readonly #onAborted = (): void => this.#aborted()
-  readonly #onData = (chunk: ArrayBuffer, isLast: boolean): void => this.#data(chunk, isLast)
-  readonly #onWritable = (): boolean => this.#writable()
+  // What the library and the event loop call: nothing may be thrown back into them.
+  readonly #onAborted = (): void => this.#guard(() => this.#aborted())
+  readonly #onData = (chunk: ArrayBuffer, isLast: boolean): void => {
+    try {
+      this.#data(chunk, isLast)
+    } catch (error) {
+      this.failed(error)
+    }
+  }
+  readonly #onWritable = (): boolean => {
+    this.#guard(() => this.#writable())
+    return !this.#isBlocked
+  }
   readonly #flushCorked = (): void => this.#writeOut()
   readonly #flushLater = (): void => {
     this.#flushQueued = false
-    if (this.res !== null) this.#flush()
+    if (this.res !== null) this.#guard(() => this.#flush())
   }
-  readonly #settle = (): void => this.#lastChunkSettled()
+  readonly #settle = (): void => this.#guard(() => this.#lastChunkSettled())
 
   constructor(slot: number, owner: SlotOwner) {
     this.slot = slot
@@ -763,11 +773,9 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
     res.onWritable(this.#onWritable)
   }
 
-  #writable(): boolean {
-    if (this.res === null) return true
+  #writable(): void {
     this.#isBlocked = false
-    if (!this.#isSent) this.#flush()
-    return !this.#isBlocked
+    if (this.res !== null && !this.#isSent) this.#flush()
   }
 
   /** All bytes of the answer are with the library or the system. */
@@ -870,6 +878,14 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
       return
     }
     this.abort()
+  }
+
+  #guard(step: () => void): void {
+    try {
+      step()
+    } catch (error) {
+      this.failed(error)
+    }
   }
 
   /** An event has thrown: 500 if nothing is out yet, else the connection closes. */

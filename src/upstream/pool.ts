@@ -6,6 +6,9 @@
  * drops connections with unsolicited bytes, and sends a request to a reused connection only after a turn of the event
  * loop in which a close would have been noticed.
  *
+ * Two deviations come with undici: a received `Content-Length: 0` of GET, HEAD, DELETE and OPTIONS is not sent on, and
+ * POST, PUT and PATCH without a body get one (H-28). The version of an answer is not known (H-08 cannot be checked).
+ *
  * Interim answers (1xx) are dropped, at most 16 per request (H-62 allows dropping them; the front end library sends
  * `100 Continue` by itself). Trailers are dropped.
  *
