@@ -49,7 +49,10 @@ const SCENARIOS = {
   waf: () => [[waf], [wafResponse]],
   full: (keySet) => [
     [waf, jwt(keySet), limit('actions.ngrok.jwt_validation.tokens[0].payload.sub')],
-    [wafResponse, '{ type: add-headers, config: { headers: { x-processed-at: "${time.now}", x-client-ip: "${conn.client_ip}" } } }'],
+    [
+      wafResponse,
+      '{ type: add-headers, config: { headers: { x-processed-at: "${time.now}", x-client-ip: "${conn.client_ip}" } } }',
+    ],
   ],
   sse: () => [[], [wafResponse]],
 }
@@ -79,7 +82,9 @@ async function main() {
   const names = options.scenario === 'bare' ? ['bare'] : ['bare', options.scenario]
   const sides = []
   for (const name of names) sides.push(await startSide(name, upstreamPort, keySet, token))
-  process.stdout.write(`${cpus().length} × ${cpus()[0].model.trim()}, Node ${process.version}, ${options.workers} worker(s), ${options.connections} connections\n`)
+  process.stdout.write(
+    `${cpus().length} × ${cpus()[0].model.trim()}, Node ${process.version}, ${options.workers} worker(s), ${options.connections} connections\n`,
+  )
   for (const side of sides) await showSide(side)
   if (options.scenario === 'sse') {
     await streams(sides.at(-1), upstreamPort)
@@ -117,9 +122,14 @@ endpoints:
     traffic_policy:
 ${request.length === 0 ? '' : `      on_http_request:\n${phase(request)}\n`}${response.length === 0 ? '' : `      on_http_response:\n${phase(response)}\n`}`,
   )
-  const gateway = track(spawn(process.execPath, [join(root, 'dist', 'main.js'), 'run', '-c', file], { stdio: 'inherit' }))
+  const gateway = track(
+    spawn(process.execPath, [join(root, 'dist', 'main.js'), 'run', '-c', file], { stdio: 'inherit' }),
+  )
   for (let attempt = 0; attempt < 600; attempt += 1) {
-    const ready = await fetch(`http://127.0.0.1:${adminPort}/readyz`).then((answer) => answer.status === 200, () => false)
+    const ready = await fetch(`http://127.0.0.1:${adminPort}/readyz`).then(
+      (answer) => answer.status === 200,
+      () => false,
+    )
     if (ready) break
     if (gateway.exitCode !== null) throw new Error(`the gateway of ${name} ended`)
     await sleep(50)
@@ -131,7 +141,13 @@ ${request.length === 0 ? '' : `      on_http_request:\n${phase(request)}\n`}${re
     cookie: 'session=abcdef0123456789; theme=dark',
     authorization: `Bearer ${token}`,
   }
-  return { name, port, pids: processTree(gateway.pid), headers, url: `http://localhost:${port}/api/items/7?page=2&sort=name` }
+  return {
+    name,
+    port,
+    pids: processTree(gateway.pid),
+    headers,
+    url: `http://localhost:${port}/api/items/7?page=2&sort=name`,
+  }
 }
 
 /** What the side does, before it is timed: a benign request, and an attack where a rule set stands in the way. */
@@ -152,7 +168,8 @@ async function load(side, seconds) {
     duration: seconds,
   })
   const requests = result.requests.total
-  if (result.non2xx > 0 || result.errors > 0) throw new Error(`${side.name}: ${result.non2xx} non-2xx, ${result.errors} errors`)
+  if (result.non2xx > 0 || result.errors > 0)
+    throw new Error(`${side.name}: ${result.non2xx} non-2xx, ${result.errors} errors`)
   return {
     us: (cpuUs(side.pids) - before) / requests,
     rps: requests / result.duration,
@@ -177,7 +194,9 @@ function report(sides, rounds) {
   if (sides.length === 1) return
   const ratios = rounds.map(([base, ours]) => base.us / ours.us)
   const added = rounds.map(([base, ours]) => ours.us - base.us)
-  process.stdout.write(`${sides[1].name} over bare: +${median(added).toFixed(1)} µs CPU per request, ratio ${(1 / median(ratios)).toFixed(2)}\n`)
+  process.stdout.write(
+    `${sides[1].name} over bare: +${median(added).toFixed(1)} µs CPU per request, ratio ${(1 / median(ratios)).toFixed(2)}\n`,
+  )
   if (options.json === undefined) return
   const rows = [
     {
@@ -198,9 +217,12 @@ async function streams(side, upstreamPort) {
   const straight = []
   for (let round = 0; round < Number(options.rounds); round += 1) {
     straight.push(p99(await gapGrowth(`http://127.0.0.1:${upstreamPort}/stream`, side.headers)))
-    through.push(p99(await gapGrowth(`http://127.0.0.1:${side.port}/stream`, { ...side.headers, host: `localhost:${side.port}` })))
+    through.push(
+      p99(await gapGrowth(`http://127.0.0.1:${side.port}/stream`, { ...side.headers, host: `localhost:${side.port}` })),
+    )
   }
-  const show = (values) => `median ${median(values).toFixed(2)} ms (${values.map((value) => value.toFixed(2)).join(', ')})`
+  const show = (values) =>
+    `median ${median(values).toFixed(2)} ms (${values.map((value) => value.toFixed(2)).join(', ')})`
   process.stdout.write(`gap growth at p99, straight:        ${show(straight)}\n`)
   process.stdout.write(`gap growth at p99, through gateway: ${show(through)}\n`)
 }

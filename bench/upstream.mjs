@@ -1,7 +1,11 @@
 /** The upstream of the benchmarks: a small JSON answer to everything, an event stream at /stream. */
 import { createServer } from 'node:http'
 
-const BODY = JSON.stringify({ id: 7, name: 'bench', items: Array.from({ length: 8 }, (_, index) => ({ index, text: 'lorem ipsum' })) })
+const BODY = JSON.stringify({
+  id: 7,
+  name: 'bench',
+  items: Array.from({ length: 8 }, (_, index) => ({ index, text: 'lorem ipsum' })),
+})
 const EVENTS = 250
 const GAP_MS = 20
 

@@ -6,6 +6,7 @@
  */
 import type { TextSource } from '../config/node.ts'
 import { policyKit } from '../config/schema-kit.ts'
+import { PROXY_FIELDS } from '../exchange/forward-head.ts'
 import { NEXT } from '../phase/outcome.ts'
 import type { Action } from './action.ts'
 import { compileHeaders, headerMap, type HeaderPlan, headerValue } from './header-values.ts'
@@ -28,12 +29,14 @@ export const addHeaders: Action<Config, Plan> = {
     return headers && { headers }
   },
   run(plan, exchange) {
-    const head = exchange.responseState?.head ?? exchange.head
+    const { responseState } = exchange
+    const head = responseState?.head ?? exchange.head
     const added: Record<string, string> = {}
     for (const header of plan.headers) {
       const value = headerValue(header, exchange)
       if (value === undefined) continue
       if (header.name === 'host') head.set('host', value)
+      else if (responseState === undefined && PROXY_FIELDS.has(header.name)) exchange.assign(header.name, value)
       else head.add(header.name, value)
       added[header.name] = value
     }

@@ -32,16 +32,36 @@ const RESERVED = new Set([
 
 /** Name → template source, 1–10 (or 0–10) entries. */
 export function headerMap(options: { min?: number } = {}): Schema<ReadonlyMap<string, TextSource>> {
-  return policyKit.mapOf(policyKit.text(), { keyPattern: NAME, max: MAX_HEADERS, code: 'ERR_NGROK_2212', ...options })
+  const limits = { max: MAX_HEADERS, ...options }
+  return transform(
+    policyKit.mapOf(policyKit.text(), options),
+    (map, { node, diagnostics, label }) => {
+      let valid = true
+      if (map.size > MAX_HEADERS) {
+        const text = `${label} has ${map.size} entries, at most ${MAX_HEADERS} are allowed`
+        diagnostics.error('ERR_NGROK_2212', text, node.span)
+        valid = false
+      }
+      // the schema let only mappings through
+      for (const { key, keySpan } of node.kind === 'map' ? node.entries : []) {
+        if (NAME.test(key)) continue
+        const hint = 'letters, digits, hyphens and underscores may stand in it'
+        diagnostics.error('ERR_NGROK_2210', `${JSON.stringify(key)} is not a header name`, keySpan, hint)
+        valid = false
+      }
+      return valid ? map : INVALID
+    },
+    { jsonSchema: () => policyKit.mapOf(policyKit.text(), { keyPattern: NAME, ...limits }).jsonSchema() },
+  )
 }
 
 /** A list of 1–10 names, in lower case. */
 export function headerNames(): Schema<readonly string[]> {
   const name = transform(
-    policyKit.string({ pattern: NAME, code: 'ERR_NGROK_2210', must: 'be a header name' }),
+    policyKit.string({ pattern: NAME, code: 'ERR_NGROK_2210', must: 'must be a header name' }),
     (text, { diagnostics, node }) => {
       if (!refused(text.toLowerCase())) return text.toLowerCase()
-      diagnostics.error('ERR_NGROK_2219', `${text} cannot be configured`, node.span)
+      diagnostics.error('ERR_NGROK_2219', `${text} cannot be configured`, node.span, refusalHint(text))
       return INVALID
     },
   )
@@ -59,7 +79,7 @@ export function compileHeaders(
   for (const [written, source] of map) {
     const name = written.toLowerCase()
     if (refused(name) || (name === 'host' && options.allowHost !== true)) {
-      context.diagnostics.error('ERR_NGROK_2219', `${written} cannot be configured`, source.span)
+      context.diagnostics.error('ERR_NGROK_2219', `${written} cannot be configured`, source.span, refusalHint(name))
       valid = false
       continue
     }
@@ -97,6 +117,11 @@ export function headerLines(headers: readonly HeaderPlan[], scope: PolicyScope):
     if (value !== undefined) lines += `${header.name}: ${value}\r\n`
   }
   return lines
+}
+
+function refusalHint(name: string): string {
+  if (name === 'host') return 'only requests have a Host'
+  return RESERVED.has(name.toLowerCase()) ? 'the gateway writes it itself, for each connection' : 'it is the client’s own'
 }
 
 function refused(name: string): boolean {

@@ -50,6 +50,19 @@ export const ACTIONS_NOT_BUILT: ReadonlySet<string> = new Set([
   'verify-webhook',
 ])
 
+/** Other spellings in public documents of actions that are not built (§11); built ones name theirs themselves. */
+const ALIASES: ReadonlyMap<string, string> = new Map([
+  ['oidc', 'openid-connect'],
+  ['webhook-validation', 'verify-webhook'],
+  ['webhook-verification', 'verify-webhook'],
+])
+
+/** The proper name of an action, however it is spelled: an alias, or with underscores as in old documents (§11). */
+export function actionName(written: string): string {
+  const hyphened = written.replaceAll('_', '-')
+  return ACTIONS.get(written)?.type ?? ACTIONS.get(hyphened)?.type ?? ALIASES.get(hyphened) ?? hyphened
+}
+
 function byType(actions: readonly RegisteredAction[]): ReadonlyMap<string, RegisteredAction> {
   const known = new Map<string, RegisteredAction>()
   for (const action of actions) {

@@ -39,7 +39,6 @@ export const redirect: Action<Config, Plan> = {
     },
     { hints: { location: 'the target of a redirect is called `to`' } },
   ),
-  terminates: (config) => config.from === undefined,
   compile(config, context) {
     const replacement = compileReplacement(config.from, config.to, context)
     const headers = config.headers === undefined ? [] : compileHeaders(config.headers, context)

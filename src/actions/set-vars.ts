@@ -3,7 +3,7 @@
  * Source: traffic-policy.md §5.24.
  */
 import type { ConfigNode } from '../config/node.ts'
-import { INVALID, policyKit, transform } from '../config/schema-kit.ts'
+import { INVALID, policyKit, type Schema, transform } from '../config/schema-kit.ts'
 import { NEXT, type Next } from '../phase/outcome.ts'
 import type { PolicyScope } from '../policy/scope.ts'
 import type { Action } from './action.ts'
@@ -21,17 +21,31 @@ const MAX_VARS = 50
 const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/
 const HINT = 'write a list of single-key mappings: `- name: value`'
 
+const listSchema: Schema<Config> = policyKit.object({
+  vars: transform(policyKit.anyNode(), (node, { diagnostics }) => {
+    if (node.kind === 'list') return node
+    diagnostics.error('ERR_NGROK_2252', 'vars must be a list', node.span, HINT)
+    return INVALID
+  }),
+})
+
 export const setVars: Action<Config, Plan> = {
   type: 'set-vars',
   phases: ['on_tcp_connect', 'on_http_request', 'on_http_response'],
   configRequired: true,
-  schema: policyKit.object({
-    vars: transform(policyKit.anyNode(), (node, { diagnostics }) => {
-      if (node.kind === 'list') return node
-      diagnostics.error('ERR_NGROK_2252', 'vars must be a list', node.span, HINT)
+  schema: {
+    ...listSchema,
+    parse(node, diagnostics, label) {
+      const first = node.kind === 'map' ? node.entries[0] : undefined
+      if (node.kind !== 'map' || first === undefined || node.entries.some((entry) => entry.key === 'vars')) {
+        return listSchema.parse(node, diagnostics, label)
+      }
+      // §11: variables directly under `config`
+      const hint = 'variables stand in a list under `vars`: `vars: [{ name: value }]`'
+      diagnostics.error('ERR_NGROK_2252', `the variable ${first.key} stands outside vars`, first.keySpan, hint)
       return INVALID
-    }),
-  }),
+    },
+  },
   compile(config, context) {
     const { diagnostics } = context
     // the schema let only lists through

@@ -57,11 +57,16 @@ export function replaceUrl(plan: UrlReplacement, exchange: Exchange): Replaced |
   const to = expand(plan.to.constant ?? plan.to.render(exchange))
   if (plan.from === undefined) {
     const absolute = to.startsWith('/') ? `${url.scheme}://${url.authority}${to}` : to
-    return { url: encodeUnsafe(absolute), matches: [url.href] }
+    return { url: changed(absolute, url.href), matches: [url.href] }
   }
   const pattern = plan.pattern ?? dynamicPattern(expand(plan.from.constant ?? plan.from.render(exchange)))
   const replaced = replaceAll(pattern, url.href, to)
-  return replaced === null ? undefined : { url: encodeUnsafe(replaced.text), matches: replaced.matches }
+  return replaced === null ? undefined : { url: changed(replaced.text, url.href), matches: replaced.matches }
+}
+
+/** Made safe for a header field, unless nothing changed: a URL that only gets other escapes is no new one. */
+function changed(replaced: string, original: string): string {
+  return replaced === original ? original : encodeUnsafe(replaced)
 }
 
 /** §9: `$args`, `$query_string`, `$is_args`, `$uri`, `$arg_<name>`, `$scheme`, `$host`, `$authority`, `$port`, `$user`, `$is_user`. */

@@ -29,7 +29,7 @@ export function connectionAllowed(
   const believed = isTrusted(peer.address, snapshot.trustedProxies)
   const address = (believed ? peer.proxiedAddress : undefined) ?? peer.address
   const scope = new ConnectionScope(endpoint, services, connectionView(snapshot, peer, address, peer.port))
-  return runConnectRules(endpoint.policy.onTcpConnect, scope)
+  return runConnectRules(endpoint.policy.onTcpConnect, scope, snapshot.settings.policy.strict)
 }
 
 /** At the first rule of an exchange whose endpoint was not known at accept. */
@@ -38,15 +38,18 @@ export function exchangeConnectionAllowed(exchange: Exchange): boolean {
   const rules = endpoint.policy.onTcpConnect
   if (rules.length === 0 || exchange.snapshot.connectEndpoint(exchange.listenerPlace) === endpoint) return true
   const scope = new ConnectionScope(endpoint, exchange.services, exchange.connection)
-  const allowed = runConnectRules(rules, scope)
+  const allowed = runConnectRules(rules, scope, exchange.snapshot.settings.policy.strict)
   for (const entry of scope.logs) exchange.appendLog(entry)
   if (!allowed) exchange.reason = 'denied:on_tcp_connect'
   return allowed
 }
 
-function runConnectRules(rules: readonly CompiledRule[], scope: ConnectionScope): boolean {
+/** `strict`: an expression that fails closes the connection, where a request would be answered 500 (§2.2). */
+function runConnectRules(rules: readonly CompiledRule[], scope: ConnectionScope, strict: boolean): boolean {
   for (const rule of rules) {
-    if (!matches(rule, scope)) continue
+    const verdict = matches(rule, scope)
+    if (verdict === 'failed' && strict) return false
+    if (verdict !== true) continue
     for (const action of rule.actions) {
       // the policy compiler let only actions with runOnConnect into this phase
       if (action.runOnConnect!(scope).kind === 'close') return false
@@ -55,12 +58,13 @@ function runConnectRules(rules: readonly CompiledRule[], scope: ConnectionScope)
   return true
 }
 
-function matches(rule: CompiledRule, scope: ConnectionScope): boolean {
+/** A run-time error counts as false and leaves a trace (§2.2). */
+function matches(rule: CompiledRule, scope: ConnectionScope): boolean | 'failed' {
   try {
     return rule.expressions.every((expression) => expression.test(scope))
-  } catch {
-    // a run-time error counts as false (§2.2)
-    return false
+  } catch (error) {
+    scope.expressionFailed(rule, error)
+    return 'failed'
   }
 }
 
@@ -105,6 +109,13 @@ class ConnectionScope implements PolicyScope {
   appendLog(metadata: JsonValue): void {
     this.logs.push(metadata)
     this.#services.logger.info({ client_ip: this.connection.clientAddress, metadata }, 'tcp connection')
+  }
+
+  expressionFailed(rule: CompiledRule, error: unknown): void {
+    this.#services.logger.debug(
+      { rule: rule.name, error: String(error), code: 'ERR_NGROK_2254' },
+      'expression failed; the rule counts as not matched',
+    )
   }
 
   interpolationFailed(field: string, error: unknown): void {

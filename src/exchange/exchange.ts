@@ -34,6 +34,8 @@ export interface Frame {
   readonly onError: 'halt' | 'continue'
   /** `actions.ngrok.*` of this endpoint's policy; survives into its response phase (§2.5). */
   readonly results: Map<string, JsonValue>
+  /** `vars.*` of the phase that runs (§5.24); undefined while there are none. */
+  variables: Map<string, CelValue> | undefined
 }
 
 /** The response on its way to the client: the upstream's, or one that an action made. */
@@ -94,6 +96,8 @@ export class Exchange implements PolicyScope {
   answerLines = ''
   /** Forwarding fields that `remove-headers` named: we then do not add ours (§5.18). */
   suppressed: Set<string> | undefined
+  /** Forwarding fields that `add-headers` gave a value: it goes upstream instead of ours. */
+  assigned: Set<string> | undefined
 
   // ── for the log and for retries ──
   target: UpstreamTarget | undefined
@@ -111,7 +115,6 @@ export class Exchange implements PolicyScope {
 
   #runningRule = ''
   #runningAction = ''
-  #variables: Map<string, CelValue> | undefined
   #requestBody: CollectedBody | undefined
   #requestBodyWaiter: ((body: CollectedBody) => void) | undefined
   #responseBody: CollectedBody | undefined
@@ -156,12 +159,12 @@ export class Exchange implements PolicyScope {
   }
 
   enter(endpoint: Endpoint, onError: 'halt' | 'continue'): void {
-    this.frames.push({ endpoint, cursor: { rule: 0, action: 0 }, onError, results: new Map() })
+    const cursor = { rule: 0, action: 0 }
+    this.frames.push({ endpoint, cursor, onError, results: new Map(), variables: undefined })
     this.frameIndex = this.frames.length - 1
-    this.#variables = undefined
   }
 
-  /** Goes back to the endpoint that forwarded here, after the forward failed; its variables of the phase are gone with the frame. */
+  /** Goes back to the endpoint that forwarded here, after the forward failed: its phase goes on, with its own variables. */
   leave(): void {
     this.frames.pop()
     this.frameIndex = this.frames.length - 1
@@ -170,10 +173,10 @@ export class Exchange implements PolicyScope {
   /** Starts the response phase of a frame: new cursor, no variables (they are per phase, §5.24). */
   beginResponsePhase(frameIndex: number): void {
     this.frameIndex = frameIndex
-    const { cursor } = this.frame
-    cursor.rule = 0
-    cursor.action = 0
-    this.#variables = undefined
+    const { frame } = this
+    frame.cursor.rule = 0
+    frame.cursor.action = 0
+    frame.variables = undefined
   }
 
   setResponse(state: ResponseState): void {
@@ -250,11 +253,19 @@ export class Exchange implements PolicyScope {
     this.#responseBodyWaiter = undefined
   }
 
+  /** A field that is ours to write gets the policy's value; what an untrusted client sent of it is discarded (O-69). */
+  assign(name: string, value: string): void {
+    this.assigned ??= new Set()
+    if (!this.assigned.has(name) && !this.client.peerTrusted) this.head.remove(name)
+    this.assigned.add(name)
+    this.head.add(name, value)
+  }
+
   // ── PolicyScope ──
 
   setVariable(name: string, value: CelValue): void {
-    this.#variables ??= new Map()
-    this.#variables.set(name, value)
+    this.frame.variables ??= new Map()
+    this.frame.variables.set(name, value)
   }
 
   setResult(action: string, value: JsonValue): void {
@@ -287,7 +298,7 @@ export class Exchange implements PolicyScope {
   }
 
   get variables(): ReadonlyMap<string, CelValue> {
-    return this.#variables ?? NO_VARIABLES
+    return this.frame.variables ?? NO_VARIABLES
   }
 
   get results(): ReadonlyMap<string, JsonValue> {

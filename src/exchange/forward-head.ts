@@ -5,16 +5,30 @@
  */
 import { GatewayError } from '../response/gateway-error.ts'
 import type { Exchange } from './exchange.ts'
+import { MessageHead } from './message-head.ts'
 
 /** Fields of which an untrusted client's lines are discarded (O-69), unless we replace them anyway. */
 const FORWARDING_FIELDS = ['x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-port'] as const
 
+/** Fields that are ours to write. One that `add-headers` gave a value of its own goes upstream with that value. */
+export const PROXY_FIELDS: ReadonlySet<string> = new Set([
+  ...FORWARDING_FIELDS,
+  'forwarded',
+  'x-request-id',
+  'traceparent',
+  'tracestate',
+])
+
 /** Passing this gateway a second time is a loop (H-57). */
 const ALLOWED_REPEATS = 1
 
-/** Throws `LOOP` (508) when the request has passed this gateway too often. */
+/**
+ * Leaves the exchange's own head as it is: rules of the response still read it, and a failed `forward-internal` begins
+ * from it again. Throws `LOOP` (508) when the request has passed this gateway too often.
+ */
 export function forwardHead(exchange: Exchange): string {
-  const { head, url, client, peer } = exchange
+  const { url, client, peer } = exchange
+  const head = new MessageHead(exchange.head.text)
   const { instanceId } = exchange.services
   const via = head.all('via')
   if (via.length > 0 && occurrences(via.join(','), `sallyport (${instanceId})`) > ALLOWED_REPEATS) {
@@ -25,28 +39,28 @@ export function forwardHead(exchange: Exchange): string {
   const inboundProto = client.peerTrusted ? head.first('x-forwarded-proto') : undefined
   const inboundHost = client.peerTrusted ? head.first('x-forwarded-host') : undefined
   const inboundPort = client.peerTrusted ? head.first('x-forwarded-port') : undefined
-  for (const name of FORWARDING_FIELDS) head.remove(name)
-  if (!client.peerTrusted) head.remove('forwarded')
-  head.remove('x-request-id')
-  head.remove('traceparent')
-  if (!exchange.trace.continued) head.remove('tracestate')
+  for (const name of PROXY_FIELDS) {
+    if (exchange.assigned?.has(name) === true) continue
+    if (name === 'forwarded' ? !client.peerTrusted : name !== 'tracestate' || !exchange.trace.continued)
+      head.remove(name)
+  }
+  const line = (name: string, value: string): string =>
+    // `remove-headers` may name the fields we add (§5.18); what `add-headers` made of them stands
+    exchange.suppressed?.has(name) === true || (exchange.assigned?.has(name) === true && head.has(name))
+      ? ''
+      : `${name}: ${value}\r\n`
 
   const peerAddress = peer.proxiedAddress !== undefined && client.peerTrusted ? peer.proxiedAddress : peer.address
   const added = [
-    line(exchange, 'x-forwarded-for', inboundFor === '' ? peerAddress : `${inboundFor}, ${peerAddress}`),
-    line(exchange, 'x-forwarded-proto', inboundProto ?? url.scheme),
-    line(exchange, 'x-forwarded-host', inboundHost ?? publicHost),
-    line(exchange, 'x-forwarded-port', inboundPort ?? String(peer.localPort)),
-    line(exchange, 'x-request-id', exchange.requestId),
-    line(exchange, 'traceparent', exchange.trace.traceparent),
-    line(exchange, 'via', `1.1 sallyport (${instanceId})`),
+    line('x-forwarded-for', inboundFor === '' ? peerAddress : `${inboundFor}, ${peerAddress}`),
+    line('x-forwarded-proto', inboundProto ?? url.scheme),
+    line('x-forwarded-host', inboundHost ?? publicHost),
+    line('x-forwarded-port', inboundPort ?? String(peer.localPort)),
+    line('x-request-id', exchange.requestId),
+    line('traceparent', exchange.trace.traceparent),
+    line('via', `1.1 sallyport (${instanceId})`),
   ]
   return `${exchange.method} ${url.target} HTTP/1.1\r\n${head.lines}${added.join('')}`
-}
-
-/** `remove-headers` may name the fields we add (§5.18); then they are left out. */
-function line(exchange: Exchange, name: string, value: string): string {
-  return exchange.suppressed?.has(name) === true ? '' : `${name}: ${value}\r\n`
 }
 
 function occurrences(text: string, part: string): number {

@@ -130,9 +130,9 @@ function route(exchange: Exchange): void {
   const endpoint =
     snapshot.endpoints.findPublic(host, port ?? peer.localPort) ?? snapshot.defaultEndpoint(exchange.listenerPlace)
   if (endpoint === undefined) throw new GatewayError('UNKNOWN_HOST')
-  if (endpoint.policy.dependsOnPath && (url.ambiguity !== undefined || url.aboveRoot)) {
-    throw new GatewayError('AMBIGUOUS_PATH', { reason: url.aboveRoot ? 'bad_request:H-67' : 'bad_request:H-66' })
-  }
+  // refused whatever the policy says; other readings of a path only where a rule looks at it (H-66, in enterEndpoint)
+  if (url.aboveRoot) throw new GatewayError('AMBIGUOUS_PATH', { reason: 'bad_request:H-67' })
+  if (url.ambiguity === 'null byte') throw new GatewayError('AMBIGUOUS_PATH', { reason: 'bad_request:H-68' })
   enterEndpoint(exchange, endpoint, 'halt')
   if (!exchangeConnectionAllowed(exchange)) exchange.frontEnd.abort(exchange.handle)
   else runRequestPhase(exchange)
@@ -140,6 +140,7 @@ function route(exchange: Exchange): void {
 
 function enterEndpoint(exchange: Exchange, endpoint: Endpoint, onError: 'halt' | 'continue'): void {
   if (exchange.frames.length >= exchange.snapshot.settings.limits.hops) throw new GatewayError('TOO_MANY_ENDPOINTS')
+  if (endpoint.policy.dependsOnPath && exchange.url.ambiguity !== undefined) throw new GatewayError('AMBIGUOUS_PATH')
   exchange.enter(endpoint, onError)
 }
 
@@ -274,7 +275,7 @@ function replaceResponse(exchange: Exchange, outcome: Respond): void {
   exchange.setResponse({
     status: outcome.status,
     head: new MessageHead(statusLine(outcome.status) + outcome.lines),
-    bodyLength: outcome.body.length,
+    bodyLength: Buffer.byteLength(outcome.body),
     ownBody: outcome.body,
   })
 }

@@ -63,7 +63,8 @@ export class RequestUrl implements UrlView {
     if (match === null) return false
     // groups 2 and 3 always take part in a match
     const authority = match[2]!.replace(/^[^@]*@/, '')
-    const encodedPath = encodeUnsafe(match[3]! === '' ? '/' : match[3]!)
+    const path = match[3]!
+    const encodedPath = encodeUnsafe(path === '' ? '/' : path)
     const query = encodeUnsafe(match[4] ?? '')
     const { host, port } = authority === '' ? this : splitAuthority(authority)
     if (!/^(?:\[[0-9a-f:.]+\]|[a-z0-9._~%-]*)$/i.test(host)) return false

@@ -4,9 +4,9 @@
  * Source: traffic-policy.md §1.3 (what is refused), §2.3 (what ends a phase), §8.3 (codes).
  */
 import { type CompileContext, type PreparedAction, type RegisteredAction } from '../actions/action.ts'
-import { ACTIONS, ACTIONS_NOT_BUILT } from '../actions/index.ts'
+import { ACTIONS, ACTIONS_NOT_BUILT, actionName } from '../actions/index.ts'
 import type { Diagnostics } from '../config/diagnostic.ts'
-import type { ConfigNode } from '../config/node.ts'
+import type { ConfigNode, TextSource } from '../config/node.ts'
 import type { Settings } from '../config/settings.ts'
 import type { Span } from '../config/source.ts'
 import { nearest } from '../config/spelling.ts'
@@ -23,6 +23,8 @@ export interface PolicyOptions {
   readonly diagnostics: Diagnostics
   /** Names buckets and the like; the endpoint's name. */
   readonly identity: string
+  /** The endpoint's scheme: tcp and tls endpoints have no HTTP phases (2230). */
+  readonly scheme: 'http' | 'https' | 'tcp' | 'tls'
   /** Cloud endpoints have no upstream to fall back to: some rule must be able to end the request (2235). */
   readonly mustTerminate: boolean
 }
@@ -48,12 +50,15 @@ export function compilePolicy(parsed: ParsedPolicy, options: PolicyOptions): Pol
     onHttpResponse: compile('on_http_response'),
     dependsOnPath: dependsOnPath(parsed),
   })
+  checkPhases(parsed, options)
   if (options.mustTerminate) checkTermination(parsed, options)
   return { policy, waf, keySetUrls }
 }
 
 class PhaseCompiler {
   readonly #phase: PhaseName
+  /** One for the whole phase: scopes are kept per environment. */
+  readonly #environment: ExpressionEnvironment
   readonly #legacyFormat: boolean
   readonly #options: PolicyOptions
   readonly #waf: WafProfiles
@@ -71,18 +76,18 @@ class PhaseCompiler {
     this.#options = options
     this.#waf = waf
     this.#keySetUrls = keySetUrls
+    this.#environment = { phase, overrides: true, legacy: legacyFormat, now: () => new Date() }
   }
 
   rule(rule: ParsedRule, index: number): CompiledRule {
     const { diagnostics } = this.#options
-    const expressions = rule.expressions.flatMap(
-      (source) => compileExpression(source, this.#environment, diagnostics) ?? [],
-    )
+    const expressions = rule.expressions.flatMap((source) => this.#condition(source) ?? [])
     const actions: CompiledAction[] = []
     let endedBy: string | undefined
     for (const [position, action] of rule.actions.entries()) {
       if (endedBy !== undefined) {
-        diagnostics.error('ERR_NGROK_2207', `unreachable: ${endedBy} has already ended the phase`, action.typeSpan)
+        const hint = `put it before ${endedBy}, or in a rule of its own`
+        diagnostics.error('ERR_NGROK_2207', `unreachable: ${endedBy} has already ended the phase`, action.typeSpan, hint)
       }
       const prepared = this.#action(action, `${this.#phase}[${index}].actions[${position}]`)
       if (prepared === undefined) continue
@@ -92,14 +97,31 @@ class PhaseCompiler {
     return Object.freeze({ name: rule.name ?? `${this.#phase}[${index}]`, expressions, actions })
   }
 
-  get #environment(): ExpressionEnvironment {
-    return { phase: this.#phase, overrides: true, legacy: this.#legacyFormat, now: () => new Date() }
+  /** §2.2: only `true` lets a rule run, so an expression that can never be a bool never matches. */
+  #condition(source: TextSource): Expression | undefined {
+    const { diagnostics } = this.#options
+    const expression = compileExpression(source, this.#environment, diagnostics)
+    if (expression !== undefined && expression.type !== 'bool' && expression.type !== 'dyn') {
+      const hint = 'compare it with something: a rule runs only when every expression is true'
+      diagnostics.warning('EXPRESSION_NOT_BOOL', `this is ${expression.type}, never true`, source.span, hint)
+    }
+    return expression
   }
 
   #action(parsed: ParsedAction, place: string): PreparedAction | undefined {
     const { diagnostics } = this.#options
     const action = lookUp(parsed, diagnostics)
     if (action === undefined) return undefined
+    if (action.type === 'forward-internal' && this.#phase === 'on_tcp_connect') {
+      // what tcp and tls endpoints do there; http ones have no use for it
+      const http = this.#options.scheme === 'http' || this.#options.scheme === 'https'
+      const [code, text] = http
+        ? ['ERR_NGROK_2205', 'an http endpoint forwards requests, not connections']
+        : ['ACTION_NOT_BUILT', 'forwarding connections is not built yet']
+      const hint = http ? 'put forward-internal under on_http_request' : undefined
+      diagnostics.error(code, text, parsed.typeSpan, hint)
+      return undefined
+    }
     if (!action.phases.includes(this.#phase)) {
       const hint = `${action.type} runs in ${action.phases.join(', ')}`
       diagnostics.error('ERR_NGROK_2202', `${action.type} is not allowed in ${this.#phase}`, parsed.typeSpan, hint)
@@ -132,16 +154,15 @@ class PhaseCompiler {
 }
 
 function lookUp(parsed: ParsedAction, diagnostics: Diagnostics): RegisteredAction | undefined {
-  const action = ACTIONS.get(parsed.type)
-  if (action !== undefined) {
-    if (action.type !== parsed.type) {
-      const hint = `write ${action.type}`
-      diagnostics.warning('ACTION_ALIAS', `${parsed.type} is another name of ${action.type}`, parsed.typeSpan, hint)
+  const name = actionName(parsed.type)
+  const action = ACTIONS.get(name)
+  if (action !== undefined || ACTIONS_NOT_BUILT.has(name)) {
+    if (name !== parsed.type) {
+      const text = `${parsed.type} is another name of ${name}`
+      diagnostics.warning('ACTION_ALIAS', text, parsed.typeSpan, `write ${name}`)
     }
-    return action
-  }
-  if (ACTIONS_NOT_BUILT.has(parsed.type)) {
-    diagnostics.error('ACTION_NOT_BUILT', `the action ${parsed.type} is not built yet`, parsed.typeSpan)
+    if (action !== undefined) return action
+    diagnostics.error('ACTION_NOT_BUILT', `the action ${name} is not built yet`, parsed.typeSpan)
     return undefined
   }
   const near = nearest(parsed.type, [...ACTIONS.keys(), ...ACTIONS_NOT_BUILT])
@@ -154,24 +175,69 @@ function emptyConfig(span: Span): ConfigNode {
   return { kind: 'scalar', value: null, text: '', span, spanAt: () => span }
 }
 
-/** Some expression reads the URL, the path or something made of them: ambiguous paths matter then (H-66). */
+/** Some decision is made by the URL, the path or something made of them: ambiguous paths matter then (H-66). */
 function dependsOnPath(parsed: ParsedPolicy): boolean {
   return Object.values(parsed.phases).some((rules) =>
-    rules.some((rule) => rule.expressions.some(({ text }) => /\breq\s*\.\s*(?:url|URL|Path)\b/.test(text))),
+    rules.some(
+      (rule) =>
+        rule.expressions.some(({ text }) => namesPath(text)) ||
+        rule.actions.some(({ type, config }) => config !== undefined && decidesByPath(actionName(type), config)),
+    ),
   )
 }
 
+/** Also by index (`req['url']`); that a text merely looks like it does no harm. */
+function namesPath(text: string): boolean {
+  return /\breq\s*(?:\.\s*|\[\s*['"])(?:url|URL|Path)\b/.test(text)
+}
+
+/** Their values decide where a request goes, or what later rules find. */
+const DECIDING_ACTIONS = new Set(['forward-internal', 'rate-limit', 'set-vars'])
+
+function decidesByPath(type: string, config: ConfigNode): boolean {
+  // `from` of these is matched against the URL
+  if (type === 'redirect' || type === 'url-rewrite') {
+    return config.kind === 'map' && config.entries.some((entry) => entry.key === 'from')
+  }
+  return DECIDING_ACTIONS.has(type) && holdsPath(config)
+}
+
+function holdsPath(node: ConfigNode): boolean {
+  switch (node.kind) {
+    case 'scalar':
+      return namesPath(node.text)
+    case 'list':
+      return node.items.some((item) => holdsPath(item))
+    case 'map':
+      return node.entries.some((entry) => holdsPath(entry.value))
+  }
+}
+
+/** §1.1: phases that endpoints of this scheme do not have. */
+function checkPhases(parsed: ParsedPolicy, { scheme, diagnostics }: PolicyOptions): void {
+  if (scheme === 'http' || scheme === 'https') return
+  for (const phase of ['on_http_request', 'on_http_response'] as const) {
+    const first = parsed.phases[phase][0]
+    if (first === undefined) continue
+    const hint = `${scheme} endpoints have on_tcp_connect only`
+    diagnostics.error('ERR_NGROK_2230', `a ${scheme} endpoint has no ${phase}`, startOf(first.span), hint)
+  }
+}
+
 /** §1.3: refused when no rule can end a request, warned about (or refused, strictly) when all that can are conditional. */
-function checkTermination(parsed: ParsedPolicy, { diagnostics, settings }: PolicyOptions): void {
-  const rules = parsed.phases.on_http_request
+function checkTermination(parsed: ParsedPolicy, { diagnostics, settings, scheme }: PolicyOptions): void {
+  // in connections the phase that ends them is the only one
+  const rules = scheme === 'http' || scheme === 'https' ? parsed.phases.on_http_request : parsed.phases.on_tcp_connect
   const ending = rules.filter((rule) => rule.actions.some((action) => canEnd(action)))
-  if (rules.length === 0 && parsed.phases.on_http_response.length === 0 && parsed.phases.on_tcp_connect.length === 0) {
-    diagnostics.error('ERR_NGROK_18011', 'a cloud endpoint needs a policy with rules', parsed.span)
+  if (Object.values(parsed.phases).every((phase) => phase.length === 0)) {
+    const hint = 'an endpoint without upstream answers by its rules only'
+    diagnostics.error('ERR_NGROK_18011', 'a cloud endpoint needs a policy with rules', startOf(parsed.span), hint)
   } else if (ending.length === 0) {
     diagnostics.error(
       'ERR_NGROK_2235',
       'no rule ends a request: a cloud endpoint has no upstream',
       startOf(parsed.span),
+      'let the last rule end in forward-internal, custom-response, redirect or deny',
     )
   } else if (ending.every((rule) => rule.expressions.length > 0)) {
     const text = 'every rule that ends a request is conditional: what matches none is answered 404 (ERR_NGROK_6029)'
@@ -182,16 +248,17 @@ function checkTermination(parsed: ParsedPolicy, { diagnostics, settings }: Polic
   }
 }
 
-const ENDING_ACTIONS = new Set(['custom-response', 'custom_response', 'deny', 'forward-internal', 'redirect'])
+const ENDING_ACTIONS = new Set(['close-connection', 'custom-response', 'deny', 'forward-internal', 'redirect'])
 
 /** `forward-internal` with `on_error: continue` does not count, nor does a redirect that may leave the URL as it is. */
 function canEnd(action: ParsedAction): boolean {
-  if (!ENDING_ACTIONS.has(action.type)) return false
+  const type = actionName(action.type)
+  if (!ENDING_ACTIONS.has(type)) return false
   if (action.config?.kind !== 'map') return true
   const field = (name: string): ConfigNode | undefined =>
     action.config?.kind === 'map' ? action.config.entries.find((entry) => entry.key === name)?.value : undefined
-  if (action.type === 'redirect') return field('from') === undefined
-  const onError = action.type === 'forward-internal' ? field('on_error') : undefined
+  if (type === 'redirect') return field('from') === undefined
+  const onError = type === 'forward-internal' ? field('on_error') : undefined
   return !(onError?.kind === 'scalar' && onError.value === 'continue')
 }
 

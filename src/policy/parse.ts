@@ -43,17 +43,18 @@ const PHASES: readonly PhaseName[] = ['on_tcp_connect', 'on_http_request', 'on_h
 const LEGACY_PHASES: Readonly<Record<string, PhaseName>> = { inbound: 'on_http_request', outbound: 'on_http_response' }
 
 const NOT_A_LIST_HINT = 'a phase is a list of rules: begin each with `- `'
+const LIST_HINT = 'begin each entry with `- `'
 
 /** Every error is reported; what could be read is returned all the same, so that its errors are found as well. */
 export function parsePolicy(document: MapNode, diagnostics: Diagnostics): ParsedPolicy {
   const phases: Record<PhaseName, ParsedRule[]> = { on_tcp_connect: [], on_http_request: [], on_http_response: [] }
-  const legacy = document.entries.filter((entry) => entry.key in LEGACY_PHASES)
+  const legacy = document.entries.filter((entry) => Object.hasOwn(LEGACY_PHASES, entry.key))
   let enabled = true
   for (const entry of document.entries) {
     const phase = PHASES.find((name) => name === entry.key)
     if (phase !== undefined) phases[phase].push(...parseRules(entry, diagnostics))
     else if (entry.key === 'enabled') enabled = isEnabled(entry, diagnostics)
-    else if (!(entry.key in LEGACY_PHASES)) unknownPhase(entry, diagnostics)
+    else if (!Object.hasOwn(LEGACY_PHASES, entry.key)) unknownPhase(entry, diagnostics)
   }
   // rules of the new phases come first (§9)
   for (const entry of legacy) phases[LEGACY_PHASES[entry.key]!].push(...parseRules(entry, diagnostics))
@@ -96,11 +97,12 @@ function parseRules(entry: MapEntry, diagnostics: Diagnostics): ParsedRule[] {
 }
 
 const RULE_KEYS = ['name', 'expressions', 'actions']
-const RULE_HINTS: Readonly<Record<string, string>> = {
-  if: 'conditions are a list under `expressions`',
-  type: 'this is an action; put it in the `actions` list of a rule',
-  config: 'this is an action; put it in the `actions` list of a rule',
-}
+const ACTION_AS_RULE_HINT = 'this is an action; put it in the `actions` list of a rule'
+const RULE_HINTS: ReadonlyMap<string, string> = new Map([
+  ['if', 'conditions are a list under `expressions`'],
+  ['type', ACTION_AS_RULE_HINT],
+  ['config', ACTION_AS_RULE_HINT],
+])
 
 function parseRule(node: ConfigNode, diagnostics: Diagnostics): ParsedRule | undefined {
   if (node.kind !== 'map') {
@@ -112,13 +114,13 @@ function parseRule(node: ConfigNode, diagnostics: Diagnostics): ParsedRule | und
   let actions: readonly ParsedAction[] | undefined
   for (const { key, keySpan, value } of node.entries) {
     if (key === 'name') {
-      if (value.kind === 'scalar') name = value.text
+      if (value.kind === 'scalar') name = isNull(value) ? undefined : value.text
       else diagnostics.error('ERR_NGROK_2236', 'name must be a text', value.span)
     } else if (key === 'expressions') expressions = parseExpressions(value, diagnostics)
     else if (key === 'actions') actions = parseActions(value, diagnostics)
     else {
       const near = nearest(key, RULE_KEYS)
-      const hint = RULE_HINTS[key] ?? (near === undefined ? undefined : `did you mean ${near}?`)
+      const hint = RULE_HINTS.get(key) ?? (near === undefined ? undefined : `did you mean ${near}?`)
       diagnostics.error('ERR_NGROK_2236', `unknown key ${key} in a rule`, keySpan, hint)
     }
   }
@@ -137,7 +139,7 @@ function isEmptyList(node: MapNode): boolean {
 function parseExpressions(node: ConfigNode, diagnostics: Diagnostics): readonly TextSource[] {
   if (isNull(node)) return []
   if (node.kind !== 'list') {
-    diagnostics.error('ERR_NGROK_2236', 'expressions must be a list of texts', node.span)
+    diagnostics.error('ERR_NGROK_2236', 'expressions must be a list of texts', node.span, LIST_HINT)
     return []
   }
   return node.items.flatMap((item) => {
@@ -150,7 +152,7 @@ function parseExpressions(node: ConfigNode, diagnostics: Diagnostics): readonly 
 function parseActions(node: ConfigNode, diagnostics: Diagnostics): readonly ParsedAction[] {
   if (isNull(node)) return []
   if (node.kind !== 'list') {
-    diagnostics.error('ERR_NGROK_2236', 'actions must be a list', node.span)
+    diagnostics.error('ERR_NGROK_2236', 'actions must be a list', node.span, LIST_HINT)
     return []
   }
   return node.items.flatMap((item) => parseAction(item, diagnostics) ?? [])
@@ -158,7 +160,8 @@ function parseActions(node: ConfigNode, diagnostics: Diagnostics): readonly Pars
 
 function parseAction(node: ConfigNode, diagnostics: Diagnostics): ParsedAction | undefined {
   if (node.kind !== 'map') {
-    diagnostics.error('ERR_NGROK_2236', 'an action must be a mapping with `type`', node.span)
+    const hint = node.kind === 'scalar' && !isNull(node) ? `write {type: ${node.text}}` : undefined
+    diagnostics.error('ERR_NGROK_2236', 'an action must be a mapping with `type`', node.span, hint)
     return undefined
   }
   let type: ScalarNode | undefined

@@ -650,7 +650,7 @@ export class Primary {
     for (const answer of answers) {
       const reports =
         answer.status === 'rejected'
-          ? [plainReport('WORKER', String((answer.reason as Error).message))]
+          ? [plainReport('WORKER', (answer.reason as Error).message)]
           : answer.value.kind === 'refused'
             ? answer.value.diagnostics
             : []

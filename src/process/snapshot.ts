@@ -3,7 +3,7 @@
  * swapped in by one assignment (O-23).
  */
 import { createHash } from 'node:crypto'
-import { Diagnostics } from '../config/diagnostic.ts'
+import type { Diagnostics } from '../config/diagnostic.ts'
 import type { EndpointDefinition, LoadedConfiguration } from '../config/load.ts'
 import type { FileReader } from '../config/reader.ts'
 import type { Settings } from '../config/settings.ts'
@@ -159,7 +159,8 @@ function policyOf(definition: EndpointDefinition, settings: Settings, diagnostic
     diagnostics.error('ERR_NGROK_2262', text, parsed.phases.on_tcp_connect[0]!.span)
   }
   const mustTerminate = definition.kind === 'cloud'
-  return compilePolicy(parsed, { settings, diagnostics, identity: definition.name, mustTerminate })
+  const { scheme } = definition.url
+  return compilePolicy(parsed, { settings, diagnostics, identity: definition.name, scheme, mustTerminate })
 }
 
 function endpoint(definition: EndpointDefinition, needs: PolicyWithNeeds, settings: Settings): Endpoint {

@@ -9,7 +9,7 @@
  */
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
@@ -19,8 +19,11 @@ import { readTar } from './tar.ts'
 
 const run = promisify(execFile)
 
-const RELEASE = manifest.version
-const ARCHIVE_URL = `https://github.com/coreruleset/coreruleset/archive/refs/tags/v${RELEASE}.tar.gz`
+const RELEASE: CrsRelease = {
+  version: manifest.version,
+  url: `https://github.com/coreruleset/coreruleset/archive/refs/tags/v${manifest.version}.tar.gz`,
+  files: manifest.files,
+}
 const GO_MODULE = 'github.com/corazawaf/coraza-coreruleset/v4'
 const GO_VERSION = 'v4.25.0'
 const DEBIAN_PACKAGE = 'modsecurity-crs'
@@ -40,14 +43,23 @@ export interface CrsInstallation {
   readonly folder: string
 }
 
+/** A release archive and what must be in it. */
+export interface CrsRelease {
+  readonly version: string
+  /** A `.tar.gz` with one top folder. */
+  readonly url: string
+  /** Path below the top folder → SHA-256, hexadecimal. */
+  readonly files: Readonly<Record<string, string>>
+}
+
 interface Source {
   readonly name: string
   /** Fills `folder` with `crs-setup.conf.example` and `rules/`; answers the version. */
-  fetch(folder: string): Promise<string>
+  fetch(folder: string, release: CrsRelease): Promise<string>
 }
 
 const SOURCES: ReadonlyMap<CrsSource, Source> = new Map<CrsSource, Source>([
-  ['release', { name: `release archive v${RELEASE}`, fetch: fromRelease }],
+  ['release', { name: 'release archive', fetch: fromRelease }],
   ['go', { name: `Go module ${GO_MODULE}@${GO_VERSION}`, fetch: fromGoModule }],
   ['debian', { name: `Debian package ${DEBIAN_PACKAGE}`, fetch: fromDebian }],
 ])
@@ -58,29 +70,34 @@ export interface InstallOptions {
   readonly say: (line: string) => void
   /** Only this source; default: each in turn. */
   readonly from?: CrsSource
+  /** Instead of the official release: a mirror of it, or a release of one's own. */
+  readonly release?: CrsRelease
 }
 
 /** Rejects with one sentence that names every source tried. */
-export async function installCrs({ stateDir, say, from }: InstallOptions): Promise<CrsInstallation> {
+export async function installCrs(options: InstallOptions): Promise<CrsInstallation> {
+  const { stateDir, say, from, release = RELEASE } = options
   const home = join(stateDir, 'crs')
   await mkdir(home, { recursive: true })
   const problems: string[] = []
   for (const [key, source] of SOURCES) {
     if (from !== undefined && from !== key) continue
-    say(`trying the ${source.name}`)
+    const name = key === 'release' ? `${source.name} v${release.version}` : source.name
+    say(`trying the ${name}`)
     const staging = await mkdtemp(join(home, '.incoming-'))
     try {
-      const version = await source.fetch(staging)
+      const version = await source.fetch(staging, release)
       const folder = join(home, version)
-      await rm(folder, { recursive: true, force: true })
-      await rename(staging, folder)
+      // made for its owner alone, but whoever runs the gateway reads the rules
+      await chmod(staging, 0o755)
+      await replaceFolder(folder, staging)
       await pointTo(join(home, 'current'), version)
-      say(`installed the Core Rule Set ${version} from the ${source.name}`)
-      return { version, source: source.name, folder }
+      say(`installed the Core Rule Set ${version} from the ${name}`)
+      return { version, source: name, folder }
     } catch (error) {
       const problem = problemOf(error)
       say(`  not from there: ${problem}`)
-      problems.push(`${source.name} (${problem})`)
+      problems.push(`${name} (${problem})`)
     } finally {
       await rm(staging, { recursive: true, force: true })
     }
@@ -88,9 +105,9 @@ export async function installCrs({ stateDir, say, from }: InstallOptions): Promi
   throw new Error(`no Core Rule Set could be installed; tried: ${problems.join('; ')}`)
 }
 
-async function fromRelease(folder: string): Promise<string> {
-  const archive = gunzipSync(await download(ARCHIVE_URL), { maxOutputLength: 4 * MAX_ARCHIVE_BYTES })
-  const wanted = new Map(Object.entries(manifest.files))
+async function fromRelease(folder: string, release: CrsRelease): Promise<string> {
+  const archive = gunzipSync(await download(release.url), { maxOutputLength: 4 * MAX_ARCHIVE_BYTES })
+  const wanted = new Map(Object.entries(release.files))
   for (const { path, content } of readTar(archive)) {
     // the archive has one top folder, coreruleset-<version>/
     const name = path.slice(path.indexOf('/') + 1)
@@ -103,7 +120,7 @@ async function fromRelease(folder: string): Promise<string> {
     wanted.delete(name)
   }
   if (wanted.size > 0) throw new Error(`${[...wanted.keys()][0]} is missing in the archive`)
-  return RELEASE
+  return release.version
 }
 
 async function download(url: string): Promise<Buffer> {
@@ -162,6 +179,18 @@ async function copyRules(from: string, setup: string, folder: string): Promise<v
   await mkdir(join(folder, 'rules'), { recursive: true })
   for (const name of names) await writeFile(join(folder, 'rules', name), await readFile(join(from, name)))
   await writeFile(join(folder, 'crs-setup.conf.example'), await readFile(setup))
+}
+
+/** The rules that are there stand aside until the new ones are in their place. */
+async function replaceFolder(folder: string, next: string): Promise<void> {
+  const aside = `${next}.old`
+  try {
+    await rename(folder, aside)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+  }
+  await rename(next, folder)
+  await rm(aside, { recursive: true, force: true })
 }
 
 /** A symbolic link replaced in one step, so that no reader finds it missing. */

@@ -27,7 +27,7 @@ export function readRuleFiles(
   reader: FileReader,
   diagnostics: Diagnostics,
 ): RuleSetSources | undefined {
-  const rulesFolder = firstWithFiles([join(folder, 'rules'), folder], reader)
+  const rulesFolder = [join(folder, 'rules'), folder].find((place) => rulesIn(place, reader).length > 0)
   if (rulesFolder === undefined) {
     const hint = 'run `sallyport crs install`, or name a folder with rules under waf.rules'
     diagnostics.error(
@@ -45,7 +45,7 @@ export function readRuleFiles(
   ]
     .flatMap((path) => reader.list(path))
     .slice(0, 1)
-  const rules = reader.list(join(rulesFolder, '*.conf')).filter((path) => !basename(path).startsWith('crs-setup'))
+  const rules = rulesIn(rulesFolder, reader)
   const read = (path: string): RuleSource => ({ path, text: reader.read(path).text })
   const text = ({ path, text }: { path: string; text: string }): RuleSource => ({ path, text })
   return {
@@ -61,6 +61,7 @@ export function readRuleFiles(
   }
 }
 
-function firstWithFiles(folders: readonly string[], reader: FileReader): string | undefined {
-  return folders.find((folder) => reader.list(join(folder, '*.conf')).length > 0)
+/** By name; the set-up alone makes no rule set. */
+function rulesIn(folder: string, reader: FileReader): readonly string[] {
+  return reader.list(join(folder, '*.conf')).filter((path) => !basename(path).startsWith('crs-setup'))
 }

@@ -27,6 +27,8 @@ export function* readTar(archive: Buffer): Generator<TarFile> {
     } else if (type !== 'g') longPath = undefined
     at = start + Math.ceil(size / BLOCK) * BLOCK
   }
+  // an archive ends with blocks of zeros
+  throw new Error('the tar archive is cut')
 }
 
 function fieldPath(header: Buffer): string {

@@ -168,10 +168,10 @@ describe('a remembered token', () => {
     const service = await readyService({ refreshMs: 60 })
     const asked = requirements()
     const token = issuer.mint()
-    service.verify(token, asked)
+    void service.verify(token, asked)
     const { requests } = issuer
     while (issuer.requests < requests + 2) await new Promise((resolve) => setTimeout(resolve, 10))
-    service.verify(token, asked)
+    void service.verify(token, asked)
     expect(service.counters.remembered).toBe(1)
     issuer.rotate()
     const after = issuer.requests
@@ -182,7 +182,7 @@ describe('a remembered token', () => {
   it('is not remembered when the cache is off', async () => {
     const service = await readyService({ cacheEntries: 0 })
     const token = issuer.mint()
-    service.verify(token, requirements())
+    void service.verify(token, requirements())
     expect(atOnce(service.verify(token, requirements()))).toBe('accepted')
     expect(service.counters).toMatchObject({ remembered: 0, rememberedTokens: 0 })
   })
