@@ -121,7 +121,9 @@ export function headerLines(headers: readonly HeaderPlan[], scope: PolicyScope):
 
 function refusalHint(name: string): string {
   if (name === 'host') return 'only requests have a Host'
-  return RESERVED.has(name.toLowerCase()) ? 'the gateway writes it itself, for each connection' : 'it is the client’s own'
+  return RESERVED.has(name.toLowerCase())
+    ? 'the gateway writes it itself, for each connection'
+    : 'it is the client’s own'
 }
 
 function refused(name: string): boolean {

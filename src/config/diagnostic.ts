@@ -17,19 +17,26 @@ export interface Diagnostic {
   readonly related?: { readonly message: string; readonly span: Span } | undefined
 }
 
-/** Collects every diagnostic of a load. */
+/** Collects every diagnostic of a load. The same at the same place is kept once: endpoints share policy files. */
 export class Diagnostics {
   readonly #list: Diagnostic[] = []
+  readonly #said = new Set<string>()
 
   error(code: string, message: string, span?: Span, hint?: string, related?: Diagnostic['related']): void {
-    this.#list.push({ severity: 'error', code, message, span, hint, related })
+    this.add({ severity: 'error', code, message, span, hint, related })
   }
 
   warning(code: string, message: string, span?: Span, hint?: string): void {
-    this.#list.push({ severity: 'warning', code, message, span, hint })
+    this.add({ severity: 'warning', code, message, span, hint })
   }
 
   add(diagnostic: Diagnostic): void {
+    const { severity, code, message, span } = diagnostic
+    if (span !== undefined && span.source.path !== '') {
+      const key = `${severity} ${code} ${span.source.path}:${span.start} ${message}`
+      if (this.#said.has(key)) return
+      this.#said.add(key)
+    }
     this.#list.push(diagnostic)
   }
 

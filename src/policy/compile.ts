@@ -87,7 +87,12 @@ class PhaseCompiler {
     for (const [position, action] of rule.actions.entries()) {
       if (endedBy !== undefined) {
         const hint = `put it before ${endedBy}, or in a rule of its own`
-        diagnostics.error('ERR_NGROK_2207', `unreachable: ${endedBy} has already ended the phase`, action.typeSpan, hint)
+        diagnostics.error(
+          'ERR_NGROK_2207',
+          `unreachable: ${endedBy} has already ended the phase`,
+          action.typeSpan,
+          hint,
+        )
       }
       const prepared = this.#action(action, `${this.#phase}[${index}].actions[${position}]`)
       if (prepared === undefined) continue

@@ -20,8 +20,8 @@ export interface Endpoint {
 export interface EndpointTable {
   /**
    * `host`: lower case, without trailing dot; IPv6 in brackets. `port`: of the Host field, else of the listener. The
-   * pair wins; a host whose port nobody names is found by the host alone, as other proxies do (a gateway behind a
-   * published port sees ports that no URL of its configuration holds).
+   * pair wins, exact hosts before wildcards; a host whose port nobody names is found by the host alone, as other
+   * proxies do (a gateway behind a published port sees ports that no URL of its configuration holds).
    */
   findPublic(host: string, port: number): Endpoint | undefined
   findInternal(scheme: string, host: string, port: number): Endpoint | undefined
@@ -36,6 +36,7 @@ const LOOPBACK_HOSTS = ['localhost', '127.0.0.1', '[::1]']
 /** Endpoints with the same host and port form a pool; the loader has refused those that may not. */
 export function endpointTable(endpoints: readonly Endpoint[]): EndpointTable {
   const publicPools = new Map<string, Pool>()
+  const publicByHost = new Map<string, Pool>()
   const internalPools = new Map<string, Pool>()
   const publicWildcards = new Set<string>()
   const internalWildcards = new Set<string>()
@@ -55,16 +56,17 @@ export function endpointTable(endpoints: readonly Endpoint[]): EndpointTable {
     }
   }
   // by host alone: the pool of the first port that names the host
-  for (const [key, pool] of [...publicPools]) {
+  for (const [key, pool] of publicPools) {
     const host = key.slice(0, key.lastIndexOf(':'))
-    if (!publicPools.has(host)) publicPools.set(host, pool)
+    if (!publicByHost.has(host)) publicByHost.set(host, pool)
   }
-  const publicPool = (host: string, port: number): Endpoint | undefined =>
-    member(publicPools.get(`${host}:${port}`) ?? publicPools.get(host))
   return {
     all: endpoints,
     findPublic: (host, port) =>
-      publicPool(host, port) ?? wildcard(host, publicWildcards, (suffix) => publicPool(suffix, port)),
+      member(publicPools.get(`${host}:${port}`)) ??
+      wildcard(host, publicWildcards, (suffix) => member(publicPools.get(`${suffix}:${port}`))) ??
+      member(publicByHost.get(host)) ??
+      wildcard(host, publicWildcards, (suffix) => member(publicByHost.get(suffix))),
     findInternal: (scheme, host, port) =>
       member(internalPools.get(`${scheme}:${host}:${port}`)) ??
       wildcard(host, internalWildcards, (key) => member(internalPools.get(`${scheme}:${key}:${port}`))),
