@@ -18,6 +18,7 @@ import { MemoryStore } from '../rate-limit/memory-store.ts'
 import type { RateLimitStore } from '../rate-limit/store.ts'
 import { ThreadPool } from '../threads/pool.ts'
 import { UndiciPool } from '../upstream/pool.ts'
+import type { UpstreamPool } from '../upstream/upstream-pool.ts'
 import { reportDiagnostic } from './diagnostic-report.ts'
 import type { WorkerSetting } from './messages.ts'
 import type { GatewayServices } from './services.ts'
@@ -110,6 +111,7 @@ class Gateway {
   readonly #frontEnd: FrontEnd
   readonly #handler: ExchangeHandler
   readonly #memory: MemoryStore
+  readonly #pool: UpstreamPool
   #listeners: readonly OpenListener[] = []
   #lastListenerId = 0
   #keySetUrls: readonly string[] = []
@@ -120,6 +122,7 @@ class Gateway {
     this.#memory = stores.memory
     const threads = new ThreadPool({ maxThreads: threadShare(setting.workers) })
     const pool = new UndiciPool({ bufferBytes: settings.limits.streamBufferBytes })
+    this.#pool = pool
     this.#services = {
       logger,
       metrics,
@@ -234,6 +237,7 @@ class Gateway {
     this.#handler.activate(snapshot, new Map(listeners.map(({ id }, place) => [id, place])))
     this.#frontEnd.setLimits(frontEndLimits(settings.limits))
     this.#services.jwt.watch(snapshot.keySetUrls)
+    this.#pool.retain(snapshot.targets)
     this.#keySetUrls = snapshot.keySetUrls
     this.#logger.setLevel(settings.logLevel)
     const kept = new Set(listeners.map(({ id }) => id))
