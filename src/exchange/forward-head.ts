@@ -7,7 +7,7 @@ import { GatewayError } from '../response/gateway-error.ts'
 import type { Exchange } from './exchange.ts'
 import { MessageHead } from './message-head.ts'
 
-/** Fields of which an untrusted client's lines are discarded (O-69), unless we replace them anyway. */
+/** What we say about the hop: an inbound list is continued for a trusted peer and discarded for others (O-69). */
 const FORWARDING_FIELDS = ['x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-port'] as const
 
 /** Fields that are ours to write. One that `add-headers` gave a value of its own goes upstream with that value. */
@@ -18,6 +18,9 @@ export const PROXY_FIELDS: ReadonlySet<string> = new Set([
   'traceparent',
   'tracestate',
 ])
+
+/** By these a client could pose as another one, or name another host, to an upstream that believes its proxies. */
+const SPOOFABLE_FIELDS = ['forwarded', 'x-real-ip', 'x-host', 'x-http-host-override'] as const
 
 /** Passing this gateway a second time is a loop (H-57). */
 const ALLOWED_REPEATS = 1
