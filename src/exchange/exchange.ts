@@ -63,6 +63,12 @@ export interface CollectedBody {
 const EMPTY_BODY: CollectedBody = Object.freeze({ bytes: new Uint8Array(0), complete: true })
 const NO_VARIABLES: ReadonlyMap<string, CelValue> = new Map()
 
+/**
+ * By these a client could pose as another one, or name another host, to an upstream that believes its proxies. They are
+ * gone before any rule reads the head, so that a policy may set them itself.
+ */
+const SPOOFABLE_FIELDS = ['x-real-ip', 'x-host', 'x-http-host-override'] as const
+
 export class Exchange implements PolicyScope {
   readonly handle: ExchangeHandle
   readonly facts: RequestFacts
@@ -123,6 +129,7 @@ export class Exchange implements PolicyScope {
   #requestView: RequestView | undefined
   #responseView: ResponseView | undefined
   #bodyReceivedAtMs: number | undefined
+  #upstreamWatchers: ((status: number | undefined) => void)[] | undefined
 
   constructor(
     handle: ExchangeHandle,
@@ -148,6 +155,7 @@ export class Exchange implements PolicyScope {
     this.url = new RequestUrl('http', this.publicHost, target)
     this.peer = frontEnd.peer(handle)
     this.client = clientAddress(this.peer, this.head, snapshot.trustedProxies)
+    if (!this.client.peerTrusted) for (const name of SPOOFABLE_FIELDS) this.head.remove(name)
     const inboundId = this.client.peerTrusted ? this.head.first('x-request-id') : undefined
     this.requestId = inboundId !== undefined && isRequestId(inboundId) ? inboundId : newRequestId(this.startedAtEpochMs)
     this.trace = traceContext(this.head.all('traceparent'))
@@ -214,6 +222,25 @@ export class Exchange implements PolicyScope {
       { request_id: this.requestId, rule: rule.name, error: String(error), code: 'ERR_NGROK_2254' },
       'expression failed',
     )
+  }
+
+  // ── what became of the upstream ──
+
+  /**
+   * The listener is told once, when it is known: the status that the upstream answered with, 0 when it was asked and every
+   * leg failed, undefined when the exchange ended without an upstream's answer (nobody was asked, or the client left).
+   */
+  onUpstreamOutcome(listener: (status: number | undefined) => void): void {
+    this.#upstreamWatchers ??= []
+    this.#upstreamWatchers.push(listener)
+  }
+
+  /** Tells them; later calls do nothing. */
+  upstreamSettled(status: number | undefined): void {
+    const watchers = this.#upstreamWatchers
+    if (watchers === undefined) return
+    this.#upstreamWatchers = undefined
+    for (const watcher of watchers) watcher(status)
   }
 
   // ── bodies, collected when an action asks ──

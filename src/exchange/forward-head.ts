@@ -19,9 +19,6 @@ export const PROXY_FIELDS: ReadonlySet<string> = new Set([
   'tracestate',
 ])
 
-/** By these a client could pose as another one, or name another host, to an upstream that believes its proxies. */
-const SPOOFABLE_FIELDS = ['forwarded', 'x-real-ip', 'x-host', 'x-http-host-override'] as const
-
 /** Passing this gateway a second time is a loop (H-57). */
 const ALLOWED_REPEATS = 1
 
