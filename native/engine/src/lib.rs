@@ -16,6 +16,7 @@ mod details;
 mod error;
 mod escape;
 mod exchange;
+mod gate;
 mod load;
 mod number;
 pub mod operator;

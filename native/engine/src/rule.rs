@@ -5,6 +5,7 @@ use std::sync::Arc;
 use regex::bytes::Regex;
 
 use crate::configuration::EngineMode;
+use crate::gate::GateId;
 use crate::operator::Operator;
 use crate::store::NodeId;
 use crate::template::Template;
@@ -93,6 +94,8 @@ pub(crate) enum Test {
         operator: Arc<Operator>,
         /// Its argument when that holds macros.
         argument: Option<Template>,
+        /// Its place in the gate; `None` when it is always run.
+        gate: Option<GateId>,
     },
 }
 

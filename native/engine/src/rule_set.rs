@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::collections::Collections;
 use crate::configuration::Configuration;
 use crate::error::LoadErrors;
+use crate::gate::Gate;
 use crate::load;
 use crate::rule::{set_bit, Rule, TargetSet};
 use crate::store::TransformationTree;
@@ -111,6 +112,7 @@ pub struct RuleSet {
     pub(crate) tree: TransformationTree,
     pub(crate) context: TransformationContext,
     pub(crate) tx_names: Arc<TxNames>,
+    pub(crate) gate: Gate,
     pub(crate) well_known: WellKnown,
     pub(crate) collections: Collections,
     by_id: HashMap<u32, u32>,
@@ -147,6 +149,7 @@ impl RuleSet {
             tree: loaded.tree,
             context,
             tx_names: Arc::new(loaded.tx_names),
+            gate: loaded.gate,
             well_known,
             by_id,
             left_out: loaded

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::OnceLock;
 
+use crate::gate::{Gate, GateId};
 use crate::transformation::{Transformation, TransformationContext};
 
 /// A byte string of one transaction.
@@ -109,6 +110,9 @@ pub(crate) struct Store {
     rows: Vec<u32>,
     /// Results of transformations by node, then by single transformation.
     results: Vec<u32>,
+    /// Per value the start of what the gate says in `looks`, [`UNKNOWN`] while it was not asked.
+    looked: Vec<u32>,
+    looks: Vec<u64>,
 }
 
 impl Store {
@@ -119,6 +123,8 @@ impl Store {
             index: HashMap::with_capacity_and_hasher(128, BuildHasherDefault::default()),
             rows: Vec::with_capacity(128),
             results: Vec::new(),
+            looked: Vec::with_capacity(128),
+            looks: Vec::new(),
         };
         store.intern(b"");
         store
@@ -159,6 +165,7 @@ impl Store {
         let id = self.spans.len() as u32;
         self.spans.push(Span { start: start as u32, end: self.bytes.len() as u32 });
         self.rows.push(UNKNOWN);
+        self.looked.push(UNKNOWN);
         self.index.insert(hash, id);
         ValueId(id)
     }
@@ -183,6 +190,26 @@ impl Store {
             }
         }
         self.compute(value, node, tree, context)
+    }
+
+    /// Whether a gated pattern can match a value. The value is looked at once.
+    #[inline]
+    pub(crate) fn lets_in(&mut self, value: ValueId, pattern: GateId, gate: &Gate) -> bool {
+        let mut start = self.looked[value.0 as usize];
+        if start == UNKNOWN {
+            start = self.look(value, gate);
+        }
+        gate.lets_in(&self.looks[start as usize..start as usize + gate.words()], pattern)
+    }
+
+    fn look(&mut self, value: ValueId, gate: &Gate) -> u32 {
+        let start = self.looks.len();
+        self.looks.resize(start + gate.words(), 0);
+        let span = self.spans[value.0 as usize];
+        let bytes = &self.bytes[span.start as usize..span.end as usize];
+        gate.look(bytes, &mut self.looks[start..]);
+        self.looked[value.0 as usize] = start as u32;
+        start as u32
     }
 
     fn compute(

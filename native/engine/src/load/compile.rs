@@ -9,6 +9,7 @@ use sallyport_seclang::{Diagnostics, Document, OperatorText, Position, Target};
 use super::actions::{self, RuleActions};
 use super::draft::{Draft, DraftLink, Entry};
 use super::{selector_regex, Data};
+use crate::gate::{Gate, GateBuilder, GateId};
 use crate::number::canonical_number;
 use crate::operator::{Operator, OperatorError};
 use crate::rule::{Comparison, Link, Rule, Selector, TargetSet, TargetSetId, TargetSpec, Test};
@@ -26,6 +27,7 @@ pub(super) struct Compiled {
     pub(super) target_sets: Vec<TargetSet>,
     pub(super) tree: TransformationTree,
     pub(super) tx_names: TxNames,
+    pub(super) gate: Gate,
     pub(super) left_out: Vec<(u32, String)>,
 }
 
@@ -46,6 +48,8 @@ pub(super) fn compile(
         tx_names: TxNames::default(),
         target_sets: Vec::new(),
         target_set_keys: HashMap::new(),
+        gate: GateBuilder::default(),
+        gates: HashMap::new(),
     };
 
     let mut left_out = Vec::new();
@@ -113,6 +117,7 @@ pub(super) fn compile(
         target_sets: compiler.target_sets,
         tree: compiler.tree,
         tx_names: compiler.tx_names,
+        gate: compiler.gate.build(),
         left_out,
     }
 }
@@ -169,6 +174,9 @@ struct Compiler<'a> {
     tx_names: TxNames,
     target_sets: Vec<TargetSet>,
     target_set_keys: HashMap<String, TargetSetId>,
+    gate: GateBuilder,
+    /// By address of the operator, which this compiler keeps alive.
+    gates: HashMap<*const Operator, Option<GateId>>,
 }
 
 impl Compiler<'_> {
@@ -273,7 +281,9 @@ impl Compiler<'_> {
                         }
                     },
                 };
-                return Test::Operator { operator, argument };
+                // A negated operator matches what its pattern does not: nothing can be left out there.
+                let gate = if text.negated { None } else { self.gate_of(&operator) };
+                return Test::Operator { operator, argument, gate };
             }
             Some(Err(OperatorError::Unknown)) => problems.report(
                 text.position,
@@ -291,6 +301,15 @@ impl Compiler<'_> {
             None => problems.report(text.position, "operator", "the operator was not compiled"),
         }
         Test::Always
+    }
+
+    /// The operator's place in the gate, if it has a pattern whose matches need something.
+    fn gate_of(&mut self, operator: &Arc<Operator>) -> Option<GateId> {
+        let gate = &mut self.gate;
+        *self
+            .gates
+            .entry(Arc::as_ptr(operator))
+            .or_insert_with(|| operator.rx_pattern().and_then(|pattern| gate.add(pattern)))
     }
 
     fn target_set(&mut self, targets: &[Target], problems: &mut Diagnostics) -> TargetSetId {

@@ -13,6 +13,7 @@ use sallyport_seclang::{parse, resolve, Diagnostics, Document, SourceFile};
 
 use crate::configuration::Configuration;
 use crate::error::LoadErrors;
+use crate::gate::Gate;
 use crate::rule::{Rule, TargetSet};
 use crate::store::TransformationTree;
 use crate::transformation::UnicodeMap;
@@ -28,6 +29,7 @@ pub(crate) struct Loaded {
     pub(crate) target_sets: Vec<TargetSet>,
     pub(crate) tree: TransformationTree,
     pub(crate) tx_names: TxNames,
+    pub(crate) gate: Gate,
     pub(crate) left_out: Vec<(u32, String)>,
 }
 
@@ -80,6 +82,7 @@ pub(crate) fn load(
         target_sets: compiled.target_sets,
         tree: compiled.tree,
         tx_names: compiled.tx_names,
+        gate: compiled.gate,
         left_out: compiled.left_out,
     })
 }

@@ -74,7 +74,7 @@ impl Transaction {
                 self.hit(rule, link, last, target, value);
                 true
             }
-            Test::Operator { operator, argument } => {
+            Test::Operator { operator, argument, .. } => {
                 let expanded = argument.as_ref().map(|argument| self.expand(argument, Some(rule)));
                 self.with_targets(rules, index, link, |transaction, targets| {
                     let mut matched = false;
@@ -201,6 +201,11 @@ impl Transaction {
             Some(value) => value,
             None => self.store.transform(target.value, node, &rules.tree, &rules.context),
         };
+        if let Test::Operator { gate: Some(gate), .. } = &link.test {
+            if !self.store.lets_in(value, *gate, &rules.gate) {
+                return false;
+            }
+        }
         if link.capture {
             self.captures.clear();
         }
