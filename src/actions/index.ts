@@ -1,6 +1,9 @@
 /** Every action there is: one line each, nothing registers itself. */
 import { type RegisteredAction, register } from './action.ts'
 import { addHeaders } from './add-headers.ts'
+import { basicAuth } from './basic-auth.ts'
+import { circuitBreaker } from './circuit-breaker.ts'
+import { closeConnection } from './close-connection.ts'
 import { customResponse } from './custom-response.ts'
 import { deny } from './deny.ts'
 import { forwardInternal } from './forward-internal.ts'
@@ -17,6 +20,9 @@ import { urlRewrite } from './url-rewrite.ts'
 
 export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
   register(addHeaders),
+  register(basicAuth),
+  register(circuitBreaker),
+  register(closeConnection),
   register(customResponse),
   register(deny),
   register(forwardInternal),
@@ -35,9 +41,6 @@ export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
 /** ngrok's actions that are not built: named, so that the error can say so instead of "unknown". */
 export const ACTIONS_NOT_BUILT: ReadonlySet<string> = new Set([
   'ai-gateway',
-  'basic-auth',
-  'circuit-breaker',
-  'close-connection',
   'compress-response',
   'http-request',
   'oauth',

@@ -105,6 +105,7 @@ export class ExchangeHandler implements FrontEndEvents {
     if (exchange === undefined) return
     this.#exchanges.delete(handle)
     exchange.finished = true
+    exchange.upstreamSettled(exchange.failure === undefined ? undefined : 0)
     endTransaction(exchange)
     logExchange(exchange, record)
     if (exchange.snapshot !== this.#snapshot) this.#leave(exchange.snapshot)
@@ -234,6 +235,7 @@ function receiveResponse(exchange: Exchange, headText: string, facts: ResponseFa
       performance.now() - exchange.forwardedAtMs,
     )
   }
+  exchange.upstreamSettled(facts.status)
   exchange.setResponse({ status: facts.status, head, bodyLength: facts.bodyLength, ownBody: undefined })
   runResponsePhases(exchange, exchange.frames.length - 1)
 }

@@ -91,6 +91,11 @@ export const FAMILIES = {
     'sallyport_rate_limit_bucket_evictions',
     'Memory buckets thrown out although their window still held counts.',
   ),
+  circuitState: gauge(
+    'sallyport_circuit_state',
+    'Circuit breakers that are open, counted in each worker for itself; 0 = all closed.',
+    ['endpoint'],
+  ),
   wafMatches: counter('sallyport_waf_matches_total', 'Rules of the rule set that matched.', ['rule', 'phase']),
   jwksRefresh: counter('sallyport_jwks_refresh_total', 'Attempts to fetch a key set.', ['result']),
   connections: gauge('sallyport_connections', 'Client connections.', ['listener', 'protocol', 'state']),

@@ -85,12 +85,32 @@ export const ERRORS = {
     message: 'The client address is not permitted.',
     reason: 'denied:restrict-ips',
   },
+  BASIC_AUTH_REFUSED: {
+    status: 401,
+    gw: 1024,
+    message: 'The request lacks valid credentials.',
+    reason: 'auth:basic-auth',
+  },
+  WEBHOOK_REFUSED: {
+    status: 403,
+    gw: 1025,
+    ngrok: 3204,
+    message: 'The webhook could not be verified.',
+    reason: 'auth:ERR_NGROK_3204',
+  },
   RATE_LIMITED: { status: 429, gw: 1030, message: 'Too many requests.', reason: 'rate_limited:' },
   LIMITER_DOWN: {
     status: 503,
     gw: 1031,
     message: 'The rate limit cannot be checked at the moment.',
     reason: 'internal',
+  },
+  CIRCUIT_OPEN: {
+    status: 503,
+    gw: 1032,
+    ngrok: 3202,
+    message: 'The upstream fails too often; it is not asked for a while.',
+    reason: 'circuit_open',
   },
   WAF_REQUEST_BLOCKED: {
     status: 403,

@@ -6,7 +6,7 @@ import { request } from 'node:http'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type EchoUpstream, type RecordedRequest, startEchoUpstream } from './echo-upstream.ts'
 import { installedRules } from './rule-set.ts'
-import { type AccessLine, type RunningGateway, startGateway } from './start-gateway.ts'
+import { type AccessLine, pause, type RunningGateway, startGateway } from './start-gateway.ts'
 
 export interface PolicyCase {
   /** Also the host name: letters, digits, hyphens. */
@@ -27,6 +27,8 @@ export interface Step {
   readonly path?: string
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: string | Uint8Array
+  /** Waits before it asks. */
+  readonly delayMs?: number
   /** What the upstream answers, instead of its echo: raw HTTP without framing. */
   readonly answer?: { readonly status: number; readonly fields?: string; readonly body: string | Uint8Array }
   readonly expect: Expectation
@@ -94,6 +96,7 @@ export function policyCases(title: string, cases: readonly PolicyCase[], setting
       describe.skipIf(skip)(it_.name, () => {
         for (const step of it_.steps) {
           it(step.title, async () => {
+            if (step.delayMs !== undefined) await pause(step.delayMs)
             upstream.reset()
             const { answer } = step
             if (answer !== undefined) {

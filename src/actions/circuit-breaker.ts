@@ -1,0 +1,96 @@
+/**
+ * `circuit-breaker`: refuses requests with 503 (ERR_NGROK_3202) while too many of the upstream's answers fail: status 500
+ * or more, or no answer at all. Refused requests are not counted. Publishes nothing.
+ *
+ * One circuit for each (endpoint, position of the action); a reload that leaves both and the settings as they are keeps
+ * its state. Each worker process counts for itself: with n workers a circuit sees about one request in n, and
+ * `volume_threshold` applies to those.
+ * Source: traffic-policy.md §5.3.
+ */
+import { policyKit, withDefault } from '../config/schema-kit.ts'
+import { type Circuit, Circuits } from '../circuit/circuit.ts'
+import type { Exchange } from '../exchange/exchange.ts'
+import { NEXT } from '../phase/outcome.ts'
+import { GatewayError } from '../response/gateway-error.ts'
+import type { Action } from './action.ts'
+
+interface Config {
+  readonly error_threshold: number
+  readonly volume_threshold: number
+  readonly window_duration: number
+  readonly tripped_duration: number
+  readonly num_buckets: number
+  readonly enforce: boolean
+}
+
+interface Plan {
+  /** Undefined: `enforce: false`, which never trips. */
+  readonly circuit: Circuit | undefined
+}
+
+const duration = policyKit.durationMs({ minMs: 1000, maxMs: 120_000 })
+
+/** Outlives configurations (O-26). */
+const circuits = new Circuits()
+
+/** Lowest status that counts as a failure. */
+const FIRST_ERROR_STATUS = 500
+
+export const circuitBreaker: Action<Config, Plan> = {
+  type: 'circuit-breaker',
+  phases: ['on_http_request'],
+  configRequired: false,
+  schema: policyKit.object(
+    {
+      error_threshold: withDefault(policyKit.number({ min: 0, max: 1 }), 0.5),
+      volume_threshold: withDefault(policyKit.integer({ min: 1, max: 2_000_000_000 }), 10),
+      window_duration: withDefault(duration, 10_000),
+      tripped_duration: withDefault(duration, 10_000),
+      num_buckets: withDefault(policyKit.integer({ min: 10, max: 10 }), 10),
+      enforce: withDefault(policyKit.boolean(), true),
+    },
+    {
+      allowNull: true,
+      hints: {
+        rolling_window: 'this is window_duration',
+        error_threshold_percentage: 'this is error_threshold, a share between 0 and 1',
+      },
+    },
+  ),
+  compile(config, context) {
+    if (!config.enforce) return { circuit: undefined }
+    const settings = {
+      errorThreshold: config.error_threshold,
+      volumeThreshold: config.volume_threshold,
+      windowMs: config.window_duration,
+      trippedMs: config.tripped_duration,
+    }
+    return { circuit: circuits.obtain(context.identity, settings) }
+  },
+  run({ circuit }, exchange) {
+    if (circuit === undefined) return NEXT
+    const wasOpen = circuit.isOpen
+    const decision = circuit.ask()
+    const endpoint = exchange.frame.endpoint.name
+    countOpen(exchange, endpoint, wasOpen, circuit.isOpen)
+    if (decision === 'block') throw new GatewayError('CIRCUIT_OPEN')
+    exchange.onUpstreamOutcome((status) => {
+      const wasOpenBefore = circuit.isOpen
+      // 0 = it was asked and did not answer
+      circuit.settle(decision, status === undefined ? undefined : status === 0 || status >= FIRST_ERROR_STATUS)
+      countOpen(exchange, endpoint, wasOpenBefore, circuit.isOpen)
+    })
+    return NEXT
+  },
+}
+
+/** Open circuits of this worker by endpoint; those that are closed take no room. */
+const openCircuits = new Map<string, number>()
+
+function countOpen(exchange: Exchange, endpoint: string, wasOpen: boolean, isOpen: boolean): void {
+  if (wasOpen === isOpen) return
+  const open = (openCircuits.get(endpoint) ?? 0) + (isOpen ? 1 : -1)
+  if (open === 0) openCircuits.delete(endpoint)
+  else openCircuits.set(endpoint, open)
+  exchange.services.metrics.setGauge('circuitState', [endpoint], open)
+}
