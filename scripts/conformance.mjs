@@ -17,6 +17,7 @@ const SUITES = {
     cargo: ['-p', 'sallyport-libinjection', '--test', 'vectors'],
     folder: 'SALLYPORT_LIBINJECTION_VECTORS',
   },
+  policies: { vitest: 'test/conformance/policies', folder: 'SALLYPORT_POLICIES_DIR' },
   seclang: { cargo: ['-p', 'sallyport-engine', '--test', 'seclang_vectors'], folder: 'SALLYPORT_SECLANG_VECTORS' },
 }
 

@@ -17,6 +17,7 @@ interface Config {
   readonly enforce: boolean
   readonly allow: readonly TextSource[]
   readonly deny: readonly TextSource[]
+  readonly ip_policies: readonly TextSource[]
 }
 
 type Range = { readonly cidr: Cidr } | { readonly template: Template }
@@ -38,13 +39,16 @@ export const restrictIps: Action<Config, Plan> = {
       enforce: withDefault(policyKit.boolean(), true),
       allow: withDefault(ranges, []),
       deny: withDefault(ranges, []),
+      ip_policies: withDefault(ranges, []),
     },
-    {
-      allowNull: true,
-      hints: { ip_policies: 'IP policy objects are not served here yet: write the ranges under allow and deny' },
-    },
+    { allowNull: true },
   ),
   compile(config, context) {
+    for (const policy of config.ip_policies) {
+      const hint = 'write its ranges under allow and deny'
+      context.diagnostics.error('IP_POLICY_NOT_SERVED', 'IP policy objects are not built yet', policy.span, hint)
+    }
+    if (config.ip_policies.length > 0) return undefined
     if (config.allow.length === 0) {
       const hint = 'add 0.0.0.0/0 and ::/0 to allow, if deny shall be the only test'
       context.diagnostics.warning(

@@ -118,13 +118,8 @@ class PhaseCompiler {
     const action = lookUp(parsed, diagnostics)
     if (action === undefined) return undefined
     if (action.type === 'forward-internal' && this.#phase === 'on_tcp_connect') {
-      // what tcp and tls endpoints do there; http ones have no use for it
-      const http = this.#options.scheme === 'http' || this.#options.scheme === 'https'
-      const [code, text] = http
-        ? ['ERR_NGROK_2205', 'an http endpoint forwards requests, not connections']
-        : ['ACTION_NOT_BUILT', 'forwarding connections is not built yet']
-      const hint = http ? 'put forward-internal under on_http_request' : undefined
-      diagnostics.error(code, text, parsed.typeSpan, hint)
+      const hint = 'http endpoints forward requests: put it under on_http_request'
+      diagnostics.error('ACTION_NOT_BUILT', 'forwarding whole connections is not built yet', parsed.typeSpan, hint)
       return undefined
     }
     if (!action.phases.includes(this.#phase)) {

@@ -17,11 +17,12 @@ const MIN_REFUSALS = 100
 const MIN_ACCEPTED = 5
 
 /** Codes of traffic-policy.md §8.3 and of the carriers that can occur with the actions that are built. */
-const CODES = [
-  ...['2200', '2201', '2202', '2203', '2204', '2205', '2206', '2207', '2210', '2211', '2212', '2215', '2217', '2218'],
-  ...['2219', '2221', '2222', '2223', '2224', '2225', '2226', '2228', '2230', '2231', '2234', '2235', '2236', '2250'],
-  ...['2252', '2255', '2261', '2262', '3604', '7173', '18011'],
-].map((code) => `ERR_NGROK_${code}`)
+const CODES = (
+  '2200 2201 2202 2203 2204 2206 2207 2210 2211 2212 2215 2217 2218 2219 2221 2222 2223 ' +
+  '2224 2225 2226 2228 2230 2231 2234 2235 2236 2250 2252 2255 2261 2262 3604 7173 18011'
+)
+  .split(' ')
+  .map((code) => `ERR_NGROK_${code}`)
 
 function partsOf(text: string): Map<string, string> {
   const parts = new Map<string, string>()
