@@ -171,6 +171,8 @@ fn crs_regression_suite_passes() {
         println!("failed: {problem}");
     }
     assert!(total > 0, "no test was found");
-    let floor = if total >= WHOLE { FLOOR } else { total * FLOOR / WHOLE };
-    assert!(passed >= floor, "{passed} tests passed, at least {floor} are expected");
+    if total >= WHOLE {
+        assert!(passed >= FLOOR, "{passed} tests passed, at least {FLOOR} are expected");
+    }
+    assert!(failed.len() * 500 <= total, "{} of {total} tests failed", failed.len());
 }
