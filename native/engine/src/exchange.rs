@@ -17,6 +17,11 @@ pub(crate) struct Member {
     pub(crate) value: ValueId,
 }
 
+/// How many bytes the names and values of a JSON body's arguments may take, in whatever body.
+const JSON_NAME_BYTES: usize = 1 << 20;
+/// How many times the body's own length they may take beyond that.
+const JSON_NAME_FACTOR: usize = 8;
+
 const VARIABLES: usize = Variable::Xml as usize + 1;
 
 /// The variables of an exchange that no rule writes to.
@@ -299,7 +304,12 @@ impl Exchange {
     ) -> Result<(), String> {
         let limits = json::Limits { depth: configuration.json_depth_limit, partial };
         let limit = configuration.arguments_limit;
-        json::parse(body, limits, &mut |name, value| self.add_argument(store, name, value, limit))
+        // Every scalar's name repeats the names of all that holds it: a long name above many scalars must not multiply.
+        let most_bytes = self.args_combined + JSON_NAME_BYTES + JSON_NAME_FACTOR * body.len();
+        json::parse(body, limits, &mut |name, value| {
+            self.args_combined + name.len() + value.len() <= most_bytes
+                && self.add_argument(store, name, value, limit)
+        })
     }
 
     fn read_xml(&mut self, store: &mut Store, body: &[u8], partial: bool) -> Result<(), String> {
@@ -634,6 +644,22 @@ mod tests {
             values(&exchange, &store, Variable::RequestCookiesNames),
             ["a=a", "b=b", "c=c", "a=a"]
         );
+    }
+
+    #[test]
+    fn long_names_above_many_values_do_not_multiply() {
+        let (mut exchange, mut store) = read("POST / HTTP/1.1\r\n");
+        exchange.set_processor(&mut store, Some(BodyProcessor::Json));
+        let body = format!("{{\"{}\":[{}0]}}", "k".repeat(100_000), "0,".repeat(900));
+        exchange.read_request_body(
+            &mut store,
+            body.as_bytes(),
+            body.len(),
+            false,
+            &Configuration::default(),
+        );
+        assert_eq!(values(&exchange, &store, Variable::ReqbodyError), ["1"]);
+        assert!(values(&exchange, &store, Variable::ArgsNames).len() < 30);
     }
 
     #[test]

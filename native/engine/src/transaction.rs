@@ -244,9 +244,11 @@ impl Transaction {
         let profile = Arc::clone(&self.profile);
         let configuration = profile.rules().configuration();
         let rejects = configuration.request_body_limit_action == LimitAction::Reject;
-        if body.len() > configuration.request_body_limit && rejects && self.engine == EngineMode::On {
+        if body.len() > configuration.request_body_limit && rejects && self.engine == EngineMode::On
+        {
             self.exchange.set_flag(&mut self.store, Variable::InboundDataError, true);
-            self.interruption = Some(Interruption { phase: 2, status: 413, rule_id: 0, location: None });
+            self.interruption =
+                Some(Interruption { phase: 2, status: 413, rule_id: 0, location: None });
             return;
         }
         let inspected = &body[..body.len().min(self.request_body_limit)];
@@ -280,7 +282,8 @@ impl Transaction {
                 && self.engine == EngineMode::On
             {
                 self.exchange.set_flag(&mut self.store, Variable::OutboundDataError, true);
-                self.interruption = Some(Interruption { phase: 4, status: 500, rule_id: 0, location: None });
+                self.interruption =
+                    Some(Interruption { phase: 4, status: 500, rule_id: 0, location: None });
                 return self.flags();
             }
             if body.len() > self.response_body_limit {
