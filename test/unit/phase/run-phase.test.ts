@@ -24,7 +24,7 @@ function exchange(strict = false): { it: Exchange; told: string[] } {
 }
 
 function expression(result: boolean | (() => boolean)): Expression {
-  return { test: () => (typeof result === 'boolean' ? result : result()) } as Expression
+  return { test: () => (typeof result === 'boolean' ? result : result()) } as unknown as Expression
 }
 
 function rule(
