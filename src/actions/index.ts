@@ -17,6 +17,7 @@ import { removeHeaders } from './remove-headers.ts'
 import { restrictIps } from './restrict-ips.ts'
 import { setVars } from './set-vars.ts'
 import { urlRewrite } from './url-rewrite.ts'
+import { verifyWebhook } from './verify-webhook.ts'
 
 export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
   register(addHeaders),
@@ -36,6 +37,7 @@ export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
   register(restrictIps),
   register(setVars),
   register(urlRewrite),
+  register(verifyWebhook),
 ])
 
 /** ngrok's actions that are not built: named, so that the error can say so instead of "unknown". */
@@ -50,15 +52,10 @@ export const ACTIONS_NOT_BUILT: ReadonlySet<string> = new Set([
   'saml',
   'sse-find-replace',
   'terminate-tls',
-  'verify-webhook',
 ])
 
 /** Other spellings in public documents of actions that are not built (§11); built ones name theirs themselves. */
-const ALIASES: ReadonlyMap<string, string> = new Map([
-  ['oidc', 'openid-connect'],
-  ['webhook-validation', 'verify-webhook'],
-  ['webhook-verification', 'verify-webhook'],
-])
+const ALIASES: ReadonlyMap<string, string> = new Map([['oidc', 'openid-connect']])
 
 /** The proper name of an action, however it is spelled: an alias, or with underscores as in old documents (§11). */
 export function actionName(written: string): string {

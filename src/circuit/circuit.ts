@@ -117,11 +117,8 @@ export class Circuits {
     this.#circuits.delete(key)
     this.#circuits.set(key, circuit)
     if (this.#circuits.size > this.#maxCircuits) {
-      // a Map remembers the order of insertion: its first key is the one asked for longest ago
-      for (const oldest of this.#circuits.keys()) {
-        this.#circuits.delete(oldest)
-        break
-      }
+      const [oldest] = this.#circuits.keys() // a Map remembers the order of insertion
+      if (oldest !== undefined) this.#circuits.delete(oldest)
     }
     return circuit
   }

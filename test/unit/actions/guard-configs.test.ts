@@ -1,9 +1,10 @@
-/** What the configurations of basic-auth, circuit-breaker and close-connection may say (§5.2, §5.3, §5.4). */
+/** What the configurations of basic-auth, circuit-breaker, close-connection and verify-webhook may say (§5.2 … §5.4, §5.27). */
 import { describe, expect, it } from 'vitest'
 import { type Action, type CompileContext, register } from '../../../src/actions/action.ts'
 import { basicAuth } from '../../../src/actions/basic-auth.ts'
 import { circuitBreaker } from '../../../src/actions/circuit-breaker.ts'
 import { closeConnection } from '../../../src/actions/close-connection.ts'
+import { verifyWebhook } from '../../../src/actions/verify-webhook.ts'
 import { Diagnostics } from '../../../src/config/diagnostic.ts'
 import { parseDocuments } from '../../../src/config/document.ts'
 import { SourceFile } from '../../../src/config/source.ts'
@@ -115,5 +116,23 @@ describe('close-connection config', () => {
   it('is empty', () => {
     expect(codesOf(closeConnection, '{}')).toBe('ok')
     expect(codesOf(closeConnection, 'status_code: 403')).toBe('error ERR_NGROK_2203')
+  })
+})
+
+describe('verify-webhook config', () => {
+  it.each([
+    ['the documented example', "provider: github\nsecret: \"${secrets.get('hooks', 'github')}\"", 'ok'],
+    ['a constant secret, not enforced', 'provider: gitlab\nsecret: secret!\nenforce: false', 'ok'],
+    ['sns without a secret', 'provider: sns', 'ok'],
+    ['sns with one', 'provider: sns\nsecret: x', 'error ERR_NGROK_1626'],
+    ['no secret', 'provider: github', 'error ERR_NGROK_2234'],
+    ['an empty secret', 'provider: github\nsecret: ""', 'error ERR_NGROK_2223'],
+    ['no provider', 'secret: x', 'error ERR_NGROK_2234'],
+    ['an unknown provider', 'provider: githup\nsecret: x', 'error ERR_NGROK_2222'],
+    ['a secret that does not compile', 'provider: github\nsecret: "${nothing"', 'error ERR_NGROK_2224'],
+    ['a scheme that is not public', 'provider: go1\nsecret: x', 'error WEBHOOK_PROVIDER_NOT_SERVED'],
+    ['an unknown key', 'provider: github\nsecret: x\nkey: y', 'error ERR_NGROK_2203'],
+  ])('%s', (_, text, codes) => {
+    expect(codesOf(verifyWebhook, text)).toBe(codes)
   })
 })
