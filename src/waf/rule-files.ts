@@ -9,8 +9,10 @@ import type { Diagnostics } from '../config/diagnostic.ts'
 import type { FileReader } from '../config/reader.ts'
 import type { Settings } from '../config/settings.ts'
 import type { RuleSetSources, RuleSource } from '../native.ts'
-import { ENGINE_RULES } from './engine-rules.ts'
 import { LEFT_OUT_RULES } from './left-out-rules.ts'
+
+/** The settings and rules that CRS assumes of the engine around it; the engine has them with it. */
+export const ENGINE: RuleSource = { path: 'sallyport:engine.conf', text: 'SecRuleEngine On\nInclude @recommended\n' }
 
 /** Where `crs install` puts the rule set of a gateway. */
 export function installedRulesFolder(stateDir: string): string {
@@ -50,7 +52,7 @@ export function readRuleFiles(
   const text = ({ path, text }: { path: string; text: string }): RuleSource => ({ path, text })
   return {
     files: [
-      { path: 'sallyport:engine-rules.conf', text: ENGINE_RULES },
+      ENGINE,
       ...settings.includeBefore.map(text),
       ...setup.map(read),
       ...rules.map(read),

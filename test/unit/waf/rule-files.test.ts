@@ -34,7 +34,7 @@ function read(paths: readonly string[], settings: typeof waf = waf) {
   }
 }
 
-const ENGINE = 'sallyport:engine-rules.conf'
+const ENGINE = 'sallyport:engine.conf'
 
 describe('readRuleFiles', () => {
   it('engine configuration, set-up, rules by name; data files apart', () => {
@@ -59,7 +59,7 @@ describe('readRuleFiles', () => {
   })
 
   it('includes stand before the set-up and behind the rules', () => {
-    const include = (path: string) => ({ path, text: '#' })
+    const include = (path: string) => new SourceFile(path, '#')
     const settings = { ...waf, includeBefore: [include('b1'), include('b2')], includeAfter: [include('a1')] }
     const { files } = read(['/crs/rules/r.conf', '/crs/crs-setup.conf'], settings)
     expect(files).toEqual([ENGINE, 'b1', 'b2', '/crs/crs-setup.conf', '/crs/rules/r.conf', 'a1'])
