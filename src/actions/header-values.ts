@@ -109,9 +109,9 @@ export function headerValue(header: HeaderPlan, scope: PolicyScope): string | un
   return undefined
 }
 
-/** Lines for a response we make: `name: value\r\n` each. */
+/** Lines for a response we make: `name: value\r\n` each, with `server` (O-72) unless the policy names its own. */
 export function headerLines(headers: readonly HeaderPlan[], scope: PolicyScope): string {
-  let lines = ''
+  let lines = headers.some((header) => header.name === 'server') ? '' : 'server: sallyport\r\n'
   for (const header of headers) {
     const value = headerValue(header, scope)
     if (value !== undefined) lines += `${header.name}: ${value}\r\n`

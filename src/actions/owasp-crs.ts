@@ -73,8 +73,14 @@ function decide(plan: OwaspPlan, exchange: Exchange, direction: Direction, verdi
     if (plan.enforce) throw new GatewayError('WAF_FAILED', { reason: 'waf:unreadable_body' })
     return NEXT
   }
-  exchange.setResult(RESULT_NAMES[direction], result)
-  if (blocked && plan.enforce) {
+  if (!blocked) {
+    exchange.setResult(RESULT_NAMES[direction], result)
+    return NEXT
+  }
+  // also where it is not enforced: policies under test log it
+  const error = { code: direction === 'inbound' ? 'ERR_NGROK_3700' : 'ERR_NGROK_3702', message: 'blocked by the WAF' }
+  exchange.setResult(RESULT_NAMES[direction], { ...result, error })
+  if (plan.enforce) {
     throw new GatewayError(BLOCKED[direction], { reason: `waf:${details?.interruption?.ruleId ?? direction}` })
   }
   return NEXT

@@ -67,7 +67,7 @@ export const redirect: Action<Config, Plan> = {
     return {
       kind: 'respond',
       status: plan.status,
-      lines: `location: ${url}\r\nserver: sallyport\r\n${headerLines(plan.headers, exchange)}`,
+      lines: `location: ${url}\r\n${headerLines(plan.headers, exchange)}`,
       body: '',
       reason: 'ok',
       responsePhase: true,

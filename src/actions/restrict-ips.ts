@@ -102,6 +102,10 @@ function permitted(plan: Plan, scope: PolicyScope): boolean {
   scope.setResult('restrict_ips', {
     action: allowed === undefined ? 'deny' : 'allow',
     matched_cidr: (denied ?? allowed)?.text ?? '',
+    // also where it is not enforced: policies under test log it
+    ...(allowed === undefined && {
+      error: { code: 'ERR_NGROK_3203', message: `${scope.connection.clientAddress} is not permitted` },
+    }),
   })
   return allowed !== undefined
 }

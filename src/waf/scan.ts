@@ -71,9 +71,9 @@ export function scanRequest(
   if (body !== null && isLarge(exchange, body)) {
     const head = headScratch.subarray(0, length)
     const scan = exchange.services.threads.scan({ kind: 'request', profile: profile.handle, client, head, body })
-    if (scan !== undefined) return inThread(exchange, scan)
+    if (scan !== undefined) return inThread(exchange, scan, 'request')
   }
-  return verdictOf(exchange, scanRequestNative(profile.handle, client, headScratch, length, body))
+  return verdictOf(exchange, scanRequestNative(profile.handle, client, headScratch, length, body), 'request')
 }
 
 /** Phases 3 and 4, in the transaction of the request where it fits, else in one of its own. */
@@ -98,9 +98,9 @@ export function scanResponse(
   if (body !== null && isLarge(exchange, body)) {
     const head = headScratch.subarray(0, length)
     const scan = exchange.services.threads.scan({ kind: 'response', transaction, status, head, body })
-    if (scan !== undefined) return inThread(exchange, scan)
+    if (scan !== undefined) return inThread(exchange, scan, 'response')
   }
-  return verdictOf(exchange, scanResponseNative(transaction, status, headScratch, length, body))
+  return verdictOf(exchange, scanResponseNative(transaction, status, headScratch, length, body), 'response')
 }
 
 function isLarge(exchange: Exchange, body: Uint8Array): boolean {
@@ -108,7 +108,7 @@ function isLarge(exchange: Exchange, body: Uint8Array): boolean {
 }
 
 /** A thread has the transaction meanwhile: if the exchange ends first, the transaction is freed when it comes back. */
-async function inThread(exchange: Exchange, scan: Promise<number>): Promise<Verdict> {
+async function inThread(exchange: Exchange, scan: Promise<number>, message: Message): Promise<Verdict> {
   exchange.transactionInThread = true
   let answer: number
   try {
@@ -116,19 +116,32 @@ async function inThread(exchange: Exchange, scan: Promise<number>): Promise<Verd
   } finally {
     exchange.transactionInThread = false
   }
-  const verdict = verdictOf(exchange, answer)
+  const verdict = verdictOf(exchange, answer, message)
   if (exchange.finished) endTransaction(exchange)
   return verdict
 }
 
-function verdictOf(exchange: Exchange, answer: number): Verdict {
+type Message = 'request' | 'response'
+
+/** What this scan found: a transaction tells everything since its beginning, the request's matches with the response. */
+function verdictOf(exchange: Exchange, answer: number, message: Message): Verdict {
   exchange.transaction = scanTransaction(answer)
   const flags = scanFlags(answer)
-  if ((flags & (SCAN_MATCHED | SCAN_INTERRUPTED | SCAN_BODY_ERROR)) === 0) return CLEAN
+  const found = (flags & (SCAN_MATCHED | SCAN_INTERRUPTED | SCAN_BODY_ERROR)) !== 0
+  const verdict = found ? describe(exchange, flags, message) : CLEAN
+  // the response of a stopped transaction could not be judged by its own faults, if nothing was enforced (§5.14)
+  const isOver = verdict.blocked || verdict.bodyError || exchange.transactionProfile?.response === undefined
+  if (message === 'request' && isOver) endTransaction(exchange)
+  return verdict
+}
+
+function describe(exchange: Exchange, flags: number, message: Message): Verdict {
+  const details = transactionDetails(exchange.transaction)
+  const matches = details.matches.filter((match) => match.phase >= 3 === (message === 'response'))
   return {
     blocked: (flags & SCAN_INTERRUPTED) !== 0,
     bodyError: (flags & SCAN_BODY_ERROR) !== 0,
-    details: transactionDetails(exchange.transaction),
+    details: { ...details, matches },
   }
 }
 

@@ -230,4 +230,70 @@ on_http_request:
       { title: 'others do', path: '/?file=../../../../etc/passwd', expect: { status: 403 } },
     ],
   },
+  {
+    name: 'request-under-test',
+    needsRules: true,
+    policy: `
+on_http_request:
+  - actions: [{ type: owasp-crs-request, config: { on_error: continue } }]
+on_http_response:
+  - actions:
+      - { type: owasp-crs-response, config: { on_error: halt, process_body: true } }
+      - type: add-headers
+        config:
+          headers:
+            x-request: "\${actions.ngrok.owasp_crs_request.error.code}"
+            x-response: "\${actions.ngrok.owasp_crs_response.decision} \${size(actions.ngrok.owasp_crs_response.matched_rules)}"
+`,
+    steps: [
+      {
+        title: 'a request that would be blocked does not get its response blocked instead',
+        path: '/?id=1%27%20OR%20%271%27=%271%27%20--%20',
+        expect: {
+          status: 200,
+          headers: { 'x-request': 'ERR_NGROK_3700', 'x-response': 'allow 0' },
+          log: (line) => {
+            const rules = line['waf_rules'] as number[]
+            expect(rules).toContain(942100)
+            expect(new Set(rules).size).toBe(rules.length)
+          },
+        },
+      },
+      {
+        title: 'and a leak in its response is still found',
+        path: '/?id=1%27%20OR%20%271%27=%271%27%20--%20',
+        answer: { status: 200, fields: HTML, body: LEAK },
+        expect: { status: 403, headers: { 'ngrok-error-code': 'ERR_NGROK_3702' }, body: /^(?!.*SECRET-ROW)/s },
+      },
+    ],
+  },
+  {
+    name: 'small-findings',
+    needsRules: true,
+    policy: `
+on_http_request:
+  - actions: [{ type: owasp-crs-request }]
+on_http_response:
+  - actions:
+      - { type: owasp-crs-response, config: { process_body: true } }
+      - type: add-headers
+        config:
+          headers:
+            x-request: "\${size(actions.ngrok.owasp_crs_request.matched_rules)}"
+            x-response: "\${size(actions.ngrok.owasp_crs_response.matched_rules)}"
+`,
+    steps: [
+      {
+        title: 'what the request alone is guilty of is told once, and not of the response',
+        headers: { 'user-agent': '' },
+        expect: {
+          status: 200,
+          headers: { 'x-request': /^[1-9]/, 'x-response': '0' },
+          log: (line) => {
+            expect(line['waf_rules']).toEqual([920330])
+          },
+        },
+      },
+    ],
+  },
 ])

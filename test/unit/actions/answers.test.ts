@@ -45,6 +45,19 @@ describe('§5.6: the content type of a body', () => {
     expect(named.last('respond').head.match(/^content-type: .*/gm)).toEqual(['content-type: text/csv'])
   })
 
+  it('O-72: an answer of ours says `server: sallyport`, or what the policy says', async () => {
+    for (const [config, server] of [
+      ['custom-response', 'sallyport'],
+      ['custom-response, config: {headers: {Server: mine}}', 'mine'],
+      ['redirect, config: {to: /x}', 'sallyport'],
+      ['redirect, config: {to: /x, headers: {server: mine}}', 'mine'],
+      ['deny', 'sallyport'],
+    ]) {
+      const exchange = await play(actions(`{type: ${config}}`))
+      expect(exchange.last('respond').head.match(/^server: .*/gm), config).toEqual([`server: ${server}`])
+    }
+  })
+
   it('an empty body has none', async () => {
     const exchange = await play(actions('{type: custom-response}'))
     expect(exchange.status).toBe(200)

@@ -208,6 +208,15 @@ describe('§5.22: restrict-ips', () => {
     expect((await judge(config, address)).status).toBe(status)
   })
 
+  it('not enforced, it still tells under which code it would have refused', async () => {
+    const gateway = await gatewayWith(
+      actions(`
+      - {type: restrict-ips, config: {enforce: false, allow: [10.0.0.0/8]}}
+      - {type: custom-response, config: {body: "\${actions.ngrok.restrict_ips.error.code}"}}`),
+    )
+    expect(gateway.request().last('respond').body).toBe('ERR_NGROK_3203')
+  })
+
   it('X-Forwarded-For of an untrusted client is not looked at', async () => {
     const gateway = await gatewayWith(guarded('{allow: [10.0.0.0/8]}'))
     expect(gateway.request({ fields: 'x-forwarded-for: 10.0.0.1\r\n' }).status).toBe(403)
