@@ -31,3 +31,36 @@ export function processTree(root) {
 export function cpuUs(pids) {
   return pids.reduce((sum, pid) => sum + statOf(pid).ticks * TICK_US, 0)
 }
+
+/**
+ * Microseconds of CPU of all threads of the processes, exact where the kernel tells nanoseconds (schedstat), else in
+ * ticks. Without `before` a state to measure from; with it the time since. Threads that end in between do not count.
+ */
+export function threadsCpuUs(pids, before) {
+  const now = new Map()
+  for (const pid of pids) {
+    for (const thread of readdirSync(`/proc/${pid}/task`)) {
+      try {
+        now.set(thread, threadUs(`/proc/${pid}/task/${thread}`))
+      } catch {
+        // ended meanwhile
+      }
+    }
+  }
+  if (before === undefined) return now
+  let sum = 0
+  for (const [thread, us] of now) sum += us - (before.get(thread) ?? 0)
+  return sum
+}
+
+function threadUs(folder) {
+  try {
+    const [onCpuNs = ''] = readFileSync(`${folder}/schedstat`, 'utf8').split(' ')
+    if (Number(onCpuNs) > 0) return Number(onCpuNs) / 1000
+  } catch {
+    // a kernel without schedstat
+  }
+  const text = readFileSync(`${folder}/stat`, 'utf8')
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
+  return (Number(fields[11]) + Number(fields[12])) * TICK_US
+}

@@ -33,3 +33,12 @@ const LIBMODSECURITY = [
 export function ensureLibmodsecurity() {
   if (!LIBMODSECURITY.some((path) => existsSync(path))) install('libmodsecurity3')
 }
+
+/** nginx with ModSecurity, for the benchmark that compares with it. */
+export function ensureNginxModsecurity() {
+  const isThere = () => has('nginx', ['-v']) && existsSync('/usr/lib/nginx/modules/ngx_http_modsecurity_module.so')
+  if (isThere()) return true
+  install('nginx')
+  install('libnginx-mod-http-modsecurity')
+  return isThere()
+}

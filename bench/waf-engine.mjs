@@ -1,0 +1,90 @@
+/**
+ * `node bench/waf-engine.mjs RULES ROWS`: CPU µs per exchange of the native calls alone, on the requests of `bench:waf`,
+ * as JSON. One call for the request, one for the response, one to end the transaction, as the gateway makes them.
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import {
+  createProfile,
+  endTransaction,
+  loadRuleSet,
+  scanRequest,
+  scanResponse,
+  scanTransaction,
+} from '../dist/native.js'
+import { ENGINE } from '../dist/waf/rule-files.js'
+import { pages, ROWS } from './waf-requests.mjs'
+
+const [folder, names] = process.argv.slice(2)
+/** Least CPU time of a measurement. */
+const MEASURE_US = 1_500_000
+
+const read = (path) => ({ path, text: readFileSync(path, 'utf8') })
+const inRules = (end) =>
+  readdirSync(join(folder, 'rules'))
+    .filter((name) => name.endsWith(end))
+    .sort()
+const setup = [join(folder, 'crs-setup.conf'), join(folder, 'crs-setup.conf.example')].find((file) => existsSync(file))
+const ruleSet = await loadRuleSet({
+  files: [
+    ENGINE,
+    read(setup),
+    ...inRules('.conf').map((name) => read(join(folder, 'rules', name))),
+  ],
+  data: inRules('.data').map((name) => read(join(folder, 'rules', name))),
+  leftOut: [],
+})
+const profile = createProfile(ruleSet, {
+  excludeRuleIds: [],
+  requestBodyAccess: true,
+  responseBodyAccess: true,
+  requestBodyLimit: 2 ** 20,
+  responseBodyLimit: 2 ** 20,
+  paranoiaLevel: 1,
+  inboundThreshold: 5,
+  outboundThreshold: 4,
+})
+const client = Buffer.from('192.0.2.7 0 127.0.0.1 8080 0192f5a0-7c11-7e53-8f4a-1d2c3b4a5968')
+const page = Buffer.from(pages()['page.html'])
+const small = Buffer.from('{"id":123,"name":"Ada Example","roles":["admin","editor"],"active":true}')
+
+/** As the front end hands it over: names in lower case. */
+function splitRequest(raw) {
+  const end = raw.indexOf('\r\n\r\n') + 2
+  const [line, ...fields] = raw.toString('latin1', 0, end).split('\r\n')
+  const lines = fields.map((field) => field.replace(/^[^:]+/, (name) => name.toLowerCase()))
+  return {
+    head: Buffer.from([line, ...lines].join('\r\n'), 'latin1'),
+    body: raw.length > end + 2 ? raw.subarray(end + 2) : null,
+  }
+}
+
+const result = {}
+for (const name of names.split(',')) {
+  const row = ROWS[name]
+  const requests = row.requests().map(splitRequest)
+  const answer = row.page === true ? page : small
+  const type = row.page === true ? 'text/html' : 'application/json'
+  const head = Buffer.from(`HTTP/1.1 200 OK\r\ncontent-type: ${type}\r\ncontent-length: ${answer.length}\r\n`)
+  const once = (request) => {
+    const scanned = scanRequest(profile, client, request.head, request.head.length, request.body)
+    const transaction = scanTransaction(scanned)
+    if (row.status === undefined) scanResponse(transaction, 200, head, head.length, answer)
+    endTransaction(transaction)
+  }
+  for (const request of requests.slice(0, 50)) once(request)
+  const before = process.cpuUsage()
+  let spent = 0
+  let count = 0
+  while (spent < MEASURE_US) {
+    once(requests[count % requests.length])
+    count += 1
+    // asking costs a system call
+    if (row.heavy === true || count % 64 === 0) {
+      const used = process.cpuUsage(before)
+      spent = used.user + used.system
+    }
+  }
+  result[name] = spent / count
+}
+process.stdout.write(JSON.stringify(result))
