@@ -9,7 +9,7 @@
  */
 import { policyKit, withDefault } from '../config/schema-kit.ts'
 import { type Circuit, Circuits } from '../circuit/circuit.ts'
-import type { Exchange } from '../exchange/exchange.ts'
+import type { Metrics } from '../metrics/metrics.ts'
 import { NEXT } from '../phase/outcome.ts'
 import { GatewayError } from '../response/gateway-error.ts'
 import type { Action } from './action.ts'
@@ -69,28 +69,39 @@ export const circuitBreaker: Action<Config, Plan> = {
   },
   run({ circuit }, exchange) {
     if (circuit === undefined) return NEXT
-    const wasOpen = circuit.isOpen
     const decision = circuit.ask()
+    if (decision === 'block') {
+      showRefusing(exchange.services.metrics, exchange.frame.endpoint.name, circuit)
+      throw new GatewayError('CIRCUIT_OPEN')
+    }
     const endpoint = exchange.frame.endpoint.name
-    countOpen(exchange, endpoint, wasOpen, circuit.isOpen)
-    if (decision === 'block') throw new GatewayError('CIRCUIT_OPEN')
     exchange.onUpstreamOutcome((status) => {
-      const wasOpenBefore = circuit.isOpen
       // 0 = it was asked and did not answer
       circuit.settle(decision, status === undefined ? undefined : status === 0 || status >= FIRST_ERROR_STATUS)
-      countOpen(exchange, endpoint, wasOpenBefore, circuit.isOpen)
+      if (circuit.isOpen) showRefusing(exchange.services.metrics, endpoint, circuit)
     })
     return NEXT
   },
 }
 
-/** Open circuits of this worker by endpoint; those that are closed take no room. */
-const openCircuits = new Map<string, number>()
+/** Circuits that were seen open, by endpoint: what the gauge looks at. */
+const seenOpen = new WeakMap<Metrics, Map<string, Set<Circuit>>>()
 
-function countOpen(exchange: Exchange, endpoint: string, wasOpen: boolean, isOpen: boolean): void {
-  if (wasOpen === isOpen) return
-  const open = (openCircuits.get(endpoint) ?? 0) + (isOpen ? 1 : -1)
-  if (open === 0) openCircuits.delete(endpoint)
-  else openCircuits.set(endpoint, open)
-  exchange.services.metrics.setGauge('circuitState', [endpoint], open)
+function showRefusing(metrics: Metrics, endpoint: string, circuit: Circuit): void {
+  let endpoints = seenOpen.get(metrics)
+  if (endpoints === undefined) seenOpen.set(metrics, (endpoints = new Map()))
+  const known = endpoints.get(endpoint)
+  if (known !== undefined) {
+    known.add(circuit)
+    return
+  }
+  const open = new Set([circuit])
+  endpoints.set(endpoint, open)
+  metrics.gauge('circuitState', [endpoint], () => countRefusing(open))
+}
+
+/** Forgets those that refuse no longer, also the ones that no configuration uses any more. */
+function countRefusing(open: Set<Circuit>): number {
+  for (const circuit of open) if (!circuit.isRefusing) open.delete(circuit)
+  return open.size
 }

@@ -40,13 +40,18 @@ export class Circuit {
     return this.#state !== 'closed'
   }
 
+  /** A request would be refused now. An open circuit whose pause is over does not: the next request is its trial. */
+  get isRefusing(): boolean {
+    return this.#state === 'trying' || (this.#state === 'open' && !this.#pauseIsOver(this.#nowMs()))
+  }
+
   /** May this request go upstream? Whoever is let through must call `settle` once with this answer. */
   ask(): CircuitDecision {
     const nowMs = this.#nowMs()
     // successes may have left the window since the last outcome
     if (this.#state === 'closed') this.#openIfDue(nowMs)
     if (this.#state === 'closed') return 'allow'
-    if (this.#state === 'trying' || nowMs - this.#openedAtMs < this.#settings.trippedMs) return 'block'
+    if (this.#state === 'trying' || !this.#pauseIsOver(nowMs)) return 'block'
     this.#state = 'trying'
     return 'allow_while_open'
   }
@@ -64,6 +69,10 @@ export class Circuit {
     this.#requests[bucket]! += 1 // bucket is below BUCKETS, here and below
     if (hasFailed) this.#errors[bucket]! += 1
     this.#openIfDue(nowMs)
+  }
+
+  #pauseIsOver(nowMs: number): boolean {
+    return nowMs - this.#openedAtMs >= this.#settings.trippedMs
   }
 
   #settleTrial(hasFailed: boolean | undefined, nowMs: number): void {

@@ -93,7 +93,7 @@ export const FAMILIES = {
   ),
   circuitState: gauge(
     'sallyport_circuit_state',
-    'Circuit breakers that are open, counted in each worker for itself; 0 = all closed.',
+    'Circuit breakers that refuse requests now; each worker has its own.',
     ['endpoint'],
   ),
   wafMatches: counter('sallyport_waf_matches_total', 'Rules of the rule set that matched.', ['rule', 'phase']),

@@ -68,8 +68,11 @@ describe('a circuit', () => {
     bench.run('xxxx')
     bench.nowMs += 2999
     expect(bench.circuit.ask()).toBe('block')
+    expect(bench.circuit.isRefusing).toBe(true)
     bench.nowMs += 1
+    expect([bench.circuit.isOpen, bench.circuit.isRefusing]).toEqual([true, false])
     expect(bench.circuit.ask()).toBe('allow_while_open')
+    expect(bench.circuit.isRefusing).toBe(true)
     expect(bench.circuit.ask()).toBe('block')
     bench.circuit.settle('allow_while_open', false)
     expect(bench.run('xxx')).toEqual(['allow', 'allow', 'allow'])
