@@ -20,7 +20,7 @@ const NOT_A_GROUP = '(?<!\\(\\?P?)'
 const RULES: readonly (readonly [RegExp, string | ((name: string) => string)])[] = [
   [/\{your issuer url\}/g, ISSUER],
   [/allowed ips here \(IPv4 or IPv6\)|\bALLOWED_IP_ADDRESS_CIDR\b/g, '203.0.113.0/24'],
-  [/\{your [a-z ]+\}/g, 'example-value'],
+  [/\{(?:your [a-z ]+|webhook_secret)\}/g, 'example-value'],
   [new RegExp(`${NOT_A_GROUP}<Internal endpoint URL Here>`, 'g'), 'https://service.internal'],
   [/<COUNTRY-\d+>/g, 'FR'],
   [/<[A-Z-_]*(?:AUTH-PROVIDER|AUTH_PROVIDER)[A-Z-_]*>/g, 'id.example.net'],

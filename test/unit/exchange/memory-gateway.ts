@@ -106,6 +106,7 @@ export class MemoryGateway {
       setLimits: () => {},
       drain: () => {},
       inFlight: 0,
+      connectionsOf: () => 0,
       peer: () => this.peer,
       readRequestBody: (handle, limitBytes) => push(handle, { kind: 'readRequestBody', limitBytes }),
       forward: (handle, target, head) => push(handle, { kind: 'forward', target, head }),
