@@ -12,7 +12,7 @@ import {
   scanResponse,
   scanTransaction,
 } from '../dist/native.js'
-import { ENGINE } from '../dist/waf/rule-files.js'
+import { engineSource } from '../dist/waf/rule-files.js'
 import { pages, ROWS } from './waf-requests.mjs'
 
 const [folder, names] = process.argv.slice(2)
@@ -27,7 +27,7 @@ const inRules = (end) =>
 const setup = [join(folder, 'crs-setup.conf'), join(folder, 'crs-setup.conf.example')].find((file) => existsSync(file))
 const ruleSet = await loadRuleSet({
   files: [
-    ENGINE,
+    engineSource({ requestBodyBytes: 1_048_576, responseBodyBytes: 1_048_576 }),
     read(setup),
     ...inRules('.conf').map((name) => read(join(folder, 'rules', name))),
   ],

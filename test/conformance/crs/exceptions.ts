@@ -1,0 +1,16 @@
+/**
+ * Tests of the suite that fail although the rules saw their requests: each with what stands in the way. None of them is
+ * about what a rule means.
+ */
+export const EXCEPTIONS: ReadonlyMap<string, string> = new Map([
+  [
+    '921110-6',
+    'announces 36 bytes of body and sends more: the rest is a second request, and the library closes a connection on which one comes before the first is answered (F-09). The rule is logged; the answer is lost.',
+  ],
+  [
+    '941110-8',
+    'the Cookie begins with U+FF1C: the library drops bytes above 0x7F at both ends of a value before anyone sees them (read-head.ts).',
+  ],
+  ['980170-1', 'rules of phase 5 run when the exchange ends; what they log reaches neither log.'],
+  ['980170-2', 'as 980170-1'],
+])
