@@ -95,8 +95,11 @@ function verifyByScheme(
   const key = keyOf(scheme, secret)
   if (key === undefined) return refused('the secret does not have the form that the provider gives it')
   let matched = 0
-  // no early end: the time says nothing about what matched
-  for (const text of texts) for (const signature of signatures) matched |= matches(scheme, key, text, signature) ? 1 : 0
+  // no early end: the time says nothing about what matched. One hash per text, however many signatures a request brings
+  for (const text of texts) {
+    const matches = matcher(scheme, key, text)
+    for (const signature of signatures) matched |= matches(signature) ? 1 : 0
+  }
   if (matched === 0) return refused('the signature does not match')
   if (scheme.also?.(request) === false) return refused('the body does not match')
   return timestamp === undefined ? VERIFIED : checkAge(timestamp, scheme.toleranceMs ?? DEFAULT_TOLERANCE_MS, nowMs)
@@ -151,13 +154,37 @@ function bodyValues({ json }: BodyPlace, request: WebhookRequest): readonly stri
   return typeof value === 'string' || typeof value === 'number' ? [String(value)] : []
 }
 
-/** The value of a JSON text; undefined when it is none. */
+/** What the parser is given at most: nobody has signed it yet. An SNS message of 256 KiB may be six times that, escaped. */
+const MAX_JSON_BYTES = 2 * 1024 * 1024
+const MAX_JSON_DEPTH = 64
+
+/** The value of a JSON text; undefined when it is none, too long, or nested deeper than any webhook. */
 export function parseJson(body: Uint8Array): unknown {
+  if (body.length > MAX_JSON_BYTES || !isShallow(body)) return undefined
   try {
     return JSON.parse(Buffer.from(body).toString('utf8')) as unknown
   } catch {
     return undefined // not JSON: whoever asks finds nothing in it
   }
+}
+
+const [QUOTE, BACKSLASH] = [0x22, 0x5c]
+
+/** One pass over the bytes: a million brackets cost the parser half a second. */
+function isShallow(body: Uint8Array): boolean {
+  let depth = 0
+  let isText = false
+  for (let at = 0; at < body.length; at++) {
+    const byte = body[at]
+    if (byte === QUOTE) isText = !isText
+    else if (isText) {
+      if (byte === BACKSLASH) at += 1
+    } else if (byte === 0x5b || byte === 0x7b) {
+      depth += 1
+      if (depth > MAX_JSON_DEPTH) return false
+    } else if (byte === 0x5d || byte === 0x7d) depth -= 1
+  }
+  return true
 }
 
 // ── keys and comparison ──
@@ -168,17 +195,25 @@ function keyOf(scheme: Scheme, secret: string): Buffer | undefined {
   return /^[A-Za-z0-9+/_-]+={0,2}$/.test(text) ? Buffer.from(text, 'base64') : undefined
 }
 
-function matches(scheme: Scheme, key: Buffer, text: readonly Uint8Array[], presented: string): boolean {
+/** Tells of a presented signature whether it is the one of that text. */
+function matcher(scheme: Scheme, key: Buffer, text: readonly Uint8Array[]): (presented: string) => boolean {
   const { method = 'hmac', hash = 'sha256', encoding = 'hex' } = scheme
-  if (method === 'token') return timingSafeEqual(sha256(key), sha256(Buffer.from(presented, 'latin1')))
+  if (method === 'token') {
+    const expected = sha256(key)
+    return (presented) => timingSafeEqual(expected, sha256(Buffer.from(presented, 'latin1')))
+  }
   const form = encoding === 'hex' ? /^[0-9a-f]+$/i : /^[A-Za-z0-9+/_-]+={0,2}$/
-  if (!form.test(presented)) return false
-  const signature = Buffer.from(presented, encoding)
-  if (method === 'ecdsa') return verifyWithPublicKey(hash, text, key, signature)
+  if (method === 'ecdsa') {
+    return (presented) => form.test(presented) && verifyWithPublicKey(hash, text, key, Buffer.from(presented, encoding))
+  }
   const summer = method === 'digest' ? createHash(hash).update(key) : createHmac(hash, key)
   for (const part of text) summer.update(part)
   const expected = summer.digest()
-  return signature.length === expected.length && timingSafeEqual(signature, expected)
+  return (presented) => {
+    if (!form.test(presented)) return false
+    const signature = Buffer.from(presented, encoding)
+    return signature.length === expected.length && timingSafeEqual(signature, expected)
+  }
 }
 
 /** `key`: base64 of a SubjectPublicKeyInfo, as providers show it. */
@@ -242,16 +277,24 @@ function signedTexts(
   for (const [name, place] of Object.entries(values)) named.set(name, onlyValueAt(place, request))
   const resolve = (piece: string, url: string): Uint8Array | undefined => {
     const name = piece.startsWith('{') ? piece.slice(1, -1) : undefined
-    const value = name === undefined ? piece : name === 'graphcms' ? graphcmsText(request, named) : part(name, url)
+    const value =
+      name === undefined
+        ? piece
+        : name === 'graphcms'
+          ? graphcmsText(request, named)
+          : named.has(name)
+            ? named.get(name)
+            : PARTS[name]?.(request, url)
     return typeof value === 'string' ? Buffer.from(value, 'latin1') : value
   }
-  const part = (name: string, url: string): Uint8Array | string | undefined =>
-    named.has(name) ? named.get(name) : PARTS[name]?.(request, url)
+  const pieces = signed.split(/(\{[a-z_]+\})/)
+  // computed once: forms can be long
+  const common = pieces.map((piece) => (URL_PARTS.test(piece) ? undefined : resolve(piece, '')))
   const texts: Uint8Array[][] = []
   for (const url of URL_PARTS.test(signed) ? request.urls : ['']) {
-    const pieces = signed.split(/(\{[a-z_]+\})/).map((piece) => resolve(piece, url))
-    if (pieces.includes(undefined)) return undefined
-    texts.push(pieces as Uint8Array[])
+    const text = pieces.map((piece, at) => (URL_PARTS.test(piece) ? resolve(piece, url) : common[at]))
+    if (text.includes(undefined)) return undefined
+    texts.push(text as Uint8Array[])
   }
   return texts
 }
@@ -260,13 +303,20 @@ function signedTexts(
 
 type FormFields = readonly (readonly [string, string])[]
 
-/** Decoded fields of a form body; none for any other content type. */
-function formOf(request: WebhookRequest): FormFields {
+/** More fields than any webhook has would only cost time to sort: nobody has signed them yet. */
+const MAX_FORM_FIELDS = 2000
+
+/** Decoded fields of a form body; none for any other content type. Undefined when there are too many. */
+function formOf(request: WebhookRequest): FormFields | undefined {
   const type = request.headers.all('content-type')[0]?.split(';', 1)[0]?.trim().toLowerCase()
-  return type === 'application/x-www-form-urlencoded'
-    ? [...new URLSearchParams(Buffer.from(request.body).toString('utf8'))]
-    : []
+  if (type !== 'application/x-www-form-urlencoded') return []
+  let separators = 0
+  for (const byte of request.body) if (byte === AMPERSAND) separators += 1
+  if (separators >= MAX_FORM_FIELDS) return undefined
+  return [...new URLSearchParams(Buffer.from(request.body).toString('utf8'))]
 }
+
+const AMPERSAND = 0x26
 
 const byNameAndValue = (left: readonly [string, string], right: readonly [string, string]): number =>
   compare(left[0], right[0]) || compare(left[1], right[1])
@@ -276,17 +326,19 @@ function compare(left: string, right: string): number {
 }
 
 /** Twilio, Mailchimp: names and values one behind the other, sorted; a pair that occurs twice counts once. */
-function sortedForm(fields: FormFields): Uint8Array {
+function sortedForm(fields: FormFields | undefined): Uint8Array | undefined {
+  if (fields === undefined) return undefined
   const pairs = fields.toSorted(byNameAndValue).map(([name, value]) => name + value)
   return Buffer.from([...new Set(pairs)].join(''), 'utf8')
 }
 
 /** Plivo, version 3: the query's parameters sorted and decoded; behind a POST's them those of the form. */
-function plivoUrl(request: WebhookRequest, url: string): Uint8Array {
+function plivoUrl(request: WebhookRequest, url: string): Uint8Array | undefined {
   const mark = url.indexOf('?')
   const base = mark === -1 ? url : url.slice(0, mark)
   const query = mark === -1 ? [] : [...new URLSearchParams(url.slice(mark + 1))].toSorted(byNameAndValue)
-  const form = request.method === 'POST' ? formOf(request).toSorted(byNameAndValue) : []
+  const form = request.method === 'POST' ? formOf(request)?.toSorted(byNameAndValue) : []
+  if (form === undefined) return undefined
   const queryText = query.map(([name, value]) => `${name}=${value}`).join('&')
   const formText = form.map(([name, value]) => name + value).join('')
   const text =

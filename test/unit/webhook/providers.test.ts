@@ -5,7 +5,7 @@
  */
 import { describe, expect, it } from 'vitest'
 import { PROVIDERS, PROVIDERS_NOT_PUBLIC } from '../../../src/webhook/providers.ts'
-import { parseTimestamp, verifyBySchemes, type WebhookRequest } from '../../../src/webhook/scheme.ts'
+import { parseJson, parseTimestamp, verifyBySchemes, type WebhookRequest } from '../../../src/webhook/scheme.ts'
 import {
   EC_PUBLIC,
   FORM_TYPE,
@@ -287,10 +287,58 @@ describe('a request', () => {
     }
   })
 
+  it('with thousands of signatures costs one hash of its body', () => {
+    const body = 'x'.repeat(4_000_000)
+    const at = String(NOW_MS / 1000)
+    const headers = { 'stripe-signature': `t=${at}${',v1=00'.repeat(8000)},v1=${hmac(`${at}.${body}`)}` }
+    const startedMs = performance.now()
+    expect(verdict('stripe', { headers, body }, SECRET)).toBe('verified')
+    expect(performance.now() - startedMs).toBeLessThan(1000)
+  })
+
+  it('with a form of too many fields is refused before they are sorted', () => {
+    for (const provider of ['twilio', 'mailchimp', 'plivo']) {
+      const headers = {
+        ...FORM_TYPE,
+        'x-twilio-signature': 'AAAA',
+        'x-mandrill-signature': 'AAAA',
+        'x-plivo-signature-v3': 'AAAA',
+        'x-plivo-signature-v3-nonce': '1',
+      }
+      expect(verdict(provider, { headers, body: 'a&'.repeat(2000) }, SECRET)).toBe(
+        'the request lacks a value that is signed',
+      )
+      expect(verdict(provider, { headers, body: 'a&'.repeat(1999) }, SECRET)).toBe('the signature does not match')
+    }
+  })
+
   it('with a body that nests deeply or is no JSON is refused', () => {
     for (const body of ['', 'null', '[]', '{"signature":5}', '['.repeat(100_000), '{"signature":{"timestamp":{}}}']) {
       expect(verdict('mailgun', { headers: {}, body }, SECRET)).toBe('the request carries no signature')
     }
+  })
+})
+
+describe('parseJson', () => {
+  const parse = (text: string): unknown => parseJson(Buffer.from(text))
+
+  it('takes what webhooks are made of', () => {
+    expect(parse('{"a":"[[\\"{","b":[{"c":[1]}]}')).toEqual({ a: '[["{', b: [{ c: [1] }] })
+    const deep = `${'['.repeat(64)}${']'.repeat(64)}`
+    expect(parse(deep)).toBeDefined()
+    expect(parse(`[${'[[]],'.repeat(1000)}1]`)).toHaveLength(1001)
+  })
+
+  it('takes nothing that is nested deeper, or longer, before anybody has signed it', () => {
+    expect(parse(`${'['.repeat(65)}${']'.repeat(65)}`)).toBeUndefined()
+    expect(parse(`"${'x'.repeat(2_100_000)}"`)).toBeUndefined()
+    const startedMs = performance.now()
+    expect(parse('['.repeat(2_000_000))).toBeUndefined()
+    expect(performance.now() - startedMs).toBeLessThan(100)
+  })
+
+  it.each(['', '{', '{"a":}', '"\\', ']]]]'])('takes %j for none', (text) => {
+    expect(parse(text)).toBeUndefined()
   })
 })
 
