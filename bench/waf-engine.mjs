@@ -12,7 +12,6 @@ import {
   scanResponse,
   scanTransaction,
 } from '../dist/native.js'
-import { engineSource } from '../dist/waf/rule-files.js'
 import { pages, ROWS } from './waf-requests.mjs'
 
 const [folder, names] = process.argv.slice(2)
@@ -27,7 +26,7 @@ const inRules = (end) =>
 const setup = [join(folder, 'crs-setup.conf'), join(folder, 'crs-setup.conf.example')].find((file) => existsSync(file))
 const ruleSet = await loadRuleSet({
   files: [
-    engineSource({ requestBodyBytes: 1_048_576, responseBodyBytes: 1_048_576 }),
+    { path: 'engine.conf', text: 'SecRuleEngine On\nInclude @recommended\nSecRequestBodyNoFilesLimit 1048576\n' },
     read(setup),
     ...inRules('.conf').map((name) => read(join(folder, 'rules', name))),
   ],
