@@ -2,7 +2,8 @@
  * `owasp-crs-request`: judges the request by the Core Rule Set before anything else happens to it.
  *
  * `process_body` adds the body up to `waf.request_body`; a longer one is refused with 413, one in a content coding we
- * cannot take off with 415, an unreadable one with 500 (ERR_NGROK_3701). Blocks with 403 ERR_NGROK_3700. Publishes `owasp_crs_request.*`.
+ * cannot take off with 415; one that cannot be parsed is blocked by the engine's rule for it (200002). Blocks with 403
+ * ERR_NGROK_3700. Publishes `owasp_crs_request.*`.
  * Source: traffic-policy.md §5.14; T-39, T-40, T-43.
  */
 import type { CollectedBody, Exchange } from '../exchange/exchange.ts'

@@ -503,7 +503,7 @@ const gatewayFields = {
         ),
         memory_buckets: described(
           withDefault(integer({ min: 1024, max: 16_777_216 }), 65_536),
-          'Buckets kept in memory, 512 bytes each.',
+          'Buckets kept in memory, 288 bytes each.',
           'buckets',
         ),
         headers: described(

@@ -140,7 +140,8 @@ function route(exchange: Exchange): void {
 }
 
 function enterEndpoint(exchange: Exchange, endpoint: Endpoint, onError: 'halt' | 'continue'): void {
-  if (exchange.frames.length >= exchange.snapshot.settings.limits.hops) throw new GatewayError('TOO_MANY_ENDPOINTS')
+  // the first frame is the public endpoint: `limits.hops` counts internal ones
+  if (exchange.frames.length > exchange.snapshot.settings.limits.hops) throw new GatewayError('TOO_MANY_ENDPOINTS')
   if (endpoint.policy.dependsOnPath && exchange.url.ambiguity !== undefined) throw new GatewayError('AMBIGUOUS_PATH')
   exchange.enter(endpoint, onError)
 }
@@ -148,7 +149,11 @@ function enterEndpoint(exchange: Exchange, endpoint: Endpoint, onError: 'halt' |
 /** Runs `on_http_request` of the current endpoint from where its cursor stands. */
 function runRequestPhase(exchange: Exchange): void {
   const { endpoint, cursor } = exchange.frame
-  follow(exchange, runPhase(endpoint.policy.onHttpRequest, exchange, cursor), followRequestOutcome)
+  const startedAtMs = performance.now()
+  follow(exchange, runPhase(endpoint.policy.onHttpRequest, exchange, cursor), (_, outcome) => {
+    exchange.services.metrics.policyDuration('on_http_request', performance.now() - startedAtMs)
+    followRequestOutcome(exchange, outcome)
+  })
 }
 
 function followRequestOutcome(exchange: Exchange, outcome: Outcome): void {
@@ -188,7 +193,9 @@ function sendUpstream(exchange: Exchange): void {
 function recover(exchange: Exchange, failure: UpstreamFailure): void {
   const { endpoint } = exchange.frame
   exchange.failure = failure
-  endpoint.upstream?.report(failure.target, failure.reason)
+  if (endpoint.upstream?.report(failure.target, failure.reason) === true) {
+    exchange.services.metrics.upstreamEjection(failure.target.name)
+  }
   exchange.services.metrics.upstreamRequest(endpoint.name, failure.target.name, failure.reason, -1)
   if (mayRepeat(exchange, failure)) {
     exchange.services.metrics.upstreamRetry(failure.reason)
@@ -252,7 +259,9 @@ function runResponsePhases(exchange: Exchange, frameIndex: number): void {
     return
   }
   exchange.beginResponsePhase(frameIndex)
+  const startedAtMs = performance.now()
   follow(exchange, runPhase(onHttpResponse, exchange, exchange.frame.cursor), (_, outcome) => {
+    exchange.services.metrics.policyDuration('on_http_response', performance.now() - startedAtMs)
     if (outcome.kind === 'respond') {
       replaceResponse(exchange, outcome)
       if (!outcome.responsePhase) {

@@ -23,6 +23,9 @@ export function logExchange(exchange: Exchange, end: ExchangeRecord): void {
   const endpoint = frames[0]?.endpoint.name ?? ''
   const totalMs = end.endedAtMs - facts.receivedAtMs
   services.metrics.httpRequest(endpoint, exchange.method, status, totalMs, end.requestBodyBytes, end.responseBodyBytes)
+  if (end.connectedAtMs !== 0 && !end.connectionReused) {
+    services.metrics.upstreamConnected(exchange.frame.endpoint.name, end.connectedAtMs - exchange.forwardedAtMs)
+  }
   if (!services.accessLog.enabled) return
   record.timeMs = exchange.startedAtEpochMs
   record.requestId = exchange.requestId

@@ -178,6 +178,8 @@ export interface FrontEnd {
   drain(): void
   /** Exchanges between `onRequest` and `onDone`. */
   readonly inFlight: number
+  /** Client connections that are open on a listener; 0 when there is none of that id. */
+  connectionsOf(listenerId: number): number
   /** The connection's addresses; read lazily, may be asked again until `onDone`. */
   peer(handle: ExchangeHandle): Peer
 

@@ -78,6 +78,7 @@ interface Listener {
   readonly localAddress: string
   socket: ListenSocket | null
   port: number
+  connections: number
 }
 
 const TARGET = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e\x80-\xff]+ HTTP\/1\.1\r\n/
@@ -135,6 +136,11 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
 
   // ── listeners ──
 
+  /** Client connections that are open on a listener; 0 when there is none of that id. */
+  connectionsOf(id: number): number {
+    return this.#listeners.get(id)?.connections ?? 0
+  }
+
   /** The port that a listener got; differs from the one asked for only when that was 0. */
   portOf(id: number): number {
     return this.#listeners.get(id)?.port ?? 0
@@ -144,7 +150,14 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     const { id, host, port } = options
     if (this.#listeners.has(id)) return Promise.reject(new Error(`listener ${id} exists already`))
     const app = App()
-    const listener: Listener = { options, app, localAddress: isIP(host) === 0 ? '' : host, socket: null, port }
+    const listener: Listener = {
+      options,
+      app,
+      localAddress: isIP(host) === 0 ? '' : host,
+      socket: null,
+      port,
+      connections: 0,
+    }
     app.any('/*', (res, req) => this.#request(listener, res, req))
     app.filter((res, count) => this.#connection(listener, res, count))
     return new Promise((resolve, reject) => {
@@ -192,6 +205,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
   // ── what the library calls ──
 
   #connection(listener: Listener, res: HttpResponse, count: number): void {
+    listener.connections += count < 0 ? -1 : 1
     if (count < 0) return
     const { onConnect } = this.events
     if (onConnect === undefined) return
@@ -265,7 +279,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     const requestLine = describeRequestLine(req)
     const peerAddress = addressText(new Uint8Array(res.getRemoteAddress()))
     res.close()
-    this.#tellRefused(listener, peerAddress, 0, 'overload', requestLine)
+    this.#tellRefused(listener, peerAddress, 0, 'overflow', requestLine)
   }
 
   #tellRefused(listener: Listener, peerAddress: string, status: number, reason: string, requestLine: string): void {

@@ -10,7 +10,7 @@ import { BundleReader, loadBundle, type ConfigurationBundle } from '../config/lo
 import type { LimitSettings, ListenerSettings, Settings } from '../config/settings.ts'
 import { ExchangeHandler } from '../exchange/handle.ts'
 import { JwtService } from '../jwt/service.ts'
-import type { FrontEnd, FrontEndLimits } from '../listener/front-end.ts'
+import type { FrontEnd, FrontEndLimits, UpstreamTarget } from '../listener/front-end.ts'
 import { UwsFrontEnd } from '../listener/uws.ts'
 import { Metrics } from '../metrics/metrics.ts'
 import { registerProcessMetrics, watchEventLoop } from '../metrics/process-metrics.ts'
@@ -114,6 +114,7 @@ class Gateway {
   readonly #pool: UpstreamPool
   #listeners: readonly OpenListener[] = []
   #lastListenerId = 0
+  readonly #watched = new Set<string>()
   #keySetUrls: readonly string[] = []
 
   constructor({ snapshot }: Built, stores: Stores, { setting, logger, metrics }: Basics) {
@@ -187,6 +188,34 @@ class Gateway {
     return this.#closeListeners(listeners)
   }
 
+  /** Gauges of what this configuration is the first to name; they are read when metrics are collected. */
+  #watch(snapshot: Snapshot): void {
+    const { metrics } = this.#services
+    for (const { name } of snapshot.targets) {
+      if (this.#watched.has(`target ${name}`)) continue
+      this.#watched.add(`target ${name}`)
+      metrics.gauge('upstreamHealthy', [name], () => (this.#isHealthy(name) ? 1 : 0))
+    }
+    for (const { address } of snapshot.settings.listeners) {
+      if (this.#watched.has(`listener ${address}`)) continue
+      this.#watched.add(`listener ${address}`)
+      metrics.gauge('connections', [address, 'http/1.1', 'open'], () => this.#connectionsAt(address))
+    }
+  }
+
+  /** Some endpoint has the target, and none has taken it out. */
+  #isHealthy(name: string): boolean {
+    const { all } = this.#handler.snapshot.endpoints
+    const groups = all.flatMap(({ upstream }) => upstream ?? [])
+    const isIn = (targets: readonly UpstreamTarget[]): boolean => targets.some((target) => target.name === name)
+    return groups.some((group) => isIn(group.targets)) && !groups.some((group) => isIn(group.ejected))
+  }
+
+  #connectionsAt(address: string): number {
+    const open = this.#listeners.filter(({ identity }) => identity.startsWith(`${address} `))
+    return open.reduce((sum, { id }) => sum + this.#frontEnd.connectionsOf(id), 0)
+  }
+
   reopenLogs(): void {
     try {
       this.#services.accessLog.reopen()
@@ -238,6 +267,7 @@ class Gateway {
     this.#frontEnd.setLimits(frontEndLimits(settings.limits))
     this.#services.jwt.watch(snapshot.keySetUrls)
     this.#pool.retain(snapshot.targets)
+    this.#watch(snapshot)
     this.#keySetUrls = snapshot.keySetUrls
     this.#logger.setLevel(settings.logLevel)
     const kept = new Set(listeners.map(({ id }) => id))

@@ -25,7 +25,7 @@ export type PrimarySettings = Pick<
   'workers' | 'drain' | 'logLevel' | 'redis' | 'admin' | 'accessLog' | 'jwt'
 > & {
   readonly listeners: readonly ListenAddress[]
-  readonly limits: Pick<Settings['limits'], 'headBytes' | 'uriBytes'>
+  readonly limits: Pick<Settings['limits'], 'headBytes' | 'uriBytes' | 'streamBufferBytes'>
   readonly rateLimit: Pick<Settings['rateLimit'], 'memoryBuckets'>
 }
 
@@ -769,6 +769,7 @@ function needsRestart(before: PrimarySettings, after: PrimarySettings): readonly
     ['workers', settings.workers],
     ['limits.headers', settings.limits.headBytes],
     ['limits.uri', settings.limits.uriBytes],
+    ['limits.stream_buffer', settings.limits.streamBufferBytes],
     ['jwt', JSON.stringify(settings.jwt)],
     ['rate_limit.memory_buckets', settings.rateLimit.memoryBuckets],
     ['redis.url', settings.redis.url],

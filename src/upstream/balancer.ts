@@ -76,20 +76,24 @@ export class TargetGroup {
     )
   }
 
-  /** How a leg to a target ended: `undefined` when it answered. */
-  report(target: UpstreamTarget, failure: UpstreamFailureReason | undefined): void {
+  /** How a leg to a target ended: `undefined` when it answered. True when the target is left out from now on. */
+  report(target: UpstreamTarget, failure: UpstreamFailureReason | undefined): boolean {
     const state = this.#states.find((candidate) => candidate.target === target)
-    if (state === undefined) return
+    if (state === undefined) return false
     if (failure === undefined) {
       state.failuresInRow = 0
       state.ejectedUntilMs = 0
-      return
+      return false
     }
-    if (!COUNTS[failure]) return
+    if (!COUNTS[failure]) return false
     state.failuresInRow++
     const { ejectAfter, ejectMs, nowMs } = this.#options
     // A target that comes back and fails again goes at once: its row of failures was never broken.
-    if (ejectAfter > 0 && state.failuresInRow >= ejectAfter) state.ejectedUntilMs = nowMs() + ejectMs
+    if (ejectAfter === 0 || state.failuresInRow < ejectAfter) return false
+    const now = nowMs()
+    const isNew = state.ejectedUntilMs <= now
+    state.ejectedUntilMs = now + ejectMs
+    return isNew
   }
 
   /** The next one in turn that qualifies. */

@@ -11,8 +11,20 @@ import type { Settings } from '../config/settings.ts'
 import type { RuleSetSources, RuleSource } from '../native.ts'
 import { LEFT_OUT_RULES } from './left-out-rules.ts'
 
-/** The settings and rules that CRS assumes of the engine around it; the engine has them with it. */
-export const ENGINE: RuleSource = { path: 'sallyport:engine.conf', text: 'SecRuleEngine On\nInclude @recommended\n' }
+/**
+ * The settings and rules that CRS assumes of the engine around it, which the engine has with it, under our own limits:
+ * what `waf.request_body` and `waf.response_body` let in is inspected whole (T-40).
+ */
+export function engineSource(settings: Pick<Settings['waf'], 'requestBodyBytes' | 'responseBodyBytes'>): RuleSource {
+  const lines = [
+    'SecRuleEngine On',
+    'Include @recommended',
+    `SecRequestBodyLimit ${settings.requestBodyBytes}`,
+    `SecRequestBodyNoFilesLimit ${settings.requestBodyBytes}`,
+    `SecResponseBodyLimit ${settings.responseBodyBytes}`,
+  ]
+  return { path: 'sallyport:engine.conf', text: `${lines.join('\n')}\n` }
+}
 
 /** Where `crs install` puts the rule set of a gateway. */
 export function installedRulesFolder(stateDir: string): string {
@@ -52,7 +64,7 @@ export function readRuleFiles(
   const text = ({ path, text }: { path: string; text: string }): RuleSource => ({ path, text })
   return {
     files: [
-      ENGINE,
+      engineSource(settings),
       ...settings.includeBefore.map(text),
       ...setup.map(read),
       ...rules.map(read),

@@ -1,0 +1,18 @@
+/** `npm run bench:micro [NAME …]`: the micro benchmarks of bench/micro, all of them or the ones named, one after the other. */
+import { readdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { fail, run, setUp } from '../scripts/set-up.mjs'
+
+const folder = join(dirname(fileURLToPath(import.meta.url)), 'micro')
+const there = readdirSync(folder)
+  .filter((name) => name.endsWith('.mjs'))
+  .map((name) => name.slice(0, -'.mjs'.length))
+const named = process.argv.slice(2)
+for (const name of named) if (!there.includes(name)) fail(`unknown benchmark ${name}: there are ${there.join(', ')}`)
+
+setUp()
+for (const name of named.length === 0 ? there : named) {
+  process.stdout.write(`\n── ${name} ──\n`)
+  run(process.execPath, [join(folder, `${name}.mjs`)])
+}
