@@ -105,12 +105,25 @@ class PhaseCompiler {
   /** §2.2: only `true` lets a rule run, so an expression that can never be a bool never matches. */
   #condition(source: TextSource): Expression | undefined {
     const { diagnostics } = this.#options
-    const expression = compileExpression(source, this.#environment, diagnostics)
+    const expression = this.#expression(source)
     if (expression !== undefined && expression.type !== 'bool' && expression.type !== 'dyn') {
       const hint = 'compare it with something: a rule runs only when every expression is true'
       diagnostics.warning('EXPRESSION_NOT_BOOL', `this is ${expression.type}, never true`, source.span, hint)
     }
     return expression
+  }
+
+  #expression(source: TextSource): Expression | undefined {
+    this.#refuseSecrets(source)
+    return compileExpression(source, this.#environment, this.#options.diagnostics)
+  }
+
+  /** Without vaults every use would fail at run time, and a rule that silently never matches is worse than an error. */
+  #refuseSecrets(source: TextSource): void {
+    const use = /\b(?:secrets\s*\.\s*get|security\s*\.\s*secret)\s*\(/.exec(source.text)
+    if (use === null) return
+    const place = source.spanAt(use.index, use[0].length)
+    this.#options.diagnostics.error('SECRETS_NOT_BUILT', 'vaults and secrets are not built yet', place)
   }
 
   #action(parsed: ParsedAction, place: string): PreparedAction | undefined {
@@ -137,7 +150,6 @@ class PhaseCompiler {
 
   #context(span: Span, place: string): CompileContext {
     const { diagnostics, settings, identity } = this.#options
-    const environment = this.#environment
     return {
       diagnostics,
       settings,
@@ -145,8 +157,11 @@ class PhaseCompiler {
       span,
       identity: `${identity}\0${place}`,
       legacyFormat: this.#legacyFormat,
-      expression: (source): Expression | undefined => compileExpression(source, environment, diagnostics),
-      template: (source) => compileTemplate(source, environment, diagnostics),
+      expression: (source) => this.#expression(source),
+      template: (source) => {
+        this.#refuseSecrets(source)
+        return compileTemplate(source, this.#environment, diagnostics)
+      },
       waf: this.#waf,
       keySetUrls: this.#keySetUrls,
     }
