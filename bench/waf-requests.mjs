@@ -106,60 +106,73 @@ function request(target, { body, type, session = '8c1f6a2e90d74b35' } = {}) {
 const JSON_TYPE = 'application/json'
 const FORM_TYPE = 'application/x-www-form-urlencoded'
 
-/** How often a value may come again in `-fresh` rows: never within a measurement; afterwards the ring begins anew. */
-function ring(count, make) {
-  const random = sequenceOf((Date.now() % 2 ** 31) | 1)
-  return Array.from({ length: count }, () => make(random))
+/** The same bytes each time. */
+function same(bytes) {
+  return () => () => bytes
+}
+
+/** New values each time: words with numbers, which no rule takes for anything. */
+function fresh(make) {
+  return () => {
+    const random = sequenceOf((Date.now() % 2 ** 31) | 1)
+    const value = (count) => Array.from({ length: count }, () => `${random.words(1)}${random.next(1e6)}`)
+    return () => make(random, value)
+  }
 }
 
 /**
  * `bar`: how many times cheaper than the peer the issue wants it. `heavy`: one connection, one after the other.
- * `requests()`: what is sent, over and over. `twin`: the request that both sides must block (`leak`: only its answer
+ * `requests()` makes a function that gives what is sent next. `twin`: the request that both sides must block (`leak`: only its answer
  * is bad). `page`: the answer comes from the upstream.
  */
 export const ROWS = {
-  get: { bar: 50, requests: () => [request(TARGET)], twin: request(ATTACK) },
+  get: { bar: 50, requests: same(request(TARGET)), twin: request(ATTACK) },
   'get-fresh': {
     bar: 30,
-    requests: () =>
-      ring(20_000, (random) =>
-        request(
-          `/api/users/${random.next(1e6)}?include=${random.letters(8)}&page=${random.next(1e4)}&q=${random.letters(6)}+${random.letters(7)}`,
-          { session: random.letters(16) },
-        ),
-      ),
+    requests: fresh((random, value) =>
+      request(`/api/users/${random.next(1e9)}?include=${value(1)}&page=${random.next(1e6)}&q=${value(2).join('+')}`, {
+        session: value(3).join(''),
+      }),
+    ),
   },
   json1k: {
     bar: 50,
-    requests: () => [request(TARGET, { body: small(sequenceOf(3)), type: JSON_TYPE })],
+    requests: same(request(TARGET, { body: small(sequenceOf(3)), type: JSON_TYPE })),
     twin: request(TARGET, { body: small(sequenceOf(3), SQL_INJECTION), type: JSON_TYPE }),
   },
   'json1k-fresh': {
     bar: 30,
-    requests: () =>
-      ring(8_000, (random) =>
-        request(TARGET, { body: small(random, random.letters(300).replace(/.{7}/g, '$& ')), type: JSON_TYPE }),
-      ),
+    requests: fresh((random, value) => request(TARGET, { body: small(random, value(28).join(' ')), type: JSON_TYPE })),
   },
   form950: {
     bar: 50,
     heavy: true,
-    requests: () => [request(TARGET, { body: form(sequenceOf(5)), type: FORM_TYPE })],
+    requests: same(request(TARGET, { body: form(sequenceOf(5)), type: FORM_TYPE })),
     twin: request(TARGET, { body: form(sequenceOf(5), ` ${SQL_INJECTION}`), type: FORM_TYPE }),
+  },
+  'form950-fresh': {
+    bar: 30,
+    heavy: true,
+    requests: fresh((random) => request(TARGET, { body: form(random), type: FORM_TYPE })),
   },
   json100k: {
     bar: 50,
     heavy: true,
-    requests: () => [request(TARGET, { body: big(sequenceOf(9)), type: JSON_TYPE })],
+    requests: same(request(TARGET, { body: big(sequenceOf(9)), type: JSON_TYPE })),
     twin: request(TARGET, { body: big(sequenceOf(9), ` ${SCRIPT}`), type: JSON_TYPE }),
+  },
+  'json100k-fresh': {
+    bar: 30,
+    heavy: true,
+    requests: fresh((random) => request(TARGET, { body: big(random), type: JSON_TYPE })),
   },
   html512k: {
     bar: 20,
     heavy: true,
     page: true,
-    requests: () => [request('/page.html')],
+    requests: same(request('/page.html')),
     twin: request('/leak.html'),
     leak: true,
   },
-  attack: { bar: 20, status: 403, requests: () => [request(ATTACK)] },
+  attack: { bar: 20, status: 403, requests: same(request(ATTACK)) },
 }

@@ -6,7 +6,7 @@
  * them (which answers large bodies before they have come, and closes); nginx with ModSecurity on, minus off (a proxy to a third process in both, for ModSecurity does not look at what
  * nginx answers by itself). For `html512k` both sides are proxies to the same upstream with and without the rules. CPU
  * time is that of each side's own processes with all their threads, from /proc. The four modes alternate in rounds.
- * `-fresh` rows never send a value twice.
+ * `-fresh` rows make new values for every request.
  *
  * `--rounds N` (9), `--seconds N` per mode and round (2), `--connections N` (8), `--scenarios a,b`, `--rules DIR`,
  * `--json FILE`.
@@ -171,16 +171,23 @@ async function showDecisions(backendPort) {
   for (const name of names) {
     const row = ROWS[name]
     if (row.page === true && theirs === undefined) continue
-    await showOne(name, row, row.requests()[0], row.status ?? 200, ours, theirs)
+    await showOne(name, row, row.requests(), row.status ?? 200, ours, theirs)
     if (row.twin === undefined) continue
-    await showOne(`${name}, ${row.leak === true ? 'with a leak' : 'with an attack'}`, row, row.twin, 403, ours, theirs)
+    await showOne(
+      `${name}, ${row.leak === true ? 'with a leak' : 'with an attack'}`,
+      row,
+      () => row.twin,
+      403,
+      ours,
+      theirs,
+    )
   }
   await stopAllOf([ours, theirs])
 }
 
-async function showOne(title, row, request, wanted, ours, theirs) {
-  const our = await decision(ours, row, request, accessIds)
-  const their = theirs === undefined ? undefined : await decision(theirs, row, request, loggedIds)
+async function showOne(title, row, next, wanted, ours, theirs) {
+  const our = await decision(ours, row, next, accessIds)
+  const their = theirs === undefined ? undefined : await decision(theirs, row, next, loggedIds)
   const show = ({ status, ids }) => `${status} ${ids.length === 0 ? 'no rule' : ids.join(' ')}`
   const same = their === undefined || withoutDecisions(our.ids) === withoutDecisions(their.ids)
   process.stdout.write(
@@ -197,9 +204,9 @@ function withoutDecisions(ids) {
   return ids.filter((id) => !DECISIONS.test(String(id))).join(' ')
 }
 
-async function decision(side, row, request, readIds) {
+async function decision(side, row, next, readIds) {
   const from = existsSync(side.log) ? statSync(side.log).size : 0
-  const { status } = await drive(side, row, [request], { count: 1, connections: 1 })
+  const { status } = await drive(side, row, next, { count: 1, connections: 1 })
   await sleep(300)
   return { status, ids: readIds(side.log, from) }
 }
@@ -217,14 +224,13 @@ async function stopAllOf(sides) {
 // ── load ──
 
 /**
- * Sends `requests` over and over on keep-alive connections, one at a time on each, until the time is over (and three
+ * Sends what `next` gives on keep-alive connections, one at a time on each, until the time is over (and three
  * came back) or `count` are done. Answers how many, and the status of the last.
  */
-function drive(side, row, requests, { seconds = 0, count = Infinity, connections = 1 }) {
+function drive(side, row, next, { seconds = 0, count = Infinity, connections = 1 }) {
   const port = row.page === true ? side.pagePort : side.port
   const until = performance.now() + seconds * 1000
   let done = 0
-  let next = 0
   let status = 0
   const isOver = () => done >= count || (count === Infinity && done >= 3 && performance.now() >= until)
   const lane = () =>
@@ -235,7 +241,7 @@ function drive(side, row, requests, { seconds = 0, count = Infinity, connections
       let resets = 0
       let over = false
       const send = () => {
-        socket.write(requests[next++ % requests.length])
+        socket.write(next())
       }
       const ended = () => {
         const closes = /\r\nconnection: *close\r\n/i.test(head)
@@ -287,19 +293,19 @@ function drive(side, row, requests, { seconds = 0, count = Infinity, connections
 }
 
 /** µs of CPU per request. */
-async function cost(side, row, requests) {
+async function cost(side, row, next) {
   const pids = processTree(side.pid)
   const before = threadsCpuUs(pids)
   const connections = row.heavy === true ? 1 : Number(options.connections)
-  const { done } = await drive(side, row, requests, { seconds: Number(options.seconds), connections })
+  const { done } = await drive(side, row, next, { seconds: Number(options.seconds), connections })
   return threadsCpuUs(pids, before) / done
 }
 
 async function measureRow(name, sides, engine) {
   const row = ROWS[name]
-  const requests = row.requests()
+  const next = row.requests()
   for (const side of Object.values(sides)) {
-    await drive(side, statusOf(row, side), requests, { seconds: row.heavy === true ? 0.5 : 1, connections: 2 })
+    await drive(side, statusOf(row, side), next, { seconds: row.heavy === true ? 0.5 : 1, connections: 2 })
   }
   const rounds = []
   for (let round = 0; round < Number(options.rounds); round += 1) {
@@ -307,7 +313,7 @@ async function measureRow(name, sides, engine) {
     // each round begins with another mode
     const order = Object.keys(sides)
     for (const key of [...order.slice(round % order.length), ...order.slice(0, round % order.length)]) {
-      result[key] = await cost(sides[key], statusOf(row, sides[key]), requests)
+      result[key] = await cost(sides[key], statusOf(row, sides[key]), next)
     }
     rounds.push(result)
   }
