@@ -47,8 +47,13 @@ export interface HeadRefusal {
 
 const METHOD = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 const MAX_METHOD_BYTES = 32
-/** Visible ASCII without backslash and `#` (T-09). Of what RFC 3986 leaves out, only the harmless `"<>^`{|}` pass: old clients send them raw. */
-const TARGET = /^[!"$-[\]^-~]*$/
+/**
+ * The path: visible ASCII without backslash and `#` (T-09). Of what RFC 3986 leaves out, only the harmless `"<>^`{|}`
+ * pass: old clients send them raw.
+ */
+const PATH = /^\/[!"$->@-[\]^-~]*$/
+/** The query routes nothing, so backslash and bytes above 0x7F pass there as they came (H-12): the rule matcher judges them. */
+const QUERY = /^[!"$-~\x80-\xff]*$/
 /** Lines as they may travel: token, colon, visible ASCII, space and tab. */
 const ASCII_LINES = /^(?:[!#$%&'*+.^_`|~0-9a-z-]+: [\t\x20-\x7e]*\r\n)*$/
 /** The same with the bytes 0x80 to 0xFF in values. */
@@ -186,11 +191,22 @@ export function readHead(source: HeadSource, limits: FrontEndLimits): RequestHea
   const path = source.getUrl()
   const query = source.getQuery()
   source.forEach(takeLine)
-  return decide(limits, method, query === undefined ? path : `${path}?${query}`)
+  return decide(limits, method, path, query)
+}
+
+/** The library decodes as UTF-8: what was UTF-8 becomes its bytes again, anything else is lost and refused (T-12). */
+function queryBytes(query: string): string | undefined {
+  if (!/[^\x00-\x7f]/.test(query)) return query // eslint-disable-line no-control-regex -- all of ASCII is meant
+  return query.includes('\ufffd') ? undefined : Buffer.from(query, 'utf8').toString('latin1')
 }
 
 /** Judges what `takeLine` has left behind. */
-function decide(limits: FrontEndLimits, method: string, target: string): RequestHead | HeadRefusal {
+function decide(
+  limits: FrontEndLimits,
+  method: string,
+  path: string,
+  query: string | undefined,
+): RequestHead | HeadRefusal {
   // T-28: framing is looked at first, in the full list, before anything else can happen.
   if (transferEncoding !== undefined) {
     if (contentLength !== undefined) return TWO_LENGTHS
@@ -211,8 +227,10 @@ function decide(limits: FrontEndLimits, method: string, target: string): Request
   if (method === 'CONNECT') return CONNECT_REFUSED
   if (method === 'TRACE' || method === 'TRACK') return TRACE_REFUSED
 
-  if (target.length > limits.uriBytes) return LONG_TARGET
-  if (!TARGET.test(target) || target.charCodeAt(0) !== 0x2f) return BAD_TARGET
+  const search = query === undefined ? undefined : queryBytes(query)
+  if (path.length + (query?.length ?? 0) > limits.uriBytes) return LONG_TARGET
+  if (!PATH.test(path) || (query !== undefined && (search === undefined || !QUERY.test(search)))) return BAD_TARGET
+  const target = search === undefined ? path : `${path}?${search}`
 
   if (host === undefined) return NO_HOST
   const hostMatch = HOST.exec(host)

@@ -17,8 +17,8 @@ import { type Reflector, startReflector } from './reflector.ts'
 import { findSources } from './sources.ts'
 
 /** How many of the 3,315 tests in the shared folder must pass, and the most that may be excused. */
-const FLOOR = 3_289
-const MOST_EXCUSED = 22
+const FLOOR = 3_303
+const MOST_EXCUSED = 8
 /** Stages in flight. The library leaves some malformed requests without an answer for ten seconds. */
 const LANES = 64
 /** The same for tests whose log lines are wanted: the gateway drops lines rather than wait for a slow reader. */

@@ -26,6 +26,10 @@ beforeEach(() => {
 
 const HOST = 'Host: gw.test\r\n'
 
+/** What the upstream saw first, without `connection: keep-alive`: a pool may say so or not. */
+const passed = (): readonly (readonly [string, string])[] =>
+  upstream.requests[0]!.fields.filter(([name]) => name !== 'connection')
+
 describe('refusals: right status, closed, recorded, nothing upstream', () => {
   const cases: [name: string, request: string, status: number, reason: string][] = [
     ['H-07 two Content-Type', `GET / HTTP/1.1\r\n${HOST}Content-Type: a/b\r\nContent-Type: c/d\r\n\r\n`, 400, 'H-07'],
@@ -34,7 +38,8 @@ describe('refusals: right status, closed, recorded, nothing upstream', () => {
     ['H-10 TRACE', `TRACE /x HTTP/1.1\r\n${HOST}\r\n`, 405, 'H-10'],
     ['H-10 a method of 33 bytes', `${'M'.repeat(33)} /x HTTP/1.1\r\n${HOST}\r\n`, 501, 'H-10'],
     ['T-09 a byte above 0x7F in the path', `GET /\xe4 HTTP/1.1\r\n${HOST}\r\n`, 400, 'H-12'],
-    ['T-09 valid UTF-8 in the query', `GET /?q=\xc3\xa4 HTTP/1.1\r\n${HOST}\r\n`, 400, 'H-12'],
+    ['T-12 a byte in the query that is not UTF-8', `GET /?q=\xe4 HTTP/1.1\r\n${HOST}\r\n`, 400, 'H-12'],
+    ['T-09 fragment behind a query', `GET /a?b#c HTTP/1.1\r\n${HOST}\r\n`, 400, 'H-12'],
     ['T-09 backslash', `GET /a\\b HTTP/1.1\r\n${HOST}\r\n`, 400, 'H-12'],
     ['T-09 fragment', `GET /a#b HTTP/1.1\r\n${HOST}\r\n`, 400, 'H-12'],
     ['H-13 a long target', `GET /${'a'.repeat(8_000)} HTTP/1.1\r\n${HOST}\r\n`, 414, 'H-13'],
@@ -156,7 +161,7 @@ describe('the library by itself (pinned: a new version must be looked at)', () =
 
   test('a line with an empty name hides what is behind it, from everybody', async () => {
     expect(await answers(`GET /a HTTP/1.1\r\n${HOST}X-A: 1\r\n: 2\r\nX-B: 3\r\n\r\n`)).toBe('200')
-    expect(upstream.requests[0]!.fields.map(([name]) => name)).toEqual(['host', 'connection', 'x-a'])
+    expect(passed().map(([name]) => name)).toEqual(['host', 'x-a'])
   })
 })
 
@@ -204,7 +209,7 @@ describe('what passes', () => {
       gateway.port,
       `GET / HTTP/1.1\r\n${HOST}Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nProxy-Authorization: y\r\nTE: trailers\r\nTrailer: x\r\nUpgrade: h2c\r\nHTTP2-Settings: z\r\nX-End: 2\r\n\r\n`,
     )
-    expect(upstream.requests[0]!.fields.map(([name]) => name)).toEqual(['host', 'connection', 'x-end'])
+    expect(passed().map(([name]) => name)).toEqual(['host', 'x-end'])
     const { connectionLines } = gateway.events.facts.at(-1)!
     expect(connectionLines).toContain('connection: keep-alive, X-Hop\r\n')
     expect(connectionLines).toContain('x-hop: 1\r\n')
@@ -216,12 +221,12 @@ describe('what passes', () => {
       gateway.port,
       `GET / HTTP/1.1\r\n${HOST}X_Forwarded_For: 1.2.3.4\r\nX_Real_IP: 5\r\nmy_name: 6\r\n\r\n`,
     )
-    expect(upstream.requests[0]!.fields.map(([name]) => name)).toEqual(['host', 'connection', 'my_name'])
+    expect(passed().map(([name]) => name)).toEqual(['host', 'my_name'])
   })
 
   test('H-07 repeated fields keep their order', async () => {
     await exchangeRaw(gateway.port, `GET / HTTP/1.1\r\n${HOST}X-A: 1\r\nX-B: 2\r\nX-A: 3\r\n\r\n`)
-    expect(upstream.requests[0]!.fields.slice(2)).toEqual([
+    expect(passed().slice(1)).toEqual([
       ['x-a', '1'],
       ['x-b', '2'],
       ['x-a', '3'],

@@ -127,10 +127,19 @@ describe('request line', () => {
     ['/a\ufffd', 400],
     ['/a b', 400],
     ['/a?b#c', 400],
+    ['/a?b\\c', 'passed'],
+    ['/a?\u00e4', 'passed'],
+    ['/a?\ufffd', 400],
     ['*', 400],
     ['http://a/', 400],
   ])('T-09 target %s: %s', (target, expected) => {
     expect(status(read([HOST], 'GET', target))).toBe(expected)
+  })
+
+  test('T-12 the query is the bytes that came', () => {
+    expect(passed(read([HOST], 'GET', '/a?\u00e4\u20ac')).head).toBe(
+      'GET /a?\xc3\xa4\xe2\x82\xac HTTP/1.1\r\nhost: gw.test\r\n',
+    )
   })
 
   test('H-55 a question mark without a query is kept', () => {
