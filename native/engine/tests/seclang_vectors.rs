@@ -264,7 +264,7 @@ fn seclang_vectors() {
         }
     }
     for (name, count) in &skipped {
-        println!("skipped: {name} ({count})");
+        println!("left out: {name} ({count})");
     }
     let skipped: usize = skipped.values().sum();
     println!(
