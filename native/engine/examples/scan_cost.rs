@@ -152,9 +152,13 @@ fn main() {
             },
         },
     ];
+    // A second argument chooses the cases whose names hold it; a third multiplies the rounds.
+    let wanted = std::env::args().nth(2).unwrap_or_default();
+    let factor = std::env::args().nth(3).and_then(|text| text.parse().ok()).unwrap_or(1);
+    println!("gates take {} kB", profile.gate_bytes() / 1024);
     let mut seed = 42;
-    for case in &cases {
-        let inputs: Vec<_> = (0..case.rounds).map(|_| (case.build)(&mut seed)).collect();
+    for case in cases.iter().filter(|case| case.name.contains(&wanted)) {
+        let inputs: Vec<_> = (0..case.rounds * factor).map(|_| (case.build)(&mut seed)).collect();
         let mut matched = 0;
         let before = busy_s(start);
         for (head, body, page) in &inputs {
@@ -168,7 +172,7 @@ fn main() {
             transaction.finish();
             matched = transaction.matches().len();
         }
-        let each = (busy_s(start) - before) * 1e6 / f64::from(case.rounds);
+        let each = (busy_s(start) - before) * 1e6 / f64::from(case.rounds * factor);
         println!("{:42} {each:10.1} us, {matched} matches", case.name);
     }
 }

@@ -20,6 +20,7 @@ mod gate;
 mod load;
 mod number;
 pub mod operator;
+mod plan;
 mod profile;
 mod rule;
 mod rule_set;

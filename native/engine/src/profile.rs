@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::plan::{Decisions, Plan};
 use crate::rule_set::RuleSet;
+use crate::tx::TxSlot;
 
 /// Options of a profile. What is `None` stays as the rule set says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -47,6 +49,9 @@ pub struct Profile {
     pub(crate) options: ProfileOptions,
     /// Bit per rule: excluded by id.
     pub(crate) excluded: Box<[u64]>,
+    /// Members of `TX` that keep a number.
+    pub(crate) numbers: Vec<(TxSlot, i64)>,
+    pub(crate) plan: Arc<Plan>,
     pub(crate) request_body_access: bool,
     pub(crate) response_body_access: bool,
     pub(crate) request_body_limit: usize,
@@ -68,10 +73,23 @@ impl Profile {
             .unwrap_or(usize::MAX)
             .min(configuration.response_body_limit);
         let excluded = rules.bits_of_ids(&options.exclude_rule_ids);
+        let known = &rules.well_known;
+        let numbers: Vec<(TxSlot, i64)> = [
+            (known.blocking_paranoia_level, options.paranoia_level.map(i64::from)),
+            (known.detection_paranoia_level, options.paranoia_level.map(i64::from)),
+            (known.inbound_threshold, options.inbound_threshold.map(i64::from)),
+            (known.outbound_threshold, options.outbound_threshold.map(i64::from)),
+        ]
+        .into_iter()
+        .filter_map(|(slot, number)| Some((slot, number?)))
+        .collect();
+        let plan = rules.plans.get(&rules, &Decisions { numbers: &numbers, excluded: &excluded });
         Profile {
             rules,
             options,
             excluded,
+            numbers,
+            plan,
             request_body_access,
             response_body_access,
             request_body_limit,
@@ -82,6 +100,11 @@ impl Profile {
     /// The rule set.
     pub fn rules(&self) -> &Arc<RuleSet> {
         &self.rules
+    }
+
+    /// Bytes of memory that its gates take, about; profiles that let the same rules run share them.
+    pub fn gate_bytes(&self) -> usize {
+        self.plan.bytes()
     }
 
     /// The options as given.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use regex::bytes::Regex;
 
 use crate::configuration::EngineMode;
-use crate::gate::GateId;
+use crate::gate::ProbeId;
 use crate::operator::Operator;
 use crate::store::NodeId;
 use crate::template::Template;
@@ -94,8 +94,8 @@ pub(crate) enum Test {
         operator: Arc<Operator>,
         /// Its argument when that holds macros.
         argument: Option<Template>,
-        /// Its place in the gate; `None` when it is always run.
-        gate: Option<GateId>,
+        /// Its probes in the gates, one per stage; empty when it is always run.
+        probes: Box<[ProbeId]>,
     },
 }
 
@@ -139,10 +139,14 @@ pub(crate) struct TargetSetId(pub(crate) u32);
 /// A list of targets.
 #[derive(Debug)]
 pub(crate) struct TargetSet {
-    pub(crate) specs: Vec<TargetSpec>,
+    pub(crate) specs: Vec<SpecId>,
     /// Whether its members stay the same while a phase runs.
     pub(crate) stable: bool,
 }
+
+/// Index of an entry of a variables argument in the rule set; equal entries are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SpecId(pub(crate) u32);
 
 /// One entry of a variables argument, with the exclusions that cut into it.
 #[derive(Clone, Debug)]

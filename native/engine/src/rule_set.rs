@@ -9,9 +9,10 @@ use serde::Serialize;
 use crate::collections::Collections;
 use crate::configuration::Configuration;
 use crate::error::LoadErrors;
-use crate::gate::Gate;
+use crate::gate::Probe;
 use crate::load;
-use crate::rule::{set_bit, Rule, TargetSet};
+use crate::plan::Plans;
+use crate::rule::{set_bit, Rule, TargetSet, TargetSpec};
 use crate::store::TransformationTree;
 use crate::transformation::TransformationContext;
 use crate::tx::{TxNames, TxSlot};
@@ -112,7 +113,9 @@ pub struct RuleSet {
     pub(crate) tree: TransformationTree,
     pub(crate) context: TransformationContext,
     pub(crate) tx_names: Arc<TxNames>,
-    pub(crate) gate: Gate,
+    pub(crate) specs: Vec<TargetSpec>,
+    pub(crate) probes: Vec<Probe>,
+    pub(crate) plans: Plans,
     pub(crate) well_known: WellKnown,
     pub(crate) collections: Collections,
     by_id: HashMap<u32, u32>,
@@ -149,7 +152,9 @@ impl RuleSet {
             tree: loaded.tree,
             context,
             tx_names: Arc::new(loaded.tx_names),
-            gate: loaded.gate,
+            specs: loaded.specs,
+            probes: loaded.probes,
+            plans: Plans::default(),
             well_known,
             by_id,
             left_out: loaded

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::OnceLock;
 
-use crate::gate::{Gate, GateId};
+use crate::gate::{ByteSet, Gate, NodeBits};
 use crate::transformation::{Transformation, TransformationContext};
 
 /// A byte string of one transaction.
@@ -42,6 +42,8 @@ struct Node {
     parent: NodeId,
     /// Index into `transformations`.
     transformation: u16,
+    /// The list leaves a value as it is that holds none of these; `None`: it may change any.
+    changes: Option<ByteSet>,
 }
 
 /// A list of transformations.
@@ -63,7 +65,12 @@ impl TransformationTree {
                 self.transformations.push(*transformation);
                 self.transformations.len() - 1
             }) as u16;
-            let node = Node { parent: at, transformation: index };
+            let before = match at {
+                NodeId::ROOT => Some(ByteSet::default()),
+                NodeId(node) => self.nodes[usize::from(node) - 1].changes,
+            };
+            let changes = before.and_then(|before| Some(before.union(&changes(*transformation)?)));
+            let node = Node { parent: at, transformation: index, changes };
             let existing = self
                 .nodes
                 .iter()
@@ -89,15 +96,52 @@ impl TransformationTree {
         path
     }
 
+    /// Whether a list may change a value that consists of these bytes.
+    #[inline]
+    fn may_change(&self, node: NodeId, bytes: &ByteSet) -> bool {
+        match node {
+            NodeId::ROOT => false,
+            NodeId(node) => {
+                self.nodes[usize::from(node) - 1].changes.is_none_or(|set| set.meets(bytes))
+            }
+        }
+    }
+
     /// How many results one value can have: one per list and one per single step.
     fn row_length(&self) -> usize {
         self.nodes.len() + self.transformations.len()
     }
 }
 
+/// The bytes of which a value must hold one for a transformation to change it.
+fn changes(transformation: Transformation) -> Option<ByteSet> {
+    let mut set = ByteSet::default();
+    (0..=255).filter(|byte| transformation.may_change(*byte)).for_each(|byte| set.add(byte));
+    (set.size() < 256).then_some(set)
+}
+
 const UNKNOWN: u32 = u32::MAX;
 /// How many bytes a store holds at most; strings beyond that are empty. Spans are 32 bits wide.
 const CAPACITY: usize = u32::MAX as usize - 1;
+
+/// Which gate a value is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// That of phases 1 and 2.
+    Request,
+    /// That of phases 3 to 5.
+    Response,
+}
+
+impl Side {
+    pub(crate) fn of_phase(phase: u8) -> Self {
+        if phase <= 2 {
+            Side::Request
+        } else {
+            Side::Response
+        }
+    }
+}
 
 /// The byte strings of one transaction.
 #[derive(Debug)]
@@ -110,9 +154,22 @@ pub(crate) struct Store {
     rows: Vec<u32>,
     /// Results of transformations by node, then by single transformation.
     results: Vec<u32>,
-    /// Per value the start of what the gate says in `looks`, [`UNKNOWN`] while it was not asked.
-    looked: Vec<u32>,
-    looks: Vec<u64>,
+    /// Per value the bytes in it, once they were asked for.
+    bytes_in: Vec<Option<ByteSet>>,
+    /// What the gates of requests and of responses say.
+    looks: [Looks; 2],
+}
+
+/// What a gate says about the values of a store.
+#[derive(Debug, Default)]
+struct Looks {
+    /// Per value the start of its rows in `words`, [`UNKNOWN`] while it has none.
+    at: Vec<u32>,
+    /// Per value that was looked at: the row of the byte string itself, whatever transformations stand before a probe; then
+    /// the row of the value with the transformations in `done`.
+    words: Vec<u64>,
+    /// Per value: the lists that the second row takes into account.
+    done: Vec<NodeBits>,
 }
 
 impl Store {
@@ -123,8 +180,8 @@ impl Store {
             index: HashMap::with_capacity_and_hasher(128, BuildHasherDefault::default()),
             rows: Vec::with_capacity(128),
             results: Vec::new(),
-            looked: Vec::with_capacity(128),
-            looks: Vec::new(),
+            bytes_in: Vec::with_capacity(128),
+            looks: Default::default(),
         };
         store.intern(b"");
         store
@@ -165,7 +222,7 @@ impl Store {
         let id = self.spans.len() as u32;
         self.spans.push(Span { start: start as u32, end: self.bytes.len() as u32 });
         self.rows.push(UNKNOWN);
-        self.looked.push(UNKNOWN);
+        self.bytes_in.push(None);
         self.index.insert(hash, id);
         ValueId(id)
     }
@@ -192,24 +249,82 @@ impl Store {
         self.compute(value, node, tree, context)
     }
 
-    /// Whether a gated pattern can match a value. The value is looked at once.
-    #[inline]
-    pub(crate) fn lets_in(&mut self, value: ValueId, pattern: GateId, gate: &Gate) -> bool {
-        let mut start = self.looked[value.0 as usize];
-        if start == UNKNOWN {
-            start = self.look(value, gate);
+    /// The row of a value: a bit per probe of the gate that may match it, where the lists in `nodes` are concerned.
+    ///
+    /// Most transformations leave most values as they are, which the bytes in them tell. So one look at the value answers
+    /// for most lists; each other distinct result is looked at once.
+    pub(crate) fn row(
+        &mut self,
+        value: ValueId,
+        nodes: NodeBits,
+        side: Side,
+        gate: &Gate,
+        tree: &TransformationTree,
+        context: &TransformationContext,
+    ) -> &[u64] {
+        let start = self.look(value, side, gate);
+        let words = gate.words();
+        let known = self.looks[side as usize].done[value.0 as usize];
+        let mut rest = nodes & !known;
+        if rest != 0 {
+            let bytes = self.bytes_in(value);
+            self.looks[side as usize].done[value.0 as usize] = known | nodes;
+            while rest != 0 {
+                let index = rest.trailing_zeros() as usize;
+                rest &= rest - 1;
+                let node = gate.nodes()[index];
+                let result = if tree.may_change(node, &bytes) {
+                    self.transform(value, node, tree, context)
+                } else {
+                    value
+                };
+                let from = if result == value { start } else { self.look(result, side, gate) };
+                let looks = &mut self.looks[side as usize].words;
+                for (word, mask) in gate.node_mask(index).iter().enumerate() {
+                    looks[start + words + word] |= looks[from + word] & mask;
+                }
+            }
         }
-        gate.lets_in(&self.looks[start as usize..start as usize + gate.words()], pattern)
+        &self.looks[side as usize].words[start + words..start + 2 * words]
     }
 
-    fn look(&mut self, value: ValueId, gate: &Gate) -> u32 {
-        let start = self.looks.len();
-        self.looks.resize(start + gate.words(), 0);
+    /// The row of a value that [`Store::row`] was asked for before.
+    #[inline]
+    pub(crate) fn known_row(&self, value: ValueId, side: Side, gate: &Gate) -> &[u64] {
+        let looks = &self.looks[side as usize];
+        let start = looks.at[value.0 as usize] as usize + gate.words();
+        &looks.words[start..start + gate.words()]
+    }
+
+    fn bytes_in(&mut self, value: ValueId) -> ByteSet {
+        if let Some(bytes) = self.bytes_in[value.0 as usize] {
+            return bytes;
+        }
+        let bytes = ByteSet::of(self.get(value));
+        self.bytes_in[value.0 as usize] = Some(bytes);
+        bytes
+    }
+
+    /// Where the rows of a value begin.
+    fn look(&mut self, value: ValueId, side: Side, gate: &Gate) -> usize {
+        let looks = &mut self.looks[side as usize];
+        if looks.at.len() <= value.0 as usize {
+            looks.at.resize(self.spans.len(), UNKNOWN);
+            looks.done.resize(self.spans.len(), 0);
+        }
+        let known = looks.at[value.0 as usize];
+        if known != UNKNOWN {
+            return known as usize;
+        }
+        let bytes = self.bytes_in(value);
+        let looks = &mut self.looks[side as usize];
+        let start = looks.words.len();
+        looks.at[value.0 as usize] = start as u32;
+        looks.words.resize(start + 2 * gate.words(), 0);
         let span = self.spans[value.0 as usize];
-        let bytes = &self.bytes[span.start as usize..span.end as usize];
-        gate.look(bytes, &mut self.looks[start..]);
-        self.looked[value.0 as usize] = start as u32;
-        start as u32
+        let text = &self.bytes[span.start as usize..span.end as usize];
+        gate.look(text, &bytes, &mut looks.words[start..start + gate.words()]);
+        start
     }
 
     fn compute(
@@ -221,7 +336,8 @@ impl Store {
     ) -> ValueId {
         let step = tree.nodes[usize::from(node.0) - 1];
         let input = self.transform(value, step.parent, tree, context);
-        let cell = self.row(input, tree) + tree.nodes.len() + usize::from(step.transformation);
+        let cell =
+            self.results_row(input, tree) + tree.nodes.len() + usize::from(step.transformation);
         let output = match self.results[cell] {
             UNKNOWN => {
                 let transformation = tree.transformations[usize::from(step.transformation)];
@@ -234,12 +350,12 @@ impl Store {
             }
             known => ValueId(known),
         };
-        let cell = self.row(value, tree) + usize::from(node.0) - 1;
+        let cell = self.results_row(value, tree) + usize::from(node.0) - 1;
         self.results[cell] = output.0;
         output
     }
 
-    fn row(&mut self, value: ValueId, tree: &TransformationTree) -> usize {
+    fn results_row(&mut self, value: ValueId, tree: &TransformationTree) -> usize {
         let row = &mut self.rows[value.0 as usize];
         if *row == UNKNOWN {
             *row = self.results.len() as u32;

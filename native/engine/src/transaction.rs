@@ -21,7 +21,7 @@ use crate::store::{Store, ValueId};
 use crate::tx::{Tx, TxSlot, TxValue};
 use crate::variable::Variable;
 
-use targets::Target;
+use targets::{SpecTargets, Target};
 
 /// How many matches of one transaction are kept; further ones count for the score all the same.
 pub const MATCH_LIMIT: usize = 512;
@@ -112,8 +112,10 @@ pub struct Transaction {
     /// A bit per rule that is not evaluated.
     removed: Vec<u64>,
     target_removals: Vec<TargetRemoval>,
-    /// Targets of each stable target set, once read in this phase.
-    target_cache: Vec<Option<Vec<Target>>>,
+    /// Members of each entry of stable target sets, once read in this phase.
+    spec_cache: Vec<SpecTargets>,
+    /// Whether what the profile's plan decided beforehand still stands.
+    plan_holds: bool,
     /// Room for the targets of a set that is not stable.
     target_room: Vec<Target>,
     captures: Captures,
@@ -190,25 +192,17 @@ impl Transaction {
         set(Variable::UniqueId, &client.request_id);
 
         let options = profile.options();
-        let known = &rules.well_known;
         let mut tx = Tx::new(&rules.tx_names);
-        if let Some(level) = options.paranoia_level {
-            tx.lock(known.blocking_paranoia_level, TxValue::Number(level.into()));
-            tx.lock(known.detection_paranoia_level, TxValue::Number(level.into()));
-        }
-        if let Some(threshold) = options.inbound_threshold {
-            tx.lock(known.inbound_threshold, TxValue::Number(threshold.into()));
-        }
-        if let Some(threshold) = options.outbound_threshold {
-            tx.lock(known.outbound_threshold, TxValue::Number(threshold.into()));
+        for (slot, number) in &profile.numbers {
+            tx.lock(*slot, TxValue::Number(*number));
         }
         let engine = match options.detection_only {
             None => configuration.engine,
             Some(true) => EngineMode::DetectionOnly,
             Some(false) => EngineMode::On,
         };
-        let mut target_cache = Vec::new();
-        target_cache.resize_with(rules.target_sets.len(), || None);
+        let mut spec_cache = Vec::new();
+        spec_cache.resize_with(rules.specs.len(), SpecTargets::default);
         Transaction {
             store,
             exchange,
@@ -223,7 +217,8 @@ impl Transaction {
             force_request_body: false,
             removed: profile.excluded.to_vec(),
             target_removals: Vec::new(),
-            target_cache,
+            spec_cache,
+            plan_holds: true,
             target_room: Vec::new(),
             captures: Captures::default(),
             matched: None,
@@ -366,7 +361,7 @@ impl Transaction {
 
     /// Forgets what was read of the stable target sets, because members were added.
     fn forget_targets(&mut self) {
-        self.target_cache.iter_mut().for_each(|targets| *targets = None);
+        self.spec_cache.iter_mut().for_each(|members| members.read = false);
     }
 
     fn run_phase(&mut self, phase: u8, extent: Extent) {
@@ -388,7 +383,11 @@ impl Transaction {
         let rules: &RuleSet = profile.rules();
         let order = &rules.phases[usize::from(phase) - 1];
         let mut at = 0;
-        while let Some(&index) = order.get(at) {
+        loop {
+            if self.plan_holds {
+                at = profile.plan.next(phase, at);
+            }
+            let Some(&index) = order.get(at) else { return };
             at += 1;
             if crate::rule::has_bit(&self.removed, index) {
                 continue;

@@ -9,10 +9,12 @@ use sallyport_seclang::{Diagnostics, Document, OperatorText, Position, Target};
 use super::actions::{self, RuleActions};
 use super::draft::{Draft, DraftLink, Entry};
 use super::{selector_regex, Data};
-use crate::gate::{Gate, GateBuilder, GateId};
+use crate::gate::{Needs, Probe, ProbeId};
 use crate::number::canonical_number;
 use crate::operator::{Operator, OperatorError};
-use crate::rule::{Comparison, Link, Rule, Selector, TargetSet, TargetSetId, TargetSpec, Test};
+use crate::rule::{
+    Comparison, Link, Rule, Selector, SpecId, TargetSet, TargetSetId, TargetSpec, Test,
+};
 use crate::store::{NodeId, TransformationTree};
 use crate::template::Template;
 use crate::tx::TxNames;
@@ -25,9 +27,10 @@ pub(super) struct Compiled {
     pub(super) rules: Vec<Rule>,
     pub(super) phases: [Vec<u32>; 5],
     pub(super) target_sets: Vec<TargetSet>,
+    pub(super) specs: Vec<TargetSpec>,
     pub(super) tree: TransformationTree,
     pub(super) tx_names: TxNames,
-    pub(super) gate: Gate,
+    pub(super) probes: Vec<Probe>,
     pub(super) left_out: Vec<(u32, String)>,
 }
 
@@ -48,8 +51,11 @@ pub(super) fn compile(
         tx_names: TxNames::default(),
         target_sets: Vec::new(),
         target_set_keys: HashMap::new(),
-        gate: GateBuilder::default(),
-        gates: HashMap::new(),
+        specs: Vec::new(),
+        spec_keys: HashMap::new(),
+        probes: Vec::new(),
+        probe_keys: HashMap::new(),
+        needs: HashMap::new(),
     };
 
     let mut left_out = Vec::new();
@@ -115,9 +121,10 @@ pub(super) fn compile(
         rules,
         phases,
         target_sets: compiler.target_sets,
+        specs: compiler.specs,
         tree: compiler.tree,
         tx_names: compiler.tx_names,
-        gate: compiler.gate.build(),
+        probes: compiler.probes,
         left_out,
     }
 }
@@ -174,9 +181,12 @@ struct Compiler<'a> {
     tx_names: TxNames,
     target_sets: Vec<TargetSet>,
     target_set_keys: HashMap<String, TargetSetId>,
-    gate: GateBuilder,
-    /// By address of the operator, which this compiler keeps alive.
-    gates: HashMap<*const Operator, Option<GateId>>,
+    specs: Vec<TargetSpec>,
+    spec_keys: HashMap<String, SpecId>,
+    probes: Vec<Probe>,
+    /// By address of the operator, which this compiler keeps alive, and list of transformations.
+    probe_keys: HashMap<(*const Operator, NodeId), ProbeId>,
+    needs: HashMap<*const Operator, Option<Arc<Needs>>>,
 }
 
 impl Compiler<'_> {
@@ -223,7 +233,7 @@ impl Compiler<'_> {
         let defaults = if index == 0 { draft.defaults.as_slice() } else { &[] };
         let compiled = actions::link_actions(link, defaults, index, &mut self.tx_names, problems);
         let transformations = self.tree.insert(&compiled.transformations);
-        let stages = if compiled.multi_match {
+        let stages: Box<[NodeId]> = if compiled.multi_match {
             let mut stages = vec![NodeId::ROOT];
             stages.extend(self.tree.path(transformations));
             stages.into()
@@ -238,7 +248,8 @@ impl Compiler<'_> {
                     problems.report(link.position, "target", "the rule looks at nothing");
                 }
                 let simple = transformations == NodeId::ROOT && !compiled.capture;
-                (self.test(text, targets, simple, problems), text.negated)
+                let nodes = if stages.is_empty() { &[transformations][..] } else { &stages[..] };
+                (self.test(text, targets, simple, nodes, problems), text.negated)
             }
         };
         Link {
@@ -257,12 +268,14 @@ impl Compiler<'_> {
         text: &OperatorText,
         targets: TargetSetId,
         simple: bool,
+        nodes: &[NodeId],
         problems: &mut Diagnostics,
     ) -> Test {
         if let (true, Some(comparison)) = (simple, Comparison::from_name(&text.name)) {
             let specs = &self.target_sets[targets.0 as usize].specs;
             let operand = canonical_number(text.argument.trim().as_bytes());
             if let ([spec], Some(operand)) = (specs.as_slice(), operand) {
+                let spec = &self.specs[spec.0 as usize];
                 if let (Selector::Tx(slot), true) = (&spec.selector, spec.exclusions.is_empty()) {
                     return Test::TxNumber { slot: *slot, count: spec.count, comparison, operand };
                 }
@@ -281,9 +294,8 @@ impl Compiler<'_> {
                         }
                     },
                 };
-                // A negated operator matches what its pattern does not: nothing can be left out there.
-                let gate = if text.negated { None } else { self.gate_of(&operator) };
-                return Test::Operator { operator, argument, gate };
+                let probes = nodes.iter().filter_map(|node| self.probe(&operator, *node)).collect();
+                return Test::Operator { operator, argument, probes };
             }
             Some(Err(OperatorError::Unknown)) => problems.report(
                 text.position,
@@ -303,13 +315,15 @@ impl Compiler<'_> {
         Test::Always
     }
 
-    /// The operator's place in the gate, if it has a pattern whose matches need something.
-    fn gate_of(&mut self, operator: &Arc<Operator>) -> Option<GateId> {
-        let gate = &mut self.gate;
-        *self
-            .gates
-            .entry(Arc::as_ptr(operator))
-            .or_insert_with(|| operator.rx_pattern().and_then(|pattern| gate.add(pattern)))
+    /// The probe of an operator behind a list of transformations, if its matches need something.
+    fn probe(&mut self, operator: &Arc<Operator>, node: NodeId) -> Option<ProbeId> {
+        let address = Arc::as_ptr(operator);
+        let needs = self.needs.entry(address).or_insert_with(|| Needs::of(operator).map(Arc::new));
+        let needs = Arc::clone(needs.as_ref()?);
+        Some(*self.probe_keys.entry((address, node)).or_insert_with(|| {
+            self.probes.push(Probe { needs, node });
+            ProbeId(self.probes.len() as u32 - 1)
+        }))
     }
 
     fn target_set(&mut self, targets: &[Target], problems: &mut Diagnostics) -> TargetSetId {
@@ -318,8 +332,8 @@ impl Compiler<'_> {
             return *known;
         }
         let before = problems.len();
-        let mut specs: Vec<TargetSpec> = Vec::new();
-        let mut exclusions: Vec<(Variable, Selector)> = Vec::new();
+        let mut specs: Vec<(&Target, TargetSpec)> = Vec::new();
+        let mut exclusions: Vec<(&Target, Variable, Selector)> = Vec::new();
         for target in targets {
             let Some((variable, selector)) =
                 resolve_target(target, target.exclude, &mut self.tx_names, problems)
@@ -327,24 +341,32 @@ impl Compiler<'_> {
                 continue;
             };
             if target.exclude {
-                exclusions.push((variable, selector));
+                exclusions.push((target, variable, selector));
             } else {
-                specs.push(TargetSpec {
-                    variable,
-                    selector,
-                    count: target.count,
-                    exclusions: Vec::new(),
-                });
+                let count = target.count;
+                let spec = TargetSpec { variable, selector, count, exclusions: Vec::new() };
+                specs.push((target, spec));
             }
         }
-        for spec in specs.iter_mut().filter(|spec| !spec.count) {
-            spec.exclusions = exclusions
-                .iter()
-                .filter(|(variable, _)| *variable == spec.variable)
-                .map(|(_, selector)| selector.clone())
-                .collect();
-        }
-        let stable = specs.iter().all(|spec| !spec.variable.is_volatile());
+        let stable = specs.iter().all(|(_, spec)| !spec.variable.is_volatile());
+        let specs = specs
+            .into_iter()
+            .map(|(target, mut spec)| {
+                let mut sources = vec![target.clone()];
+                if !spec.count {
+                    for (source, variable, selector) in &exclusions {
+                        if *variable == spec.variable {
+                            sources.push((*source).clone());
+                            spec.exclusions.push(selector.clone());
+                        }
+                    }
+                }
+                *self.spec_keys.entry(target_key(&sources)).or_insert_with(|| {
+                    self.specs.push(spec);
+                    SpecId(self.specs.len() as u32 - 1)
+                })
+            })
+            .collect();
         let id = TargetSetId(self.target_sets.len() as u32);
         self.target_sets.push(TargetSet { specs, stable });
         if problems.len() == before {

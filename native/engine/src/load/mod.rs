@@ -13,8 +13,8 @@ use sallyport_seclang::{parse, resolve, Diagnostics, Document, SourceFile};
 
 use crate::configuration::Configuration;
 use crate::error::LoadErrors;
-use crate::gate::Gate;
-use crate::rule::{Rule, TargetSet};
+use crate::gate::Probe;
+use crate::rule::{Rule, TargetSet, TargetSpec};
 use crate::store::TransformationTree;
 use crate::transformation::UnicodeMap;
 use crate::tx::TxNames;
@@ -29,7 +29,8 @@ pub(crate) struct Loaded {
     pub(crate) target_sets: Vec<TargetSet>,
     pub(crate) tree: TransformationTree,
     pub(crate) tx_names: TxNames,
-    pub(crate) gate: Gate,
+    pub(crate) specs: Vec<TargetSpec>,
+    pub(crate) probes: Vec<Probe>,
     pub(crate) left_out: Vec<(u32, String)>,
 }
 
@@ -82,7 +83,8 @@ pub(crate) fn load(
         target_sets: compiled.target_sets,
         tree: compiled.tree,
         tx_names: compiled.tx_names,
-        gate: compiled.gate,
+        specs: compiled.specs,
+        probes: compiled.probes,
         left_out: compiled.left_out,
     })
 }

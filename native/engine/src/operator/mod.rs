@@ -198,22 +198,64 @@ impl Operator {
         }
     }
 
-    /// The pattern of `@rx` as it was compiled, for a prefilter gate: in the syntax of the regex crate, to be read with
-    /// Unicode off, dot matching newline, multi-line off.
-    pub fn rx_pattern(&self) -> Option<&str> {
+    /// What must be in a value for the operator to match, for a gate that leaves it out of most evaluations.
+    pub(crate) fn evidence(&self) -> Evidence<'_> {
+        /// Without one of these a value is a single word, which is no injection.
+        static NOT_WORD: [bool; 256] = {
+            let mut table = [true; 256];
+            let mut byte = 0;
+            while byte < 128 {
+                table[byte] = !(byte as u8).is_ascii_alphabetic() && byte as u8 != b'_';
+                byte += 1;
+            }
+            table
+        };
+        /// Without a tag and without an attribute's value there is no script.
+        static MARKUP: [bool; 256] = bytes(b"<=");
+        static PERCENT: [bool; 256] = bytes(b"%");
+        static NOT_ASCII: [bool; 256] = {
+            let mut table = [false; 256];
+            let mut byte = 128;
+            while byte < 256 {
+                table[byte] = true;
+                byte += 1;
+            }
+            table
+        };
         match &self.kind {
-            Kind::Rx(rx) => Some(rx.pattern()),
-            _ => None,
+            Kind::Rx(rx) => Evidence::Pattern(rx.pattern()),
+            Kind::Phrases(phrases) => Evidence::Phrases(phrases.list()),
+            Kind::Text(text) => text.evidence(),
+            Kind::ByteRange(range) => Evidence::OneByteOf(range.outside()),
+            Kind::UrlEncoding => Evidence::OneByteOf(&PERCENT),
+            Kind::UnicodeEncoding => Evidence::OneByteOf(&NOT_ASCII),
+            Kind::SqlInjection => Evidence::OneByteOf(&NOT_WORD),
+            Kind::Scripting => Evidence::OneByteOf(&MARKUP),
+            Kind::Always | Kind::Never | Kind::Comparison(_) | Kind::IpMatch(_) => Evidence::None,
         }
     }
+}
 
-    /// The phrases of `@pm` and `@pmFromFile`, which match without regard to ASCII case, for a prefilter gate.
-    pub fn phrases(&self) -> Option<&[Vec<u8>]> {
-        match &self.kind {
-            Kind::Phrases(phrases) => Some(phrases.list()),
-            _ => None,
-        }
+const fn bytes(members: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut index = 0;
+    while index < members.len() {
+        table[members[index] as usize] = true;
+        index += 1;
     }
+    table
+}
+
+/// What every value that an operator matches holds.
+pub(crate) enum Evidence<'a> {
+    /// Nothing that is known.
+    None,
+    /// A match of this pattern, in the syntax of the regex crate, Unicode off, dot matching newline, multi-line off.
+    Pattern(&'a str),
+    /// One of these, without regard to ASCII case.
+    Phrases(&'a [Vec<u8>]),
+    /// A byte that the table marks.
+    OneByteOf(&'a [bool; 256]),
 }
 
 /// A file that a data operator names; several are separated by blanks.

@@ -1,6 +1,6 @@
 //! Cases of our own for every operator; section numbers are those of `seclang.md`.
 
-use super::{Captures, Operator, OperatorError};
+use super::{Captures, Evidence, Operator, OperatorError};
 
 fn compile_with(name: &str, argument: &[u8], file: &[u8]) -> Result<Operator, OperatorError> {
     Operator::compile(name, argument, &mut |path| {
@@ -43,6 +43,13 @@ fn groups(operator: &Operator, value: &[u8]) -> Vec<Option<String>> {
         groups.pop();
     }
     groups
+}
+
+fn phrases(operator: &Operator) -> &[Vec<u8>] {
+    match operator.evidence() {
+        Evidence::Phrases(phrases) => phrases,
+        _ => panic!("no phrases"),
+    }
 }
 
 #[test]
@@ -163,7 +170,7 @@ fn section_7_3_pm() {
         assert!(compile_with("pm", wrong, b"").is_err(), "{}", wrong.escape_ascii());
     }
     let operator = compile("pm", b"Select union lect x");
-    assert_eq!(operator.phrases().map(<[_]>::len), Some(4));
+    assert_eq!(phrases(&operator).len(), 4);
     // First to end, the longest of those, as the list spells it.
     assert_eq!(groups(&operator, b"UNION SELECT"), [Some("union".to_owned())]);
     assert_eq!(groups(&operator, b"a SELECT union"), [Some("Select".to_owned())]);
@@ -173,13 +180,13 @@ fn section_7_3_pm() {
 fn section_7_3_pm_from_file() {
     let file = b"# comment\n\nfoo bar\r\n leading\na\\b|c\n";
     let operator = compile_with("pmFromFile", b"list.data", file).unwrap();
-    assert_eq!(operator.phrases().unwrap(), [&b"foo bar"[..], b" leading", b"a\\b|c"]);
+    assert_eq!(phrases(&operator), [&b"foo bar"[..], b" leading", b"a\\b|c"]);
     assert!(operator.matches(b"xFOO BARx", None, None));
     assert!(operator.matches(b"A\\B|C", None, None));
     assert!(!operator.matches(b"leading", None, None));
     assert!(!operator.matches(b"# comment", None, None));
     let two = compile_with("pmf", b"list.data list.data", file).unwrap();
-    assert_eq!(two.phrases().map(<[_]>::len), Some(6));
+    assert_eq!(phrases(&two).len(), 6);
     assert!(matches!(
         compile_with("pmFromFile", b"other.data", b""),
         Err(OperatorError::Argument(reason)) if reason.contains("other.data")
@@ -283,9 +290,11 @@ fn section_7_4_libinjection() {
 #[test]
 fn a_gate_can_read_patterns() {
     let operator = compile("rx", b"(?i)a\\x{bc}");
-    let pattern = operator.rx_pattern().unwrap();
+    let Evidence::Pattern(pattern) = operator.evidence() else { panic!("no pattern") };
     let mut parser = regex_syntax::ParserBuilder::new();
     let parser = parser.unicode(false).utf8(false).dot_matches_new_line(true);
     assert!(parser.build().parse(pattern).is_ok(), "{pattern}");
-    assert_eq!(compile("streq", b"a").rx_pattern(), None);
+    assert_eq!(phrases(&compile("streq", b"a")), [b"a"]);
+    assert!(matches!(compile("streq", b"%{tx.a}").evidence(), Evidence::None));
+    assert!(matches!(compile("within", b"a").evidence(), Evidence::None));
 }

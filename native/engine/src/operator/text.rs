@@ -4,6 +4,8 @@
 
 use memchr::memmem;
 
+use super::Evidence;
+
 /// An argument that may hold macros.
 #[derive(Debug)]
 pub(super) struct Argument {
@@ -38,12 +40,14 @@ pub(super) struct Text {
     argument: Argument,
     /// Finds the argument as written.
     finder: memmem::Finder<'static>,
+    /// The argument as the only entry of a list of phrases.
+    phrase: [Vec<u8>; 1],
 }
 
 impl Text {
     pub(super) fn new(test: TextTest, argument: &[u8]) -> Self {
         let finder = memmem::Finder::new(argument).into_owned();
-        Text { test, argument: Argument::new(argument), finder }
+        Text { test, argument: Argument::new(argument), finder, phrase: [argument.to_vec()] }
     }
 
     /// The same without macros.
@@ -55,6 +59,15 @@ impl Text {
 
     pub(super) fn template(&self) -> Option<&[u8]> {
         self.argument.template()
+    }
+
+    /// What it compares with, unless that is only known when it is asked or the value may be a part of it.
+    pub(super) fn evidence(&self) -> Evidence<'_> {
+        match self.test {
+            TextTest::Within => Evidence::None,
+            _ if self.argument.has_macros => Evidence::None,
+            _ => Evidence::Phrases(&self.phrase),
+        }
     }
 
     pub(super) fn matches(&self, value: &[u8], expanded: Option<&[u8]>) -> bool {

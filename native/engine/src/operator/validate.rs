@@ -6,16 +6,16 @@ use memchr::memchr;
 
 use super::OperatorError;
 
-/// The bytes that a value may consist of.
+/// The bytes that a value must not hold.
 #[derive(Debug)]
 pub(super) struct ByteRange {
-    allowed: [bool; 256],
+    outside: [bool; 256],
 }
 
 impl ByteRange {
     /// Comma-separated numbers and ranges of numbers, each read as C's `atoi` does.
     pub(super) fn parse(argument: &[u8]) -> Result<Self, OperatorError> {
-        let mut allowed = [false; 256];
+        let mut outside = [true; 256];
         for item in argument.split(|&byte| byte == b',').filter(|item| !item.is_empty()) {
             let (first, last) = match memchr(b'-', item) {
                 Some(dash) => (&item[..dash], &item[dash + 1..]),
@@ -29,14 +29,19 @@ impl ByteRange {
                 let text = String::from_utf8_lossy(item);
                 return Err(OperatorError::Argument(format!("{text:?} ends before it begins")));
             }
-            allowed[usize::from(first)..=usize::from(last)].fill(true);
+            outside[usize::from(first)..=usize::from(last)].fill(false);
         }
-        Ok(ByteRange { allowed })
+        Ok(ByteRange { outside })
+    }
+
+    /// Marks the bytes outside.
+    pub(super) fn outside(&self) -> &[bool; 256] {
+        &self.outside
     }
 
     /// Some byte lies outside.
     pub(super) fn is_violated_by(&self, value: &[u8]) -> bool {
-        value.iter().any(|&byte| !self.allowed[usize::from(byte)])
+        value.iter().any(|&byte| self.outside[usize::from(byte)])
     }
 }
 

@@ -142,11 +142,15 @@ impl Transaction {
     fn control(&mut self, control: &Control) {
         match control {
             Control::RemoveRules(rules) => {
+                self.plan_holds &= !self.profile.plan.decides_any(rules);
                 for (removed, more) in self.removed.iter_mut().zip(rules.iter()) {
                     *removed |= more;
                 }
             }
             Control::RemoveTarget { rules, variable, selector } => {
+                if *variable == Variable::Tx {
+                    self.plan_holds &= !self.profile.plan.decides_any(rules);
+                }
                 if self.target_removals.len() < TARGET_REMOVAL_LIMIT {
                     self.target_removals.push(TargetRemoval {
                         rules: rules.clone(),

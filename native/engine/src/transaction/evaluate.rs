@@ -2,19 +2,31 @@
 //!
 //! Source: `seclang.md` sections 6.2, 8.1 and 9.
 
+use std::sync::Arc;
+
 use super::targets::{Target, TargetName};
-use super::{Hit, Transaction, MATCH_LIMIT};
+use super::{Hit, TargetRemoval, Transaction, MATCH_LIMIT};
 use crate::details::{Match, MATCH_VALUE_BYTES};
 use crate::escape::{escape_bounded, escape_bytes};
+use crate::gate::ProbeId;
 use crate::operator::Operator;
-use crate::rule::{Link, Rule, Test, SEVERITIES};
+use crate::rule::{has_bit, Link, Rule, SpecId, TargetSpec, Test, SEVERITIES};
 use crate::rule_set::RuleSet;
-use crate::store::{NodeId, ValueId};
+use crate::store::{Side, ValueId};
 use crate::tx::{TxSlot, TxValue};
 use crate::variable::Variable;
 
 /// How many bytes of `logdata` are kept.
 const LOG_DATA_BYTES: usize = 512;
+
+/// What stays the same while a link's operator is held against its targets.
+struct OperatorTest<'a> {
+    rules: &'a RuleSet,
+    rule: &'a Rule,
+    link: &'a Link,
+    last: bool,
+    operator: &'a Operator,
+}
 
 impl Transaction {
     /// Evaluates a rule with its chain. True when all of it matched.
@@ -74,29 +86,65 @@ impl Transaction {
                 self.hit(rule, link, last, target, value);
                 true
             }
-            Test::Operator { operator, argument, .. } => {
-                let expanded = argument.as_ref().map(|argument| self.expand(argument, Some(rule)));
-                self.with_targets(rules, index, link, |transaction, targets| {
+            Test::Operator { operator, argument, probes } => {
+                let test = OperatorTest { rules, rule, link, last, operator };
+                let set = &rules.target_sets[link.targets.0 as usize];
+                if !set.stable {
+                    let expanded = argument.as_ref().map(|text| self.expand(text, Some(rule)));
+                    let mut targets = std::mem::take(&mut self.target_room);
+                    self.read_targets(rules, set, index, &mut targets);
                     let mut matched = false;
-                    for target in targets {
-                        matched |= transaction.test_target(
-                            rules,
-                            rule,
-                            link,
-                            last,
-                            operator,
-                            expanded.as_deref(),
-                            target,
-                        );
+                    for target in &targets {
+                        matched |= self.test_target(&test, expanded.as_deref(), target, None);
                     }
-                    matched
-                })
+                    self.target_room = targets;
+                    return matched;
+                }
+                let gated = (self.plan_holds && !probes.is_empty()).then_some(&probes[..]);
+                let mut expanded = None;
+                let mut matched = false;
+                for spec in &set.specs {
+                    if !self.may_match(rules, *spec, gated, link.negated) {
+                        continue;
+                    }
+                    // Before the first test, so that no action of a match can change it.
+                    if let (Some(text), None) = (argument, &expanded) {
+                        expanded = Some(self.expand(text, Some(rule)));
+                    }
+                    let removed_from = self.removed_from(rules, *spec, index);
+                    let targets = std::mem::take(&mut self.spec_cache[spec.0 as usize].targets);
+                    for target in &targets {
+                        if removed_from.is_some_and(|spec| {
+                            self.is_target_removed(index, spec, self.member_name(&target.name))
+                        }) {
+                            continue;
+                        }
+                        matched |= self.test_target(&test, expanded.as_deref(), target, gated);
+                    }
+                    self.spec_cache[spec.0 as usize].targets = targets;
+                }
+                matched
             }
         }
     }
 
+    /// The entry, if `ctl` took members of its variable away from the rule.
+    fn removed_from<'a>(
+        &self,
+        rules: &'a RuleSet,
+        spec: SpecId,
+        index: u32,
+    ) -> Option<&'a TargetSpec> {
+        let spec = &rules.specs[spec.0 as usize];
+        let concerned = |removal: &TargetRemoval| {
+            removal.variable == spec.variable && has_bit(&removal.rules, index)
+        };
+        (!spec.count && self.target_removals.iter().any(concerned)).then_some(spec)
+    }
+
     fn is_tx_removed(&self, rules: &RuleSet, index: u32, link: &Link) -> bool {
-        let spec = &rules.target_sets[link.targets.0 as usize].specs[0];
+        let spec = rules.target_sets[link.targets.0 as usize].specs[0];
+        let spec = &rules.specs[spec.0 as usize];
         match &spec.selector {
             crate::rule::Selector::Tx(slot) if !spec.count => {
                 self.is_target_removed(index, spec, self.tx.name(*slot))
@@ -105,115 +153,101 @@ impl Transaction {
         }
     }
 
-    /// Reads the targets of a link, from the cache where they cannot have changed, and hands them out.
-    fn with_targets<R>(
+    /// Reads the members of an entry, unless they are known, and says whether a test of them can come out as the link
+    /// wants it.
+    fn may_match(
         &mut self,
         rules: &RuleSet,
-        index: u32,
-        link: &Link,
-        run: impl FnOnce(&mut Self, &[Target]) -> R,
-    ) -> R {
-        let id = link.targets.0 as usize;
-        let set = &rules.target_sets[id];
-        if set.stable && (self.target_removals.is_empty() || !self.has_target_removals(index)) {
-            let targets = match self.target_cache[id].take() {
-                Some(targets) => targets,
-                None => {
-                    let mut targets = Vec::new();
-                    self.read_targets(set, index, &mut targets);
-                    targets
-                }
-            };
-            let result = run(self, &targets);
-            self.target_cache[id] = Some(targets);
-            result
-        } else {
-            let mut targets = std::mem::take(&mut self.target_room);
-            self.read_targets(set, index, &mut targets);
-            let result = run(self, &targets);
-            self.target_room = targets;
-            result
+        spec: SpecId,
+        gated: Option<&[ProbeId]>,
+        negated: bool,
+    ) -> bool {
+        let at = spec.0 as usize;
+        let side = Side::of_phase(self.phase);
+        if !self.spec_cache[at].read {
+            let mut cached = std::mem::take(&mut self.spec_cache[at]);
+            cached.targets.clear();
+            self.read_spec(&rules.specs[at], u32::MAX, false, &mut cached.targets);
+            cached.read = true;
+            cached.summarized = false;
+            self.spec_cache[at] = cached;
         }
+        let Some(probes) = gated else { return !self.spec_cache[at].targets.is_empty() };
+        let profile = Arc::clone(&self.profile);
+        let gate = profile.plan.gate(side);
+        let cached = &mut self.spec_cache[at];
+        if !cached.summarized {
+            cached.summarized = true;
+            cached.summary.clear();
+            cached.summary.resize(gate.words(), 0);
+            let nodes = profile.plan.nodes(side, at);
+            for target in &cached.targets {
+                let (tree, context) = (&rules.tree, &rules.context);
+                let row = self.store.row(target.value, nodes, side, gate, tree, context);
+                cached.summary.iter_mut().zip(row).for_each(|(all, row)| *all |= row);
+            }
+        }
+        // What cannot match fulfils a negated link.
+        negated || probes.iter().any(|probe| gate.lets_in(&cached.summary, *probe))
     }
 
-    #[allow(clippy::too_many_arguments)] // what one test needs; a struct would be made for every target
+    /// Tests one target; `gated` are the link's probes if they can be held against the gate.
     fn test_target(
         &mut self,
-        rules: &RuleSet,
-        rule: &Rule,
-        link: &Link,
-        last: bool,
-        operator: &Operator,
+        test: &OperatorTest<'_>,
         expanded: Option<&[u8]>,
         target: &Target,
+        gated: Option<&[ProbeId]>,
     ) -> bool {
+        let (link, rules) = (test.link, test.rules);
+        let is_let_in = |transaction: &Self, stage: usize| {
+            let Some(probes) = gated else { return true };
+            let side = Side::of_phase(transaction.phase);
+            let gate = transaction.profile.plan.gate(side);
+            gate.lets_in(transaction.store.known_row(target.value, side, gate), probes[stage])
+        };
         if link.stages.is_empty() {
-            return self.test_stage(
-                rules,
-                rule,
-                link,
-                last,
-                operator,
-                expanded,
-                target,
-                link.transformations,
-                None,
-            );
+            let let_in = is_let_in(self, 0);
+            if !let_in && !link.negated {
+                return false;
+            }
+            let node = link.transformations;
+            let value = self.store.transform(target.value, node, &rules.tree, &rules.context);
+            return self.test_value(test, expanded, target, value, let_in);
         }
         // multiMatch: the value as it is, and again after each transformation that changed it.
         let mut matched = false;
         let mut before = None;
-        for stage in &link.stages {
-            let value = self.store.transform(target.value, *stage, &rules.tree, &rules.context);
+        for (stage, node) in link.stages.iter().enumerate() {
+            let value = self.store.transform(target.value, *node, &rules.tree, &rules.context);
             if before.replace(value) == Some(value) {
                 continue;
             }
-            matched |= self.test_stage(
-                rules,
-                rule,
-                link,
-                last,
-                operator,
-                expanded,
-                target,
-                *stage,
-                Some(value),
-            );
+            let let_in = is_let_in(self, stage);
+            matched |= self.test_value(test, expanded, target, value, let_in);
         }
         matched
     }
 
-    #[allow(clippy::too_many_arguments)] // as above
-    #[inline]
-    fn test_stage(
+    /// Tests a transformed value. Where the gate keeps it out, the operator is known not to match.
+    fn test_value(
         &mut self,
-        rules: &RuleSet,
-        rule: &Rule,
-        link: &Link,
-        last: bool,
-        operator: &Operator,
+        test: &OperatorTest<'_>,
         expanded: Option<&[u8]>,
         target: &Target,
-        node: NodeId,
-        known: Option<ValueId>,
+        value: ValueId,
+        let_in: bool,
     ) -> bool {
-        let value = match known {
-            Some(value) => value,
-            None => self.store.transform(target.value, node, &rules.tree, &rules.context),
-        };
-        if let Test::Operator { gate: Some(gate), .. } = &link.test {
-            if !self.store.lets_in(value, *gate, &rules.gate) {
-                return false;
-            }
-        }
+        let link = test.link;
         if link.capture {
             self.captures.clear();
         }
         let captures = link.capture.then_some(&mut self.captures);
-        if operator.matches(self.store.get(value), expanded, captures) == link.negated {
+        let found = let_in && test.operator.matches(self.store.get(value), expanded, captures);
+        if found == link.negated {
             return false;
         }
-        self.hit(rule, link, last, target.clone(), value);
+        self.hit(test.rule, link, test.last, target.clone(), value);
         true
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Transaction;
 use crate::rule::{Selector, TargetSet, TargetSpec};
+use crate::rule_set::RuleSet;
 use crate::store::ValueId;
 use crate::tx::TxSlot;
 use crate::variable::Variable;
@@ -18,6 +19,18 @@ pub(crate) struct Target {
     /// The value is a number of members.
     pub(crate) count: bool,
     pub(crate) value: ValueId,
+}
+
+/// The members of one entry of a variables argument, as long as they stay the same.
+#[derive(Debug, Default)]
+pub(super) struct SpecTargets {
+    /// Whether they were read.
+    pub(super) read: bool,
+    pub(super) targets: Vec<Target>,
+    /// Whether `summary` was made.
+    pub(super) summarized: bool,
+    /// The probes that let in at least one of them.
+    pub(super) summary: Vec<u64>,
 }
 
 /// How a target is called within its variable.
@@ -35,26 +48,33 @@ pub(crate) enum TargetName {
 
 impl Transaction {
     /// Reads the targets of a set anew.
-    pub(super) fn read_targets(&mut self, set: &TargetSet, rule: u32, targets: &mut Vec<Target>) {
+    pub(super) fn read_targets(
+        &mut self,
+        rules: &RuleSet,
+        set: &TargetSet,
+        rule: u32,
+        targets: &mut Vec<Target>,
+    ) {
         targets.clear();
         let removals = !self.target_removals.is_empty() && self.has_target_removals(rule);
         for spec in &set.specs {
-            if spec.count {
-                let target = self.count(spec);
-                targets.push(target);
-            } else {
-                self.read_spec(spec, rule, removals, targets);
-            }
+            self.read_spec(&rules.specs[spec.0 as usize], rule, removals, targets);
         }
     }
 
-    fn read_spec(
+    /// Appends what an entry of a variables argument means.
+    pub(super) fn read_spec(
         &mut self,
         spec: &TargetSpec,
         rule: u32,
         removals: bool,
         targets: &mut Vec<Target>,
     ) {
+        if spec.count {
+            let target = self.count(spec);
+            targets.push(target);
+            return;
+        }
         let variable = spec.variable;
         let first = targets.len();
         match (variable, &spec.selector) {
@@ -239,7 +259,7 @@ impl Transaction {
     }
 
     /// The name of a member, without its variable.
-    fn member_name<'a>(&'a self, name: &'a TargetName) -> &'a [u8] {
+    pub(super) fn member_name<'a>(&'a self, name: &'a TargetName) -> &'a [u8] {
         match name {
             TargetName::None => b"",
             TargetName::Value(value) => self.store.get(*value),

@@ -148,6 +148,36 @@ transformations! {
 }
 
 impl Transformation {
+    /// Whether the byte is one of those without which the function leaves every value as it is.
+    pub fn may_change(self, byte: u8) -> bool {
+        use Transformation as T;
+        let white = matches!(byte, 0x09..=0x0D | b' ' | 0xA0);
+        match self {
+            T::CmdLine => {
+                byte.is_ascii_uppercase()
+                    || matches!(
+                        byte,
+                        b'"' | b'\'' | b'\\' | b'^' | b',' | b';' | b'\t' | b'\r' | b'\n' | b' '
+                    )
+            }
+            T::CompressWhitespace | T::RemoveWhitespace => white,
+            T::Trim | T::TrimLeft | T::TrimRight => white && byte != 0xA0,
+            T::CssDecode | T::EscapeSeqDecode | T::JsDecode => byte == b'\\',
+            T::HtmlEntityDecode => byte == b'&',
+            T::Lowercase => byte.is_ascii_uppercase(),
+            T::Uppercase => byte.is_ascii_lowercase(),
+            T::NormalizePath => matches!(byte, b'/' | b'.'),
+            T::NormalizePathWin => matches!(byte, b'/' | b'.' | b'\\'),
+            T::RemoveComments | T::RemoveCommentsChar => matches!(byte, b'*' | b'-' | b'#'),
+            T::ReplaceComments => byte == b'*',
+            T::RemoveNulls | T::ReplaceNulls => byte == 0,
+            T::SqlHexDecode => matches!(byte, b'x' | b'X'),
+            T::UrlDecode | T::UrlDecodeUni => matches!(byte, b'%' | b'+'),
+            T::Utf8ToUnicode => byte == 0 || byte >= 0x80,
+            _ => true,
+        }
+    }
+
     /// Applies the function. `None`: the output equals the input; `Some`: the new value, whose bytes differ from it.
     pub fn apply(self, input: &[u8], context: &TransformationContext) -> Option<Vec<u8>> {
         let output = match self {

@@ -1,0 +1,274 @@
+//! What every match of an operator must hold, read off its argument at load.
+//!
+//! Every match of a pattern holds certain bytes: one of a set of literals (compared without regard to ASCII case), and
+//! one byte of each of some classes. For `@rx` both are read off the syntax tree; phrases are their own literals; the
+//! validating operators are classes.
+//!
+//! Source: `native-findings.md` sections 3.2 and 3.3 (measured: literals of two bytes and more, with byte classes).
+
+use regex_syntax::hir::{Class, Hir, HirKind};
+use regex_syntax::ParserBuilder;
+
+use super::bytes::ByteSet;
+use crate::operator::{Evidence, Operator};
+
+/// How many strings a part of a pattern may stand for, to be spelt out.
+const EXACT_LIMIT: usize = 64;
+/// How many literals one pattern may contribute.
+const LITERALS_LIMIT: usize = 400;
+/// How long a literal needs to be at most: longer ones are cut, which only weakens the gate.
+const LITERAL_BYTES: usize = 12;
+/// The same for phrases, whose beginnings are often alike.
+const PHRASE_BYTES: usize = 32;
+/// Literals shorter than this say too little.
+const LITERAL_LEAST: usize = 2;
+/// How many byte classes are kept per pattern.
+pub(super) const CLASSES: usize = 4;
+/// A class this wide says nothing.
+const WIDE: u32 = 200;
+
+/// What every match of a pattern holds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Needs {
+    /// One of these, in lower case; `None`: nothing is known.
+    pub(crate) literals: Option<Vec<Vec<u8>>>,
+    /// One byte of each.
+    pub(crate) classes: Vec<ByteSet>,
+}
+
+/// A part of a pattern: all it can be, if that is little, and what it needs.
+struct Part {
+    /// The strings it stands for, in lower case.
+    exact: Option<Vec<Vec<u8>>>,
+    needs: Needs,
+}
+
+impl Needs {
+    /// What a match of an operator needs; `None` when nothing can be said.
+    pub(crate) fn of(operator: &Operator) -> Option<Needs> {
+        let needs = match operator.evidence() {
+            Evidence::Pattern(pattern) => needs_of(pattern)?,
+            Evidence::Phrases(phrases) => {
+                Needs { literals: usable(phrases.to_vec(), PHRASE_BYTES), classes: Vec::new() }
+            }
+            Evidence::OneByteOf(table) => {
+                let mut class = ByteSet::default();
+                (0..=255_u8)
+                    .filter(|byte| table[usize::from(*byte)])
+                    .for_each(|byte| class.add(byte));
+                Needs { literals: None, classes: vec![class] }
+            }
+            Evidence::None => return None,
+        };
+        (needs.literals.is_some() || !needs.classes.is_empty()).then_some(needs)
+    }
+}
+
+fn needs_of(pattern: &str) -> Option<Needs> {
+    let mut parser = ParserBuilder::new()
+        .unicode(false)
+        .utf8(false)
+        .dot_matches_new_line(true)
+        .nest_limit(1000)
+        .build();
+    let hir = parser.parse(pattern).ok()?;
+    let mut needs = part_of(&hir).finish();
+    if needs.literals.as_ref().is_some_and(|literals| literals.len() > LITERALS_LIMIT) {
+        needs.literals = None;
+    }
+    Some(needs)
+}
+
+impl Part {
+    fn nothing() -> Self {
+        Part { exact: None, needs: Needs::default() }
+    }
+
+    fn empty() -> Self {
+        Part { exact: Some(vec![Vec::new()]), needs: Needs::default() }
+    }
+
+    /// The needs, with the exact strings as literals where they are the better ones.
+    fn finish(mut self) -> Needs {
+        if let Some(exact) = self.exact {
+            self.needs.literals = better(self.needs.literals, usable(exact, LITERAL_BYTES));
+        }
+        self.needs
+    }
+}
+
+/// Strings as literals: all long enough, cut where they are too long.
+fn usable(mut strings: Vec<Vec<u8>>, most_bytes: usize) -> Option<Vec<Vec<u8>>> {
+    if strings.is_empty() || strings.iter().any(|string| string.len() < LITERAL_LEAST) {
+        return None;
+    }
+    for string in &mut strings {
+        string.truncate(most_bytes);
+        string.make_ascii_lowercase();
+    }
+    strings.sort_unstable();
+    strings.dedup();
+    Some(strings)
+}
+
+/// Of two sets of which either must be met, the one that lets less in.
+fn better(a: Option<Vec<Vec<u8>>>, b: Option<Vec<Vec<u8>>>) -> Option<Vec<Vec<u8>>> {
+    match (a, b) {
+        (Some(a), Some(b)) => {
+            let rank = |set: &[Vec<u8>]| {
+                let shortest = set.iter().map(Vec::len).min().unwrap_or(0);
+                (shortest.min(5), std::cmp::Reverse(set.len()))
+            };
+            Some(if rank(&a) >= rank(&b) { a } else { b })
+        }
+        (a, b) => a.or(b),
+    }
+}
+
+/// Keeps the narrowest classes.
+fn keep_narrow(classes: &mut Vec<ByteSet>) {
+    classes.retain(|class| class.size() < WIDE);
+    classes.sort_by_key(ByteSet::size);
+    classes.dedup();
+    classes.truncate(CLASSES);
+}
+
+fn part_of(hir: &Hir) -> Part {
+    match hir.kind() {
+        HirKind::Empty => Part::empty(),
+        // Nothing is consumed; what stands around may still be spelt out.
+        HirKind::Look(_) => Part::empty(),
+        HirKind::Literal(literal) => {
+            let mut classes: Vec<ByteSet> = literal
+                .0
+                .iter()
+                .map(|byte| {
+                    let mut class = ByteSet::default();
+                    class.add(*byte);
+                    class
+                })
+                .collect();
+            keep_narrow(&mut classes);
+            Part {
+                exact: Some(vec![literal.0.to_ascii_lowercase()]),
+                needs: Needs { literals: None, classes },
+            }
+        }
+        HirKind::Class(class) => class_part(class),
+        HirKind::Capture(capture) => part_of(&capture.sub),
+        HirKind::Repetition(repetition) => {
+            let sub = part_of(&repetition.sub);
+            match (repetition.min, repetition.max) {
+                (0, Some(1)) => {
+                    let exact = sub.exact.map(|mut exact| {
+                        exact.push(Vec::new());
+                        exact
+                    });
+                    Part {
+                        exact: exact.filter(|exact| exact.len() <= EXACT_LIMIT),
+                        needs: Needs::default(),
+                    }
+                }
+                (0, _) => Part::nothing(),
+                (1, Some(1)) => sub,
+                _ => Part { exact: None, needs: sub.finish() },
+            }
+        }
+        HirKind::Concat(parts) => concat(parts),
+        HirKind::Alternation(branches) => alternation(branches),
+    }
+}
+
+fn class_part(class: &Class) -> Part {
+    let mut set = ByteSet::default();
+    match class {
+        Class::Bytes(class) => {
+            for range in class.iter() {
+                (range.start()..=range.end()).for_each(|byte| set.add(byte));
+            }
+        }
+        Class::Unicode(class) => {
+            if !class.is_ascii() {
+                return Part::nothing();
+            }
+            for range in class.iter() {
+                (range.start() as u8..=range.end() as u8).for_each(|byte| set.add(byte));
+            }
+        }
+    }
+    let mut strings: Vec<Vec<u8>> =
+        set.bytes().map(|byte| vec![byte.to_ascii_lowercase()]).collect();
+    strings.sort_unstable();
+    strings.dedup();
+    let mut classes = vec![set];
+    keep_narrow(&mut classes);
+    Part {
+        exact: (!strings.is_empty() && strings.len() <= 8).then_some(strings),
+        needs: Needs { literals: None, classes },
+    }
+}
+
+fn concat(parts: &[Hir]) -> Part {
+    let mut needs = Needs::default();
+    // The strings that the parts since the last unknown one spell.
+    let mut run: Vec<Vec<u8>> = vec![Vec::new()];
+    let mut whole = true;
+    for part in parts {
+        let part = part_of(part);
+        needs.classes.extend(part.needs.classes);
+        needs.literals = better(needs.literals, part.needs.literals);
+        match part.exact {
+            Some(exact) if exact.len() * run.len() <= EXACT_LIMIT => {
+                run = run
+                    .iter()
+                    .flat_map(|start| exact.iter().map(move |end| [&start[..], end].concat()))
+                    .collect();
+            }
+            Some(exact) => {
+                whole = false;
+                needs.literals = better(
+                    needs.literals,
+                    usable(std::mem::replace(&mut run, exact), LITERAL_BYTES),
+                );
+            }
+            None => {
+                whole = false;
+                let ended = std::mem::replace(&mut run, vec![Vec::new()]);
+                needs.literals = better(needs.literals, usable(ended, LITERAL_BYTES));
+            }
+        }
+    }
+    keep_narrow(&mut needs.classes);
+    if whole {
+        return Part { exact: Some(run), needs };
+    }
+    needs.literals = better(needs.literals, usable(run, LITERAL_BYTES));
+    Part { exact: None, needs }
+}
+
+fn alternation(branches: &[Hir]) -> Part {
+    let parts: Vec<Part> = branches.iter().map(part_of).collect();
+    let count: usize = parts.iter().map(|part| part.exact.as_ref().map_or(0, Vec::len)).sum();
+    let class = parts
+        .iter()
+        .map(|part| part.needs.classes.first().copied())
+        .try_fold(ByteSet::default(), |all, class| class.map(|class| all.union(&class)));
+    let mut classes: Vec<ByteSet> = class.into_iter().collect();
+    keep_narrow(&mut classes);
+    if count <= EXACT_LIMIT && parts.iter().all(|part| part.exact.is_some()) {
+        let exact = parts.into_iter().filter_map(|part| part.exact).flatten().collect();
+        return Part { exact: Some(exact), needs: Needs { literals: None, classes } };
+    }
+    let mut literals = Some(Vec::new());
+    for part in parts {
+        match (part.finish().literals, &mut literals) {
+            (Some(more), Some(all)) => all.extend(more),
+            _ => literals = None,
+        }
+    }
+    if let Some(all) = &mut literals {
+        all.sort_unstable();
+        all.dedup();
+    }
+    Part { exact: None, needs: Needs { literals, classes } }
+}
