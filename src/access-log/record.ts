@@ -3,7 +3,7 @@
  *
  * Source: operations.md O-56 … O-62 (fields, reasons, masking, escaping); T-79 (no secret in any log).
  */
-import { maskTarget } from './redact.ts'
+import { maskTarget, maskTokens } from './redact.ts'
 
 /**
  * The facts of one request, flat, so that one object can be filled, written and used again. Durations are milliseconds
@@ -186,9 +186,9 @@ function asciiJson(json: string): string {
  */
 export function accessLine(record: AccessRecord): string {
   const { requestId, traceId, clientAddress, peerAddress } = record
-  const host = bounded(record.host)
+  const host = maskTokens(bounded(record.host))
   const path = maskTarget(bounded(record.path, MAX_PATH))
-  const userAgent = bounded(record.userAgent)
+  const userAgent = maskTokens(bounded(record.userAgent))
   // one look at all of them together is half the price of one at each
   const isPlain = !NEEDS_ESCAPE.test(requestId + traceId + host + path + userAgent + clientAddress + peerAddress)
   const text = isPlain ? quotePlain : quote

@@ -38,6 +38,15 @@ const SECRET_NAMES: ReadonlySet<string> = new Set([
   'samlresponse',
   'credentials',
   'privatekey',
+  // signed links open what they name, and session ids in a target stand for the cookie
+  'sig',
+  'signature',
+  'xamzsignature',
+  'xamzsecuritytoken',
+  'xgoogsignature',
+  'sessionid',
+  'jsessionid',
+  'phpsessid',
 ])
 
 /** Whether a header, query parameter or key of this name holds a secret. Case, `-` and `_` do not matter. */
@@ -65,7 +74,7 @@ function maskPath(path: string): string {
  * A prefilter without false negatives: each of SECRET_NAMES holds one of these parts unless a `-`, `_` or `%` stands
  * within it, and what looks like a token holds `eyJ`.
  */
-const MAY_HOLD_SECRET = /eyJ|tok|key|pass|pwd|secret|code|auth|cookie|jwt|assert|saml|cred|[-_%]/i
+const MAY_HOLD_SECRET = /eyJ|tok|key|pass|pwd|secret|code|auth|cookie|jwt|assert|saml|cred|sig|sess|[-_%]/i
 
 /** A query string, without its `?`, masked. Both separators that servers accept, `&` and `;`, end a parameter. */
 export function maskQuery(query: string): string {

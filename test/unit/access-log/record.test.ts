@@ -135,6 +135,8 @@ describe('accessLine', () => {
     const text = JSON.stringify([
       line({ path: `/cb?code=sekret&state=1&access_token=sekret&ID_TOKEN=sekret&x=${TOKEN}` }),
       line({ path: `/v1/${TOKEN}/users;token=sekret` }),
+      line({ path: '/cart;jsessionid=sekret?sig=sekret&X-Amz-Signature=sekret' }),
+      line({ host: `${TOKEN}.example.com`, userAgent: `agent/1 ${TOKEN}` }),
       line({ userAgent: 'x', logs: [maskedJson({ authorization: 'sekret', note: `Bearer sekret`, list: [TOKEN] })] }),
     ])
     expect(text).not.toContain('sekret')
@@ -167,7 +169,7 @@ describe('redact', () => {
   })
 
   test.each(
-    'token key password secret code access_token id_token refresh_token client_secret client_assertion api_key apikey x-api-key auth_token x-auth-token auth authorization proxy-authorization cookie set-cookie passwd pwd jwt assertion SAMLResponse credentials private_key t_o_k_e_n'.split(
+    'token key password secret code access_token id_token refresh_token client_secret client_assertion api_key apikey x-api-key auth_token x-auth-token auth authorization proxy-authorization cookie set-cookie passwd pwd jwt assertion SAMLResponse credentials private_key sig signature X-Amz-Signature X-Amz-Security-Token X-Goog-Signature session_id JSESSIONID PHPSESSID t_o_k_e_n'.split(
       ' ',
     ),
   )('the value of %s is masked', (name) => {
