@@ -141,7 +141,7 @@ describe('the cursor', () => {
     const { it, told } = exchange()
     const cursor = start()
     const rules = [rule('chain', [CLOSE]), rule('guarded', [NEXT], expression(false)), rule('last', [NEXT])]
-    runPhase(rules, it, cursor)
+    void runPhase(rules, it, cursor)
     expect(runPhase(rules, it, cursor)).toBe(NEXT)
     expect(told).toEqual(['chain/a0', 'close', 'last/a0', 'next'])
   })
