@@ -120,7 +120,7 @@ export function buildRequest(input: Readonly<Record<string, Plain>>): Buffer {
   ]
   const valueOf = (wanted: string): string | undefined => headers.find(([name]) => name.toLowerCase() === wanted)?.[1]
   const encoded = scalar(input['encoded_data'])
-  let body =
+  let body: Buffer =
     encoded === undefined || encoded === ''
       ? Buffer.from(expandTemplate(scalar(input['data']) ?? ''), 'utf8')
       : Buffer.from(encoded, 'base64')
