@@ -1,5 +1,6 @@
 /**
- * Everything the gateway asks of Rust: rule sets and scans, policy regular expressions, shared rate-limit buckets.
+ * Everything the gateway asks of Rust: rule sets and scans, policy regular expressions, shared rate-limit buckets,
+ * upstream connections.
  * The only file that loads the addon. Handles are numbers; threads of one process share them, processes do not.
  * Source of the calls: native/binding/src (names there in snake case).
  */
@@ -43,15 +44,52 @@ export interface NativeAddon {
   closeBuckets(buckets: number): void
   bucketsSummary(buckets: number): string
   takeBucket(buckets: number, key: Uint8Array, keyLength: number, capacity: number, windowMs: number): number
+  createUpstreamPool(bufferBytes: number, onEvent: UpstreamEventListener): number
+  closeUpstreamPool(pool: number): void
+  addUpstreamTarget(
+    pool: number,
+    addresses: string,
+    connectMs: number,
+    firstByteMs: number,
+    idleMs: number,
+    keepAliveMs: number,
+    maxConnections: number,
+    maxQueued: number,
+  ): number
+  changeUpstreamTarget(
+    pool: number,
+    target: number,
+    addresses: string,
+    connectMs: number,
+    firstByteMs: number,
+    idleMs: number,
+    keepAliveMs: number,
+    maxConnections: number,
+    maxQueued: number,
+  ): void
+  retireUpstreamTarget(pool: number, target: number): void
+  upstreamSend(pool: number, target: number, head: string, bodyLength: number, body: Uint8Array | null): number
+  upstreamWrite(pool: number, leg: number, bytes: Uint8Array): boolean
+  upstreamEnd(pool: number, leg: number): void
+  upstreamPause(pool: number, leg: number): void
+  upstreamResume(pool: number, leg: number): void
+  upstreamAbort(pool: number, leg: number): void
+  upstreamTick(pool: number): number
+  upstreamConnections(pool: number): number
+  upstreamReads(pool: number): number
 }
 
 /** Names of every export of the addon, for the test that holds declarations and file together. */
 export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
+  'addUpstreamTarget',
   'bucketsSummary',
+  'changeUpstreamTarget',
   'closeBuckets',
+  'closeUpstreamPool',
   'compilePattern',
   'createBuckets',
   'createProfile',
+  'createUpstreamPool',
   'endTransaction',
   'loadRuleSet',
   'openBuckets',
@@ -61,12 +99,22 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'releasePattern',
   'releaseProfile',
   'releaseRuleSet',
+  'retireUpstreamTarget',
   'ruleSetSummary',
   'scanRequest',
   'scanResponse',
   'startResponseTransaction',
   'takeBucket',
   'transactionDetails',
+  'upstreamAbort',
+  'upstreamConnections',
+  'upstreamEnd',
+  'upstreamPause',
+  'upstreamReads',
+  'upstreamResume',
+  'upstreamSend',
+  'upstreamTick',
+  'upstreamWrite',
 ]
 
 /** Where the built addon lies: `native/sallyport.node` of the checkout, seen from src/ and from dist/ alike. */
@@ -423,4 +471,191 @@ export function takeBucket(buckets: BucketsHandle, key: string, capacity: number
   }
   const bytes = Buffer.from(key)
   return addon().takeBucket(buckets, bytes, bytes.length, capacity, windowMs)
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Upstream connections: a pool per worker, on the thread that made it; src/upstream/native-pool.ts gives it its form
+
+/** An open pool of upstream connections. */
+export type UpstreamPoolHandle = number
+/** A server within a pool, as connections are shared. */
+export type UpstreamTargetHandle = number
+/** A request within a pool. */
+export type UpstreamLegHandle = number
+
+/** Bits of an event's `kind`; several come together, and mean what they mean in this order. */
+export const UPSTREAM_CONNECTED_NEW = 1
+export const UPSTREAM_CONNECTED_REUSED = 2
+export const UPSTREAM_WRITABLE = 4
+export const UPSTREAM_HEAD = 8
+export const UPSTREAM_DATA = 16
+export const UPSTREAM_END = 32
+export const UPSTREAM_FAILURE = 64
+
+/**
+ * Called once per event. After END or FAILURE the slot is another request's.
+ *
+ * @param slot see upstreamSlot
+ * @param kind UPSTREAM_… bits
+ * @param status of the head; with FAILURE the index of the reason in UPSTREAM_REASONS
+ * @param text the head as latin1; with FAILURE a detail for the log
+ * @param bodyLength 0 = no body, -1 = unknown; with FAILURE 1 = the upstream cannot have begun to process the request
+ * @param contentLength the field as sent, -1 = none
+ * @param chunk body bytes, the receiver's to keep
+ */
+export type UpstreamEventListener = (
+  slot: number,
+  kind: number,
+  status: number,
+  text: string | undefined,
+  bodyLength: number,
+  contentLength: number,
+  chunk: Uint8Array | undefined,
+) => void
+
+/** Failure reasons in the order of their numbers. */
+export const UPSTREAM_REASONS = [
+  'connect_failed',
+  'connect_timeout',
+  'upstream_reset',
+  'upstream_bad_response',
+  'first_byte_timeout',
+  'idle_timeout',
+  'overflow',
+] as const
+
+/** Addresses, limits and timers of a target; milliseconds, 0 = off. */
+export interface UpstreamTargetSettings {
+  /** `ip:port` or `[ip]:port`, separated by commas; tried in turn. */
+  readonly addresses: string
+  readonly connectMs: number
+  readonly firstByteMs: number
+  readonly idleMs: number
+  readonly keepAliveMs: number
+  readonly maxConnections: number
+  readonly maxQueued: number
+}
+
+/** What `sendUpstream` returns besides legs. */
+export const UPSTREAM_OVERFLOW = -1
+export const UPSTREAM_NO_TARGET = -2
+
+/** A pool on this thread's event loop. `bufferBytes`: request bytes that may wait per leg. Throws without descriptors. */
+export function createUpstreamPool(bufferBytes: number, onEvent: UpstreamEventListener): UpstreamPoolHandle {
+  return addon().createUpstreamPool(bufferBytes, onEvent)
+}
+
+/** Closes every connection at once; no event follows. */
+export function closeUpstreamPool(pool: UpstreamPoolHandle): void {
+  addon().closeUpstreamPool(pool)
+}
+
+/** Throws on an address that is none. */
+export function addUpstreamTarget(pool: UpstreamPoolHandle, settings: UpstreamTargetSettings): UpstreamTargetHandle {
+  const { addresses, connectMs, firstByteMs, idleMs, keepAliveMs, maxConnections, maxQueued } = settings
+  return addon().addUpstreamTarget(
+    pool,
+    addresses,
+    connectMs,
+    firstByteMs,
+    idleMs,
+    keepAliveMs,
+    maxConnections,
+    maxQueued,
+  )
+}
+
+/** For what begins from now on. */
+export function changeUpstreamTarget(
+  pool: UpstreamPoolHandle,
+  target: UpstreamTargetHandle,
+  settings: UpstreamTargetSettings,
+): void {
+  const { addresses, connectMs, firstByteMs, idleMs, keepAliveMs, maxConnections, maxQueued } = settings
+  addon().changeUpstreamTarget(
+    pool,
+    target,
+    addresses,
+    connectMs,
+    firstByteMs,
+    idleMs,
+    keepAliveMs,
+    maxConnections,
+    maxQueued,
+  )
+}
+
+/** Takes no new requests; idle connections close now, the others after their request. */
+export function retireUpstreamTarget(pool: UpstreamPoolHandle, target: UpstreamTargetHandle): void {
+  addon().retireUpstreamTarget(pool, target)
+}
+
+/**
+ * Sends a request: `head` is latin1 text, request line and `name: value` lines; framing is added. Without `body`,
+ * `bodyLength` bytes (-1 = chunked) are to be written. Returns a number for upstreamLeg and upstreamIsReused,
+ * UPSTREAM_OVERFLOW or UPSTREAM_NO_TARGET. Events never come before it has returned.
+ */
+export function sendUpstream(
+  pool: UpstreamPoolHandle,
+  target: UpstreamTargetHandle,
+  head: string,
+  bodyLength: number,
+  body: Uint8Array | null,
+): number {
+  return addon().upstreamSend(pool, target, head, bodyLength, body)
+}
+
+/** The leg in what sendUpstream returned. */
+export function upstreamLeg(sent: number): UpstreamLegHandle {
+  return Math.floor(sent / 2)
+}
+
+/** Whether the request is already on a connection that had carried one before. */
+export function upstreamIsReused(sent: number): boolean {
+  return sent % 2 === 1
+}
+
+/** The place of a leg: below 2^20, and not another leg's until its last event. */
+export function upstreamSlot(leg: UpstreamLegHandle): number {
+  return leg % 0x10_0000
+}
+
+/** A piece of the request body; false = wait for WRITABLE. */
+export function writeUpstream(pool: UpstreamPoolHandle, leg: UpstreamLegHandle, bytes: Uint8Array): boolean {
+  return addon().upstreamWrite(pool, leg, bytes)
+}
+
+/** The request body is complete. */
+export function endUpstream(pool: UpstreamPoolHandle, leg: UpstreamLegHandle): void {
+  addon().upstreamEnd(pool, leg)
+}
+
+/** Nothing more is read for the leg. */
+export function pauseUpstream(pool: UpstreamPoolHandle, leg: UpstreamLegHandle): void {
+  addon().upstreamPause(pool, leg)
+}
+
+/** Reads again. */
+export function resumeUpstream(pool: UpstreamPoolHandle, leg: UpstreamLegHandle): void {
+  addon().upstreamResume(pool, leg)
+}
+
+/** Gives up: no event follows. */
+export function abortUpstream(pool: UpstreamPoolHandle, leg: UpstreamLegHandle): void {
+  addon().upstreamAbort(pool, leg)
+}
+
+/** Enforces the deadlines; call it every 100 ms while it returns more than 0 (legs and connections). */
+export function tickUpstream(pool: UpstreamPoolHandle): number {
+  return addon().upstreamTick(pool)
+}
+
+/** Connections, established or being established. */
+export function upstreamConnections(pool: UpstreamPoolHandle): number {
+  return addon().upstreamConnections(pool)
+}
+
+/** Reads made so far by a pool: what tests hold the end-of-file busy loop against. */
+export function upstreamReads(pool: UpstreamPoolHandle): number {
+  return addon().upstreamReads(pool)
 }

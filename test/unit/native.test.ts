@@ -55,7 +55,7 @@ describe('the addon', () => {
       ]),
     )
     expect([...parameters.keys()].sort()).toEqual([...native.NATIVE_EXPORTS].sort())
-    const binding = ['buckets', 'pattern', 'rule_set']
+    const binding = ['buckets', 'pattern', 'rule_set', 'upstream']
       .map((file) => readFileSync(new URL(`../../native/binding/src/${file}.rs`, import.meta.url), 'utf8'))
       .join('\n')
     const exported = [...binding.matchAll(/#\[napi\(catch_unwind\)\]\s*pub fn (\w+)\(([\s\S]*?)\)(?: ->| \{)/g)]

@@ -1,0 +1,21 @@
+//! Keep-alive connections to upstreams: HTTP/1.1 requests out, answers strictly parsed in, one epoll instance.
+//!
+//! Nothing here knows Node: [`Pool`] owns an epoll descriptor that whoever drives it polls (libuv in the gateway, a
+//! plain loop in the tests), and [`Pool::next`] hands out one event at a time without ever calling back, so that the
+//! receiver may call into the pool from inside an event. No `unsafe`: system calls go through `rustix`.
+//!
+//! Source: RFC 9112; operations.md H-20 … H-35, H-62, H-70, H-80, H-82, H-120 … H-125; threats.md T-30 … T-35.
+#![forbid(unsafe_code)]
+
+mod chunked;
+mod head;
+mod pool;
+mod response;
+mod slab;
+mod socket;
+
+pub use chunked::ChunkedDecoder;
+pub use pool::{
+    Connections, Event, Failure, HeadFacts, LegId, Pool, Reason, Sent, TargetId, TargetOptions,
+};
+pub use response::{Fault, FinalHead, Parsed, Response};

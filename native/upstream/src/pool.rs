@@ -1,0 +1,1090 @@
+//! The pool: targets, their connections, the requests on them, queue and deadlines.
+//!
+//! A request (a leg) has one connection; a connection has one request at a time. The most recently used idle connection
+//! is taken first, after a look whether it is still quiet: what has come on it unasked, an end of file included, makes
+//! it unusable (H-34, T-31). Idle connections are watched for the same. Everything is bounded: connections and waiting
+//! requests per target, request bytes per leg (`buffer_bytes` and the last piece), answer bytes (one read).
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rustix::fd::{BorrowedFd, OwnedFd};
+
+use crate::response::Response;
+use crate::slab::{slot_of, Slab};
+use crate::socket::{self, Flags, Peek, Poller};
+
+/// One read of an answer.
+const READ_BYTES: usize = 64 * 1024;
+/// Reads of one turn beyond the first of each connection; the rest waits for the next turn of the loop.
+const MORE_READS: usize = 256;
+/// A request buffer above this is not kept for the next request.
+const KEEP_BUFFER_BYTES: usize = 16 * 1024;
+const KEEP_BUFFERS: usize = 64;
+
+/// A request under way. [`LegId::slot`] is unique among those.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LegId(pub u64);
+
+impl LegId {
+    /// Its place: small, and not used by another leg until this one's last event.
+    pub fn slot(self) -> u32 {
+        slot_of(self.0)
+    }
+}
+
+/// A server, as connections are shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TargetId(pub u64);
+
+/// Why a leg failed (H-84).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reason {
+    /// No connection came about.
+    ConnectFailed = 0,
+    /// Not in time.
+    ConnectTimeout = 1,
+    /// The connection ended before the answer did.
+    Reset = 2,
+    /// The answer is not HTTP/1.1 as it must be.
+    BadResponse = 3,
+    /// No final head in time.
+    FirstByteTimeout = 4,
+    /// The body stood still for too long.
+    IdleTimeout = 5,
+    /// Too many requests wait for a connection.
+    Overflow = 6,
+}
+
+/// How a leg failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The class.
+    pub reason: Reason,
+    /// For logs.
+    pub detail: String,
+    /// The upstream cannot have begun to process the request (H-70).
+    pub not_processed: bool,
+}
+
+/// Facts of a final head; its text is [`Pool::head`].
+pub use crate::response::FinalHead as HeadFacts;
+
+/// What happened to a leg; several things of one read come together, in the order of the fields. After `ended` or
+/// `failure` nothing more comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Whose event.
+    pub leg: LegId,
+    /// The leg got its connection; true = one that had carried a request before.
+    pub connected: Option<bool>,
+    /// Body may be written.
+    pub writable: bool,
+    /// The final head is complete.
+    pub head: Option<HeadFacts>,
+    /// There is body data: [`Pool::data`].
+    pub has_data: bool,
+    /// The answer is complete.
+    pub ended: bool,
+    /// The leg is over.
+    pub failure: Option<Failure>,
+}
+
+impl Event {
+    fn new(leg: u64) -> Self {
+        Event {
+            leg: LegId(leg),
+            connected: None,
+            writable: false,
+            head: None,
+            has_data: false,
+            ended: false,
+            failure: None,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.connected.is_none()
+            && !self.writable
+            && self.head.is_none()
+            && !self.has_data
+            && !self.ended
+            && self.failure.is_none()
+    }
+}
+
+/// Limits and timers of a target; a zero duration = off.
+#[derive(Clone, Copy, Debug)]
+pub struct TargetOptions {
+    /// For a connection to come about.
+    pub connect: Duration,
+    /// For the final head, from the end of the request; also for waiting in the queue.
+    pub first_byte: Duration,
+    /// Longest pause inside an answer's body.
+    pub idle: Duration,
+    /// How long an unused connection is kept.
+    pub keep_alive: Duration,
+    /// At a time.
+    pub max_connections: usize,
+    /// Requests that wait for one.
+    pub max_queued: usize,
+}
+
+/// What became of [`Pool::send`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// On its way over a connection that had carried a request before.
+    Reused(LegId),
+    /// `connected` comes as an event.
+    Later(LegId),
+    /// Too many wait.
+    Overflow,
+    /// No such target, or no address.
+    NoTarget,
+}
+
+/// Counts of connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Established or being established.
+    pub open: usize,
+    /// Of these without a request.
+    pub idle: usize,
+}
+
+struct Target {
+    options: TargetOptions,
+    addresses: Vec<SocketAddr>,
+    idle: Vec<u64>,
+    open: usize,
+    waiting: VecDeque<u64>,
+    /// Legs in `waiting` that are still alive.
+    waiting_count: usize,
+    is_retired: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Connecting,
+    Idle,
+    Busy,
+}
+
+struct Connection {
+    socket: OwnedFd,
+    target: u64,
+    phase: Phase,
+    leg: u64,
+    response: Response,
+    uses: u32,
+    /// Index of the address being tried; further ones follow when it fails.
+    address: usize,
+    /// The peer has ended: read to the end of file.
+    is_closing: bool,
+    /// A change was seen while nobody wanted to read.
+    is_unread: bool,
+    /// Writing failed: the answer may still be there.
+    is_write_broken: bool,
+    expires: Option<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RequestBody {
+    Complete,
+    Length(u64),
+    Chunked,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deadline {
+    Connect,
+    FirstByte,
+    Idle,
+}
+
+struct Leg {
+    target: u64,
+    /// 0 = none yet.
+    connection: u64,
+    is_waiting: bool,
+    is_head: bool,
+    out: Vec<u8>,
+    out_at: usize,
+    body: RequestBody,
+    streams: bool,
+    wants_writable: bool,
+    is_paused: bool,
+    head_seen: bool,
+    deadline: Option<(Instant, Deadline)>,
+}
+
+/// See the module.
+pub struct Pool {
+    poller: Poller,
+    targets: Slab<Target>,
+    connections: Slab<Connection>,
+    legs: Slab<Leg>,
+    pending: VecDeque<Event>,
+    again: VecDeque<u64>,
+    more_reads: usize,
+    scratch: Vec<u8>,
+    head: Vec<u8>,
+    data: (usize, usize),
+    buffer_bytes: usize,
+    spare: Vec<Vec<u8>>,
+    now: Instant,
+    reads: u64,
+}
+
+impl Pool {
+    /// `buffer_bytes`: request bytes that may wait per leg before `write` says stop. Fails when the system has no
+    /// descriptors left.
+    pub fn new(buffer_bytes: usize) -> std::io::Result<Self> {
+        Ok(Pool {
+            poller: Poller::new()?,
+            targets: Slab::new(),
+            connections: Slab::new(),
+            legs: Slab::new(),
+            pending: VecDeque::new(),
+            again: VecDeque::new(),
+            more_reads: 0,
+            scratch: vec![0; READ_BYTES],
+            head: Vec::new(),
+            data: (0, 0),
+            buffer_bytes,
+            spare: Vec::new(),
+            now: Instant::now(),
+            reads: 0,
+        })
+    }
+
+    /// The epoll descriptor: readable when `next_event` has something to do.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.poller.fd()
+    }
+
+    /// Head text of the last event that had `head`.
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// Body data of the last event that had `has_data`.
+    pub fn data(&self) -> &[u8] {
+        &self.scratch[self.data.0..self.data.1]
+    }
+
+    /// Connections of all targets.
+    pub fn connections(&self) -> Connections {
+        let open = self.connections.len();
+        let idle = self
+            .targets
+            .keys()
+            .filter_map(|key| self.targets.get(key))
+            .map(|target| target.idle.len())
+            .sum();
+        Connections { open, idle }
+    }
+
+    /// Requests under way or waiting.
+    pub fn legs(&self) -> usize {
+        self.legs.len()
+    }
+
+    /// Reads made so far; a connection nobody wants to hear of must not cost any.
+    pub fn reads(&self) -> u64 {
+        self.reads
+    }
+
+    // ── targets ──
+
+    /// A new target; its addresses are tried in turn. `None` when there are too many.
+    pub fn add_target(
+        &mut self,
+        options: TargetOptions,
+        addresses: Vec<SocketAddr>,
+    ) -> Option<TargetId> {
+        let target = Target {
+            options,
+            addresses,
+            idle: Vec::new(),
+            open: 0,
+            waiting: VecDeque::new(),
+            waiting_count: 0,
+            is_retired: false,
+        };
+        self.targets.insert(target).map(TargetId)
+    }
+
+    /// New limits and timers, for what begins from now on.
+    pub fn set_options(&mut self, target: TargetId, options: TargetOptions) {
+        if let Some(target) = self.targets.get_mut(target.0) {
+            target.options = options;
+        }
+    }
+
+    /// New addresses, for connections made from now on.
+    pub fn set_addresses(&mut self, target: TargetId, addresses: Vec<SocketAddr>) {
+        if let Some(target) = self.targets.get_mut(target.0) {
+            target.addresses = addresses;
+        }
+    }
+
+    /// Takes no new requests: idle connections close now, the others after their request.
+    pub fn retire(&mut self, id: TargetId) {
+        let Some(target) = self.targets.get_mut(id.0) else { return };
+        target.is_retired = true;
+        for key in std::mem::take(&mut target.idle) {
+            self.drop_connection(key);
+        }
+        self.forget_if_unused(id.0);
+    }
+
+    fn forget_if_unused(&mut self, key: u64) {
+        let Some(target) = self.targets.get(key) else { return };
+        if target.is_retired && target.open == 0 && target.waiting_count == 0 {
+            self.targets.remove(key);
+        }
+    }
+
+    // ── requests ──
+
+    /// Sends a request: `head` is the request line and `name: value` lines, each with CRLF; framing is added here.
+    /// `body`: all of it, or `Err(length)` when it is written later (-1 = chunked).
+    pub fn send(&mut self, target: TargetId, head: &[u8], body: Result<&[u8], i64>) -> Sent {
+        let Some(state) = self.targets.get_mut(target.0) else { return Sent::NoTarget };
+        if state.is_retired || state.addresses.is_empty() {
+            return Sent::NoTarget;
+        }
+        if self.legs.is_full() {
+            return Sent::Overflow;
+        }
+        self.now = Instant::now();
+        let mut out = self.spare.pop().unwrap_or_default();
+        let request_body = write_request(&mut out, head, body);
+        let mut leg = Leg {
+            target: target.0,
+            connection: 0,
+            is_waiting: false,
+            is_head: head.starts_with(b"HEAD "),
+            out,
+            out_at: 0,
+            streams: request_body != RequestBody::Complete,
+            body: request_body,
+            wants_writable: false,
+            is_paused: false,
+            head_seen: false,
+            deadline: None,
+        };
+        if let Some(connection) = self.take_idle(target.0) {
+            leg.connection = connection;
+            let Some(key) = self.legs.insert(leg) else { return Sent::Overflow };
+            self.begin(connection, key);
+            return Sent::Reused(LegId(key));
+        }
+        let Some(state) = self.targets.get_mut(target.0) else { return Sent::NoTarget };
+        let may_open = state.open < state.options.max_connections;
+        if !may_open {
+            if state.waiting_count >= state.options.max_queued {
+                return Sent::Overflow;
+            }
+            if state.waiting.len() > 2 * state.waiting_count + 16 {
+                state.waiting.retain(|key| self.legs.get(*key).is_some());
+            }
+        }
+        let first_byte = state.options.first_byte;
+        leg.deadline = after(self.now, first_byte, Deadline::FirstByte);
+        leg.is_waiting = !may_open;
+        let Some(key) = self.legs.insert(leg) else { return Sent::Overflow };
+        if may_open {
+            self.open(target.0, key);
+        } else {
+            state.waiting.push_back(key);
+            state.waiting_count += 1;
+        }
+        Sent::Later(LegId(key))
+    }
+
+    /// A piece of the request body. False: wait for `writable` before the next.
+    pub fn write(&mut self, id: LegId, bytes: &[u8]) -> bool {
+        let Some(leg) = self.legs.get_mut(id.0) else { return true };
+        if bytes.is_empty() {
+            return true;
+        }
+        self.now = Instant::now();
+        let mut size = [0u8; 18];
+        let (before, behind): (&[u8], &[u8]) = match &mut leg.body {
+            RequestBody::Chunked => (chunk_size(&mut size, bytes.len()), b"\r\n"),
+            RequestBody::Length(left) if *left >= bytes.len() as u64 => {
+                *left -= bytes.len() as u64;
+                (b"", b"")
+            }
+            _ => {
+                self.fail_later(id.0, Reason::Reset, "more request body than was announced");
+                return true;
+            }
+        };
+        let mut sent = 0;
+        if leg.out_at == leg.out.len() {
+            if let Some(connection) = self.connections.get_mut(leg.connection) {
+                if connection.is_write_broken {
+                    return true;
+                }
+                if connection.phase == Phase::Busy {
+                    match socket::send(&connection.socket, &[before, bytes, behind]) {
+                        Ok(length) => sent = length,
+                        Err(_) => {
+                            connection.is_write_broken = true;
+                            self.poller.rearm(&connection.socket, leg.connection);
+                            return true;
+                        }
+                    }
+                }
+            }
+            leg.out.clear();
+            leg.out_at = 0;
+        }
+        for piece in [before, bytes, behind] {
+            let skipped = sent.min(piece.len());
+            leg.out.extend_from_slice(&piece[skipped..]);
+            sent -= skipped;
+        }
+        let is_full = leg.out.len() - leg.out_at >= self.buffer_bytes;
+        leg.wants_writable |= is_full;
+        self.refresh_first_byte(id.0);
+        !is_full
+    }
+
+    /// The request body is complete.
+    pub fn end(&mut self, id: LegId) {
+        let Some(leg) = self.legs.get_mut(id.0) else { return };
+        self.now = Instant::now();
+        match leg.body {
+            RequestBody::Complete => return,
+            RequestBody::Length(0) => {}
+            RequestBody::Chunked => leg.out.extend_from_slice(b"0\r\n\r\n"),
+            RequestBody::Length(_) => {
+                self.fail_later(id.0, Reason::Reset, "less request body than was announced");
+                return;
+            }
+        }
+        leg.body = RequestBody::Complete;
+        let connection = leg.connection;
+        self.flush(connection);
+        self.refresh_first_byte(id.0);
+    }
+
+    /// No data until `resume`; what is read already still comes.
+    pub fn pause(&mut self, id: LegId) {
+        if let Some(leg) = self.legs.get_mut(id.0) {
+            leg.is_paused = true;
+            leg.deadline = None;
+        }
+    }
+
+    /// Goes on reading.
+    pub fn resume(&mut self, id: LegId) {
+        let Some(leg) = self.legs.get_mut(id.0) else { return };
+        if !std::mem::replace(&mut leg.is_paused, false) {
+            return;
+        }
+        let idle =
+            self.targets.get(leg.target).map_or(Duration::ZERO, |target| target.options.idle);
+        self.now = Instant::now();
+        if leg.head_seen {
+            leg.deadline = after(self.now, idle, Deadline::Idle);
+        }
+        let Some(connection) = self.connections.get_mut(leg.connection) else { return };
+        if std::mem::replace(&mut connection.is_unread, false) {
+            self.poller.rearm(&connection.socket, leg.connection);
+        }
+    }
+
+    /// Gives up: no event follows; the connection closes if the request had one.
+    pub fn abort(&mut self, id: LegId) {
+        self.now = Instant::now();
+        // Its failure may wait to be told.
+        let told = |event: &Event| event.leg == id && event.failure.is_some();
+        if let Some(at) = self.pending.iter().position(told) {
+            self.pending.remove(at);
+            self.legs.vacate(id.0);
+        }
+        self.end_leg(id.0);
+    }
+
+    /// Removes a leg, closes its connection, and lets the next take its turn.
+    fn end_leg(&mut self, key: u64) {
+        if let Some(target) = self.remove_leg(key) {
+            self.legs.vacate(key);
+            self.serve_waiting(target);
+            self.forget_if_unused(target);
+        }
+    }
+
+    /// Removes a leg and closes its connection; its place stays taken. Returns its target.
+    fn remove_leg(&mut self, key: u64) -> Option<u64> {
+        let leg = self.legs.take(key)?;
+        let target = leg.target;
+        self.keep_buffer(leg.out);
+        if leg.connection != 0 {
+            self.drop_connection(leg.connection);
+        } else if leg.is_waiting {
+            if let Some(target) = self.targets.get_mut(target) {
+                target.waiting_count -= 1;
+            }
+        }
+        Some(target)
+    }
+
+    /// Looks at every deadline and at idle connections; call it every 100 ms or so while there is anything.
+    pub fn tick(&mut self) {
+        self.now = Instant::now();
+        let now = self.now;
+        let late: Vec<(u64, Deadline, bool)> = self
+            .legs
+            .keys()
+            .filter_map(|key| {
+                let leg = self.legs.get(key)?;
+                let (at, kind) = leg.deadline?;
+                let is_connected = self
+                    .connections
+                    .get(leg.connection)
+                    .is_some_and(|one| one.phase == Phase::Busy);
+                (at <= now).then_some((key, kind, is_connected))
+            })
+            .collect();
+        for (key, kind, is_connected) in late {
+            if kind == Deadline::Connect && self.next_address(key) {
+                continue;
+            }
+            let (reason, detail) = match kind {
+                Deadline::Connect => (Reason::ConnectTimeout, "no connection in time"),
+                Deadline::FirstByte if !is_connected => {
+                    (Reason::FirstByteTimeout, "no free connection in time")
+                }
+                Deadline::FirstByte => (Reason::FirstByteTimeout, "no answer in time"),
+                Deadline::Idle => (Reason::IdleTimeout, "no progress in time"),
+            };
+            self.fail(key, reason, detail.to_owned(), !is_connected);
+        }
+        let expired: Vec<u64> = self
+            .connections
+            .keys()
+            .filter(|key| {
+                self.connections.get(*key).is_some_and(|one| {
+                    one.phase == Phase::Idle && one.expires.is_some_and(|at| at <= now)
+                })
+            })
+            .collect();
+        for key in expired {
+            self.drop_connection(key);
+        }
+    }
+
+    /// Closes everything; no event follows.
+    pub fn close(&mut self) {
+        for key in self.legs.keys().collect::<Vec<_>>() {
+            self.legs.remove(key);
+        }
+        for key in self.connections.keys().collect::<Vec<_>>() {
+            self.connections.remove(key);
+        }
+        for key in self.targets.keys().collect::<Vec<_>>() {
+            self.targets.remove(key);
+        }
+        self.pending.clear();
+        self.again.clear();
+    }
+
+    // ── the loop ──
+
+    /// Asks the system what is ready; then `next_event` until it gives nothing.
+    pub fn turn(&mut self) {
+        self.now = Instant::now();
+        self.more_reads = MORE_READS;
+        self.poller.fetch();
+    }
+
+    /// The next event. The pool may be called between any two.
+    pub fn next_event(&mut self) -> Option<Event> {
+        loop {
+            while let Some(event) = self.pending.pop_front() {
+                // A failure's leg is gone, but not its place; every other event needs a leg that lives.
+                if event.failure.is_some() {
+                    self.legs.vacate(event.leg.0);
+                    return Some(event);
+                }
+                if self.legs.get(event.leg.0).is_some() {
+                    return Some(event);
+                }
+            }
+            if let Some((key, flags)) = self.poller.next() {
+                if let Some(event) = self.ready(key, flags) {
+                    return Some(event);
+                }
+                continue;
+            }
+            let key = self.again.pop_front()?;
+            let Some(connection) = self.connections.get(key) else { continue };
+            if connection.phase != Phase::Busy {
+                continue;
+            }
+            if self.more_reads == 0 {
+                self.poller.rearm(&connection.socket, key);
+                continue;
+            }
+            self.more_reads -= 1;
+            if let Some(event) = self.ready(key, Flags::IN) {
+                return Some(event);
+            }
+        }
+    }
+
+    fn ready(&mut self, key: u64, flags: Flags) -> Option<Event> {
+        let gone = flags.intersects(Flags::RDHUP | Flags::HUP | Flags::ERR);
+        let connection = self.connections.get_mut(key)?;
+        match connection.phase {
+            Phase::Connecting => self.connected(key),
+            Phase::Idle => {
+                // A change may be of bytes that were read together with earlier ones.
+                if gone || socket::peek(&connection.socket) != Peek::Quiet {
+                    let target = connection.target;
+                    self.forget_idle(key);
+                    self.drop_connection(key);
+                    self.forget_if_unused(target);
+                }
+                None
+            }
+            Phase::Busy => {
+                connection.is_closing |= gone;
+                let leg_key = connection.leg;
+                let mut event = Event::new(leg_key);
+                if flags.contains(Flags::OUT) {
+                    event.writable = self.flush(key);
+                }
+                if gone || flags.contains(Flags::IN) {
+                    let is_paused = self.legs.get(leg_key).is_some_and(|leg| leg.is_paused);
+                    if is_paused {
+                        self.connections.get_mut(key)?.is_unread = true;
+                    } else {
+                        self.read(key, &mut event);
+                    }
+                }
+                (!event.is_empty()).then_some(event)
+            }
+        }
+    }
+
+    /// Connecting has come to an end, good or bad.
+    fn connected(&mut self, key: u64) -> Option<Event> {
+        let connection = self.connections.get_mut(key)?;
+        let leg_key = connection.leg;
+        if let Err(error) = socket::connect_result(&connection.socket) {
+            if !self.next_address(leg_key) {
+                self.fail(leg_key, Reason::ConnectFailed, error.to_string(), true);
+            }
+            return None;
+        }
+        // A peer that speaks or ends before it was asked has not read anything.
+        match socket::peek(&connection.socket) {
+            Peek::Quiet => {}
+            Peek::Bytes => {
+                self.fail(
+                    leg_key,
+                    Reason::BadResponse,
+                    "bytes before any request".to_owned(),
+                    true,
+                );
+                return None;
+            }
+            Peek::Closed => {
+                self.fail(leg_key, Reason::Reset, "closed before any request".to_owned(), true);
+                return None;
+            }
+        }
+        let mut event = Event::new(leg_key);
+        event.connected = Some(false);
+        event.writable = self.legs.get(leg_key).is_some_and(|leg| leg.streams);
+        self.begin(key, leg_key);
+        Some(event)
+    }
+
+    /// Puts a leg's request on an established connection.
+    fn begin(&mut self, key: u64, leg_key: u64) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(leg) = self.legs.get_mut(leg_key) else { return };
+        connection.phase = Phase::Busy;
+        connection.leg = leg_key;
+        connection.expires = None;
+        connection.uses = connection.uses.saturating_add(1);
+        connection.response.reset(leg.is_head);
+        leg.connection = key;
+        self.flush(key);
+        self.refresh_first_byte(leg_key);
+    }
+
+    /// Writes what waits. True when the writer is to be told that there is room again.
+    fn flush(&mut self, key: u64) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else { return false };
+        if connection.phase != Phase::Busy {
+            return false;
+        }
+        let Some(leg) = self.legs.get_mut(connection.leg) else { return false };
+        if leg.out_at < leg.out.len() {
+            if !connection.is_write_broken {
+                match socket::send(&connection.socket, &[&leg.out[leg.out_at..]]) {
+                    Ok(0) => return false,
+                    Ok(length) => leg.out_at += length,
+                    Err(_) => {
+                        connection.is_write_broken = true;
+                        self.poller.rearm(&connection.socket, key);
+                    }
+                }
+            }
+            if connection.is_write_broken {
+                leg.out_at = leg.out.len();
+            }
+            if leg.out_at < leg.out.len() {
+                let leg_key = connection.leg;
+                self.refresh_first_byte(leg_key);
+                return false;
+            }
+            leg.out.clear();
+            leg.out.shrink_to(KEEP_BUFFER_BYTES.max(self.buffer_bytes));
+            leg.out_at = 0;
+        }
+        let leg_key = connection.leg;
+        let tell = std::mem::take(&mut leg.wants_writable);
+        self.refresh_first_byte(leg_key);
+        tell
+    }
+
+    /// Until the head has come: time runs while it is the upstream's turn, that is while bytes of ours wait in vain
+    /// or the request is complete. A client that sends slowly is measured elsewhere (H-83).
+    fn refresh_first_byte(&mut self, leg_key: u64) {
+        let Some(leg) = self.legs.get_mut(leg_key) else { return };
+        if leg.head_seen || leg.is_paused || leg.connection == 0 {
+            return;
+        }
+        if !self.connections.get(leg.connection).is_some_and(|one| one.phase == Phase::Busy) {
+            return;
+        }
+        let is_theirs = leg.body == RequestBody::Complete || leg.out_at < leg.out.len();
+        let first_byte =
+            self.targets.get(leg.target).map_or(Duration::ZERO, |target| target.options.first_byte);
+        leg.deadline =
+            if is_theirs { after(self.now, first_byte, Deadline::FirstByte) } else { None };
+    }
+
+    /// Reads once, and fills in what it brought.
+    fn read(&mut self, key: u64, event: &mut Event) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let leg_key = connection.leg;
+        self.reads += 1;
+        let length = match socket::receive(&connection.socket, &mut self.scratch) {
+            Ok(Some(0)) => {
+                match connection.response.finish() {
+                    Ok(()) => {
+                        event.ended = true;
+                        self.leg_done(key, leg_key);
+                    }
+                    Err(fault) => self.fail_now(event, leg_key, Reason::Reset, fault.to_string()),
+                }
+                return;
+            }
+            Ok(None) => return,
+            Ok(Some(length)) => length,
+            Err(error) => {
+                self.fail_now(event, leg_key, Reason::Reset, error.to_string());
+                return;
+            }
+        };
+        let parsed = match connection.response.read(&mut self.scratch[..length]) {
+            Ok(parsed) => parsed,
+            Err(fault) => {
+                // A head that came in the same read is not told: nothing of a bad answer gets out if it can be helped.
+                self.fail_now(event, leg_key, Reason::BadResponse, fault.to_string());
+                return;
+            }
+        };
+        if parsed.head.is_some() {
+            self.head.clear();
+            self.head.extend_from_slice(connection.response.head());
+            event.head = parsed.head;
+        }
+        self.data = parsed.data;
+        event.has_data = parsed.data.1 > parsed.data.0;
+        event.ended = parsed.ended;
+        if parsed.ended {
+            self.leg_done(key, leg_key);
+            return;
+        }
+        // A short read has emptied the socket, unless the end of file is behind it.
+        if length == READ_BYTES || connection.is_closing {
+            self.again.push_back(key);
+        }
+        let Some(leg) = self.legs.get_mut(leg_key) else { return };
+        leg.head_seen |= parsed.head.is_some();
+        if leg.head_seen {
+            let idle =
+                self.targets.get(leg.target).map_or(Duration::ZERO, |target| target.options.idle);
+            leg.deadline = after(self.now, idle, Deadline::Idle);
+        }
+    }
+
+    /// The answer is complete: the connection serves the next request, idles, or closes.
+    fn leg_done(&mut self, key: u64, leg_key: u64) {
+        let Some(leg) = self.legs.remove(leg_key) else { return };
+        let is_sent = leg.body == RequestBody::Complete && leg.out_at == leg.out.len();
+        let target_key = leg.target;
+        self.keep_buffer(leg.out);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(target) = self.targets.get_mut(target_key) else { return };
+        // H-82: given up a second before the upstream does.
+        let hint = connection.response.keep_alive_timeout_s();
+        let kept = match hint.map(|seconds| Duration::from_secs(seconds.saturating_sub(1))) {
+            Some(hinted) if target.options.keep_alive.is_zero() => hinted,
+            Some(hinted) => hinted.min(target.options.keep_alive),
+            None => target.options.keep_alive,
+        };
+        let is_refused = hint.is_some() && kept.is_zero();
+        let is_broken = connection.is_closing || connection.is_write_broken;
+        let stays = is_sent && connection.response.keeps_alive();
+        let is_reusable = stays && !is_broken && !is_refused && !target.is_retired;
+        if is_reusable {
+            connection.phase = Phase::Idle;
+            connection.leg = 0;
+            connection.expires = if kept.is_zero() { None } else { Some(self.now + kept) };
+            target.idle.push(key);
+        } else {
+            self.drop_connection(key);
+        }
+        self.serve_waiting(target_key);
+        self.forget_if_unused(target_key);
+    }
+
+    /// Gives free connections, and room for new ones, to the requests that wait longest.
+    fn serve_waiting(&mut self, target_key: u64) {
+        loop {
+            let Some(target) = self.targets.get_mut(target_key) else { return };
+            if target.waiting_count == 0 {
+                target.waiting.clear();
+                return;
+            }
+            if target.idle.is_empty() && target.open >= target.options.max_connections {
+                return;
+            }
+            let Some(leg_key) = target.waiting.pop_front() else { return };
+            if self.legs.get(leg_key).is_none() {
+                continue;
+            }
+            target.waiting_count -= 1;
+            if let Some(leg) = self.legs.get_mut(leg_key) {
+                leg.is_waiting = false;
+            }
+            if let Some(connection) = self.take_idle(target_key) {
+                if let Some(leg) = self.legs.get_mut(leg_key) {
+                    leg.connection = connection;
+                    let mut event = Event::new(leg_key);
+                    event.connected = Some(true);
+                    event.writable = leg.streams;
+                    self.begin(connection, leg_key);
+                    self.push(event);
+                }
+            } else {
+                self.open(target_key, leg_key);
+            }
+        }
+    }
+
+    // ── connections ──
+
+    /// The most recently used idle connection on which nothing has come.
+    fn take_idle(&mut self, target_key: u64) -> Option<u64> {
+        loop {
+            let key = self.targets.get_mut(target_key)?.idle.pop()?;
+            let Some(connection) = self.connections.get(key) else { continue };
+            if socket::peek(&connection.socket) == Peek::Quiet {
+                return Some(key);
+            }
+            self.drop_connection(key);
+        }
+    }
+
+    fn forget_idle(&mut self, key: u64) {
+        let Some(connection) = self.connections.get(key) else { return };
+        if let Some(target) = self.targets.get_mut(connection.target) {
+            target.idle.retain(|one| *one != key);
+        }
+    }
+
+    /// Opens a connection for a leg.
+    fn open(&mut self, target_key: u64, leg_key: u64) {
+        let Some(target) = self.targets.get_mut(target_key) else { return };
+        let mut failure = None;
+        for (index, address) in target.addresses.iter().enumerate() {
+            match socket::connect(address) {
+                Ok(socket) => {
+                    let connection = Connection {
+                        socket,
+                        target: target_key,
+                        phase: Phase::Connecting,
+                        leg: leg_key,
+                        response: Response::new(false),
+                        uses: 0,
+                        address: index,
+                        is_closing: false,
+                        is_unread: false,
+                        is_write_broken: false,
+                        expires: None,
+                    };
+                    target.open += 1;
+                    let Some(key) = self.connections.insert(connection) else {
+                        target.open -= 1;
+                        failure = Some("too many connections".to_owned());
+                        break;
+                    };
+                    let added =
+                        self.connections.get(key).map(|one| self.poller.add(&one.socket, key));
+                    let Some(leg) = self.legs.get_mut(leg_key) else { return };
+                    leg.connection = key;
+                    let parts = target.addresses.len().max(1) as u32;
+                    leg.deadline =
+                        after(self.now, target.options.connect / parts, Deadline::Connect);
+                    if let Some(Err(error)) = added {
+                        failure = Some(error.to_string());
+                        break;
+                    }
+                    return;
+                }
+                Err(error) => failure = Some(error.to_string()),
+            }
+        }
+        let detail = failure.unwrap_or_else(|| "no address".to_owned());
+        self.fail_alone(leg_key, Reason::ConnectFailed, detail, true);
+    }
+
+    /// Tries the next address of a leg that is connecting. False when there is none.
+    fn next_address(&mut self, leg_key: u64) -> bool {
+        let Some(leg) = self.legs.get_mut(leg_key) else { return false };
+        let Some(connection) = self.connections.get_mut(leg.connection) else { return false };
+        let Some(target) = self.targets.get(leg.target) else { return false };
+        let parts = target.addresses.len().max(1) as u32;
+        while connection.address + 1 < target.addresses.len() {
+            connection.address += 1;
+            let Ok(socket) = socket::connect(&target.addresses[connection.address]) else {
+                continue;
+            };
+            if self.poller.add(&socket, leg.connection).is_err() {
+                continue;
+            }
+            connection.socket = socket;
+            leg.deadline = after(self.now, target.options.connect / parts, Deadline::Connect);
+            return true;
+        }
+        false
+    }
+
+    fn drop_connection(&mut self, key: u64) {
+        // Closing the descriptor also takes it out of the epoll instance: nobody else holds it.
+        let Some(connection) = self.connections.remove(key) else { return };
+        if let Some(target) = self.targets.get_mut(connection.target) {
+            target.open -= 1;
+        }
+    }
+
+    // ── failures ──
+
+    /// Ends a leg within the event being made.
+    fn fail_now(&mut self, event: &mut Event, leg_key: u64, reason: Reason, detail: String) {
+        event.head = None;
+        event.has_data = false;
+        event.failure = Some(Failure { reason, detail, not_processed: false });
+        self.end_leg(leg_key);
+    }
+
+    /// Ends a leg by an event of its own.
+    fn fail(&mut self, leg_key: u64, reason: Reason, detail: String, not_processed: bool) {
+        if let Some(target) = self.fail_alone(leg_key, reason, detail, not_processed) {
+            self.serve_waiting(target);
+            self.forget_if_unused(target);
+        }
+    }
+
+    /// The same without a look at those that wait.
+    fn fail_alone(
+        &mut self,
+        leg_key: u64,
+        reason: Reason,
+        detail: String,
+        not_processed: bool,
+    ) -> Option<u64> {
+        let target = self.remove_leg(leg_key)?;
+        let mut event = Event::new(leg_key);
+        event.failure = Some(Failure { reason, detail, not_processed });
+        self.push(event);
+        Some(target)
+    }
+
+    fn fail_later(&mut self, leg_key: u64, reason: Reason, detail: &str) {
+        self.fail(leg_key, reason, detail.to_owned(), false);
+    }
+
+    fn push(&mut self, event: Event) {
+        self.pending.push_back(event);
+        self.poller.wake();
+    }
+
+    fn keep_buffer(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= KEEP_BUFFER_BYTES && self.spare.len() < KEEP_BUFFERS {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+}
+
+fn after(now: Instant, time: Duration, kind: Deadline) -> Option<(Instant, Deadline)> {
+    (!time.is_zero()).then(|| (now + time, kind))
+}
+
+/// Head, framing (H-28), and the body when it is at hand.
+fn write_request(out: &mut Vec<u8>, head: &[u8], body: Result<&[u8], i64>) -> RequestBody {
+    out.extend_from_slice(head);
+    let (length, rest) = match body {
+        Ok(body) => (body.len() as i64, RequestBody::Complete),
+        Err(0) => (0, RequestBody::Complete),
+        Err(length) if length > 0 => (length, RequestBody::Length(length as u64)),
+        Err(_) => (-1, RequestBody::Chunked),
+    };
+    if length == -1 {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    } else if length > 0 || has_content_by_method(head) {
+        out.extend_from_slice(b"content-length: ");
+        out.extend_from_slice(length.to_string().as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    if let Ok(body) = body {
+        out.extend_from_slice(body);
+    }
+    rest
+}
+
+/// Methods whose requests say that they have no content, where they have none (RFC 9110 §8.6).
+fn has_content_by_method(head: &[u8]) -> bool {
+    [&b"POST "[..], b"PUT ", b"PATCH "].iter().any(|method| head.starts_with(method))
+}
+
+/// `SIZE CRLF` in hexadecimal digits.
+fn chunk_size(space: &mut [u8; 18], length: usize) -> &[u8] {
+    space[16..].copy_from_slice(b"\r\n");
+    let mut at = 16;
+    let mut left = length;
+    while at > 0 && (left > 0 || at == 16) {
+        at -= 1;
+        space[at] = b"0123456789abcdef"[left & 15];
+        left >>= 4;
+    }
+    &space[at..]
+}

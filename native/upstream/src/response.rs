@@ -1,0 +1,377 @@
+//! One upstream answer, parsed strictly for any cutting of its bytes.
+//!
+//! Source: RFC 9110 §6.4.1, §8.6, §15.2; RFC 9112 §4 … §7; H-20 … H-26, H-31 … H-35, H-50, H-62, T-30, T-35.
+
+use crate::chunked::ChunkedDecoder;
+use crate::head::{
+    check_field_start, check_status_start, lower_token, split_field, split_status, standard_reason,
+    LineReader,
+};
+
+/// Beyond it the answer is not taken.
+const MAX_HEAD_BYTES: usize = 128 * 1024;
+/// Interim answers (1xx) before the final one (T-35).
+const MAX_INTERIM: u32 = 16;
+
+/// What is wrong with an answer, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault(pub &'static str);
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// Facts of a final head; its text is [`Response::head`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FinalHead {
+    /// 200 to 599.
+    pub status: u16,
+    /// 0 = no body follows, -1 = until the end of chunks or of the connection.
+    pub body_length: i64,
+    /// Content-Length as sent (also of HEAD and 304), -1 = none.
+    pub content_length: i64,
+}
+
+/// What a piece of bytes held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// The final head was completed.
+    pub head: Option<FinalHead>,
+    /// Where body data lies in the piece, decoded in place.
+    pub data: (usize, usize),
+    /// The answer is complete.
+    pub ended: bool,
+    /// Bytes follow the end: the connection must not be used again (H-34).
+    pub excess: bool,
+}
+
+#[derive(Debug)]
+enum Body {
+    Head,
+    Length(u64),
+    Chunked,
+    UntilClose,
+    Done,
+}
+
+/// Facts that decide framing and reuse, gathered while fields are read.
+#[derive(Debug, Default)]
+struct Fields {
+    content_length: Option<u64>,
+    is_chunked: bool,
+    /// All `Connection` values, lower case, each followed by a comma.
+    connection: Vec<u8>,
+    keep_alive_timeout_s: Option<u64>,
+}
+
+/// Parser of one answer after the other on a connection; `reset` before each.
+#[derive(Debug)]
+pub struct Response {
+    is_head_request: bool,
+    body: Body,
+    lines: LineReader,
+    chunked: ChunkedDecoder,
+    has_status: bool,
+    minor: u8,
+    status: u16,
+    interim: u32,
+    text: Vec<u8>,
+    fields: Fields,
+    keeps_alive: bool,
+    begun: bool,
+}
+
+impl Response {
+    /// For an answer to a HEAD request, or to any other.
+    pub fn new(is_head_request: bool) -> Self {
+        Response {
+            is_head_request,
+            body: Body::Head,
+            lines: LineReader::new(MAX_HEAD_BYTES),
+            chunked: ChunkedDecoder::new(),
+            has_status: false,
+            minor: 1,
+            status: 0,
+            interim: 0,
+            text: Vec::with_capacity(512),
+            fields: Fields::default(),
+            keeps_alive: false,
+            begun: false,
+        }
+    }
+
+    /// Makes ready for the next answer; buffers are kept.
+    pub fn reset(&mut self, is_head_request: bool) {
+        self.is_head_request = is_head_request;
+        self.body = Body::Head;
+        self.interim = 0;
+        self.keeps_alive = false;
+        self.begun = false;
+        self.begin_head();
+    }
+
+    fn begin_head(&mut self) {
+        self.lines.reset();
+        self.has_status = false;
+        self.text.clear();
+        self.fields.content_length = None;
+        self.fields.is_chunked = false;
+        self.fields.connection.clear();
+        self.fields.keep_alive_timeout_s = None;
+    }
+
+    /// The final head, once complete: status line and `name: value` lines, names in lower case, each line with CRLF;
+    /// no framing and no hop-by-hop fields.
+    pub fn head(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Whether any byte of an answer has come.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Whether the connection may be used again after this answer, which must have ended (H-53).
+    pub fn keeps_alive(&self) -> bool {
+        self.keeps_alive
+    }
+
+    /// Seconds of `Keep-Alive: timeout=` (H-82).
+    pub fn keep_alive_timeout_s(&self) -> Option<u64> {
+        self.fields.keep_alive_timeout_s
+    }
+
+    /// Reads the next piece; body data is moved together inside it.
+    pub fn read(&mut self, bytes: &mut [u8]) -> Result<Parsed, Fault> {
+        let mut parsed = Parsed::default();
+        let mut at = 0;
+        self.begun |= !bytes.is_empty();
+        while matches!(self.body, Body::Head) && at < bytes.len() {
+            at += self.read_line(&bytes[at..], &mut parsed)?;
+        }
+        let rest = bytes.len() - at;
+        match &mut self.body {
+            Body::Head => return Ok(parsed),
+            Body::Done => parsed.ended = true,
+            Body::UntilClose => {
+                parsed.data = (at, bytes.len());
+                at = bytes.len();
+            }
+            Body::Length(left) => {
+                let length = rest.min(usize::try_from(*left).unwrap_or(usize::MAX));
+                parsed.data = (at, at + length);
+                at += length;
+                *left -= length as u64;
+                parsed.ended = *left == 0;
+            }
+            Body::Chunked => {
+                let (kept, used) = self.chunked.decode(&mut bytes[at..])?;
+                parsed.data = (at, at + kept);
+                at += used;
+                parsed.ended = self.chunked.is_done();
+            }
+        }
+        if parsed.ended {
+            self.body = Body::Done;
+            parsed.excess = at < bytes.len();
+            self.keeps_alive &= !parsed.excess;
+        }
+        Ok(parsed)
+    }
+
+    /// The connection has ended. Fine only where its end is the answer's (H-32).
+    pub fn finish(&mut self) -> Result<(), Fault> {
+        self.keeps_alive = false;
+        match self.body {
+            Body::UntilClose | Body::Done => {
+                self.body = Body::Done;
+                Ok(())
+            }
+            _ if !self.begun => Err(Fault("the connection was closed before an answer")),
+            _ => Err(Fault("the connection was closed inside the answer")),
+        }
+    }
+
+    fn read_line(&mut self, bytes: &[u8], parsed: &mut Parsed) -> Result<usize, Fault> {
+        let start = if self.has_status { check_field_start } else { check_status_start };
+        let (line, used) = self.lines.read(bytes, start)?;
+        match line {
+            None => return Ok(used),
+            Some(line) if !self.has_status => {
+                let (minor, status, reason) = split_status(line)?;
+                (self.minor, self.status, self.has_status) = (minor, status, true);
+                write_status(&mut self.text, status, reason);
+            }
+            Some([]) => {
+                self.lines.taken();
+                self.end_head(parsed)?;
+                return Ok(used);
+            }
+            Some(line) => take_field(line, &mut self.text, &mut self.fields)?,
+        }
+        self.lines.taken();
+        Ok(used)
+    }
+
+    fn end_head(&mut self, parsed: &mut Parsed) -> Result<(), Fault> {
+        let status = self.status;
+        if status < 200 {
+            self.interim += 1;
+            if status == 101 {
+                return Err(Fault("101 without an upgrade"));
+            }
+            if self.interim > MAX_INTERIM {
+                return Err(Fault("too many interim answers"));
+            }
+            self.begin_head();
+            return Ok(());
+        }
+        let Fields { content_length, is_chunked, .. } = self.fields;
+        if is_chunked && content_length.is_some() {
+            return Err(Fault("Content-Length beside Transfer-Encoding"));
+        }
+        if is_chunked && self.minor == 0 {
+            return Err(Fault("Transfer-Encoding in an HTTP/1.0 answer"));
+        }
+        let (closes, stays) = self.read_connection();
+        self.keeps_alive = !closes && (self.minor == 1 || stays);
+        let length = content_length.map_or(-1, |length| length as i64);
+        let is_bodiless = self.is_head_request || status == 204 || status == 304;
+        self.body = match content_length {
+            _ if is_bodiless => Body::Done,
+            Some(0) => Body::Done,
+            Some(length) => Body::Length(length),
+            None if is_chunked => {
+                self.chunked = ChunkedDecoder::new();
+                Body::Chunked
+            }
+            None => {
+                self.keeps_alive = false;
+                Body::UntilClose
+            }
+        };
+        parsed.head = Some(FinalHead {
+            status,
+            body_length: if is_bodiless { 0 } else { length },
+            content_length: if status == 204 { -1 } else { length },
+        });
+        Ok(())
+    }
+
+    /// Obeys `Connection`: what it names goes (H-50). Returns whether it says close, and keep-alive.
+    fn read_connection(&mut self) -> (bool, bool) {
+        let (mut closes, mut stays) = (false, false);
+        for option in self.fields.connection.split(|byte| *byte == b',') {
+            match option.trim_ascii() {
+                b"" => {}
+                b"close" => closes = true,
+                b"keep-alive" => stays = true,
+                // An answer that names these only harms itself: they stay (H-52 is about requests).
+                b"set-cookie" | b"content-type" | b"content-encoding" | b"cache-control"
+                | b"location" | b"content-range" => {}
+                name if name.iter().all(|byte| lower_token(*byte) != 0) => {
+                    remove_field(&mut self.text, name)
+                }
+                _ => {}
+            }
+        }
+        (closes, stays)
+    }
+
+    /// Whether an end of the connection here would lie inside a line of the head.
+    pub fn is_inside_line(&self) -> bool {
+        self.lines.has_partial()
+    }
+}
+
+fn write_status(text: &mut Vec<u8>, status: u16, reason: &[u8]) {
+    text.extend_from_slice(b"HTTP/1.1 ");
+    text.extend_from_slice(status.to_string().as_bytes());
+    text.push(b' ');
+    if reason.is_ascii() {
+        text.extend_from_slice(reason);
+    } else {
+        text.extend_from_slice(standard_reason(status).as_bytes());
+    }
+    text.extend_from_slice(b"\r\n");
+}
+
+/// Reads one field line: framing and hop-by-hop fields into `fields`, everything else into `text`.
+fn take_field(line: &[u8], text: &mut Vec<u8>, fields: &mut Fields) -> Result<(), Fault> {
+    let (name, value) = split_field(line)?;
+    let start = text.len();
+    text.extend(name.iter().map(|byte| lower_token(*byte)));
+    match &text[start..] {
+        b"content-length" => {
+            if fields.content_length.is_some() {
+                return Err(Fault("Content-Length twice"));
+            }
+            fields.content_length = Some(read_length(value)?);
+        }
+        b"transfer-encoding" => {
+            if fields.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Fault("Transfer-Encoding is not exactly chunked"));
+            }
+            fields.is_chunked = true;
+        }
+        b"connection" => {
+            fields.connection.extend(value.iter().map(u8::to_ascii_lowercase));
+            fields.connection.push(b',');
+        }
+        b"keep-alive" => {
+            fields.keep_alive_timeout_s = read_timeout(value).or(fields.keep_alive_timeout_s)
+        }
+        b"proxy-connection"
+        | b"proxy-authenticate"
+        | b"proxy-authorization"
+        | b"proxy-authentication-info"
+        | b"te"
+        | b"trailer"
+        | b"upgrade"
+        | b"http2-settings" => {}
+        _ => {
+            text.extend_from_slice(b": ");
+            text.extend_from_slice(value);
+            text.extend_from_slice(b"\r\n");
+            return Ok(());
+        }
+    }
+    text.truncate(start);
+    Ok(())
+}
+
+/// H-23: 1 to 16 decimal digits.
+fn read_length(value: &[u8]) -> Result<u64, Fault> {
+    if value.is_empty() || value.len() > 16 || !value.iter().all(u8::is_ascii_digit) {
+        return Err(Fault("Content-Length is not a decimal number"));
+    }
+    Ok(value.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0')))
+}
+
+/// `timeout=N` of a `Keep-Alive` value.
+fn read_timeout(value: &[u8]) -> Option<u64> {
+    value.split(|byte| *byte == b',').find_map(|parameter| {
+        let (name, digits) = parameter.trim_ascii().split_at_checked(8)?;
+        if !name.eq_ignore_ascii_case(b"timeout=") || digits.is_empty() || digits.len() > 9 {
+            return None;
+        }
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    })
+}
+
+/// Removes every line of a field (lower-case name) behind the status line.
+fn remove_field(text: &mut Vec<u8>, name: &[u8]) {
+    let mut at = memchr::memchr(b'\n', text).map_or(text.len(), |end| end + 1);
+    while at < text.len() {
+        let end = memchr::memchr(b'\n', &text[at..]).map_or(text.len(), |end| at + end + 1);
+        if text[at..].starts_with(name) && text.get(at + name.len()) == Some(&b':') {
+            text.drain(at..end);
+        } else {
+            at = end;
+        }
+    }
+}
