@@ -159,7 +159,7 @@ async function fromGoModule(folder: string): Promise<string> {
 async function fromDebian(folder: string): Promise<string> {
   const work = await mkdtemp(join(tmpdir(), 'sallyport-crs-'))
   try {
-    await run('apt-get', ['download', DEBIAN_PACKAGE], { cwd: work, timeout: COMMAND_TIMEOUT_MS })
+    await downloadPackage(work)
     const archive = (await readdir(work)).find((name) => name.endsWith('.deb'))
     if (archive === undefined) throw new Error('apt-get downloaded nothing')
     await run('dpkg', ['-x', join(work, archive), join(work, 'root')], { timeout: COMMAND_TIMEOUT_MS })
@@ -169,6 +169,20 @@ async function fromDebian(folder: string): Promise<string> {
     return basename(archive).split('_')[1]!.split('-')[0]!
   } finally {
     await rm(work, { recursive: true, force: true })
+  }
+}
+
+/** A fresh machine has no package lists yet; root may fetch them. */
+async function downloadPackage(folder: string): Promise<void> {
+  const download = (): Promise<unknown> =>
+    run('apt-get', ['download', DEBIAN_PACKAGE], { cwd: folder, timeout: COMMAND_TIMEOUT_MS })
+  try {
+    await download()
+  } catch (error) {
+    const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT'
+    if (isMissing || process.getuid?.() !== 0) throw error
+    await run('apt-get', ['update', '-qq'], { timeout: COMMAND_TIMEOUT_MS })
+    await download()
   }
 }
 
