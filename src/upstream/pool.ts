@@ -20,6 +20,7 @@ import { Client, type Dispatcher } from 'undici'
 import type { UpstreamFailureReason, UpstreamTarget } from '../listener/front-end.ts'
 import { ConnectError, openConnection } from './connector.ts'
 import { type LatinBytes, readResponseHead } from './response-head.ts'
+import { targetKey } from './target-key.ts'
 import type { UpstreamHandler, UpstreamLeg, UpstreamPool, UpstreamRequest } from './upstream-pool.ts'
 
 /** Deadlines are looked at this often; a timer fires at most this much late. */
@@ -63,7 +64,7 @@ export class UndiciPool implements UpstreamPool {
   }
 
   retain(targets: readonly UpstreamTarget[]): void {
-    const kept = new Set(targets.map(keyOf))
+    const kept = new Set(targets.map(targetKey))
     for (const [key, pool] of this.#targets) {
       if (kept.has(key)) continue
       this.#targets.delete(key)
@@ -82,7 +83,7 @@ export class UndiciPool implements UpstreamPool {
   }
 
   #poolOf(target: UpstreamTarget): TargetPool {
-    const key = keyOf(target)
+    const key = targetKey(target)
     let pool = this.#targets.get(key)
     if (pool === undefined) {
       pool = new TargetPool(target)
@@ -102,24 +103,6 @@ export class UndiciPool implements UpstreamPool {
     const nowMs = performance.now()
     for (const leg of this.#legs) leg.checkDeadline(nowMs)
   }
-}
-
-const keys = new WeakMap<UpstreamTarget, string>()
-
-/** Connections are shared by targets that connect alike; the timers do not matter for that. */
-function keyOf(target: UpstreamTarget): string {
-  let key = keys.get(target)
-  if (key === undefined) {
-    const tls = target.tls
-    key = JSON.stringify([
-      target.protocol,
-      target.host,
-      target.port,
-      tls === undefined ? null : [tls.verify, tls.ca ?? '', tls.serverName ?? ''],
-    ])
-    keys.set(target, key)
-  }
-  return key
 }
 
 /** The connections of one target, and the requests that wait for one. */

@@ -15,6 +15,8 @@ import type {
 } from '../../src/listener/front-end.ts'
 import { UwsFrontEnd } from '../../src/listener/uws.ts'
 import { UndiciPool } from '../../src/upstream/pool.ts'
+import { UpstreamPools } from '../../src/upstream/pools.ts'
+import type { UpstreamPool } from '../../src/upstream/upstream-pool.ts'
 
 export const WIRE_LIMITS: FrontEndLimits = {
   headBytes: 64 * 1024,
@@ -88,10 +90,13 @@ export class PlainEvents implements FrontEndEvents {
   }
 }
 
+/** The pool behind the gateways of a test file; `wire-native.ts` chooses the other one for the files imported after it. */
+export const wirePool: { name: 'undici' | 'native' } = { name: 'undici' }
+
 export interface WireGateway<E extends PlainEvents> {
   readonly port: number
   readonly frontEnd: UwsFrontEnd
-  readonly pool: UndiciPool
+  readonly pool: UpstreamPool
   readonly events: E
   readonly errors: unknown[]
   close(): Promise<void>
@@ -108,7 +113,8 @@ export async function startWireGateway<E extends PlainEvents>(
   } = {},
 ): Promise<WireGateway<E>> {
   const limits = { ...WIRE_LIMITS, ...options.limits }
-  const pool = new UndiciPool({ bufferBytes: limits.streamBufferBytes })
+  const bufferBytes = limits.streamBufferBytes
+  const pool = wirePool.name === 'native' ? new UpstreamPools({ bufferBytes }) : new UndiciPool({ bufferBytes })
   const errors: unknown[] = []
   const frontEnd = new UwsFrontEnd({
     events,

@@ -26,8 +26,9 @@ test('a GET passes through with its head in order and one Date (F-11)', async ()
   expect(answers[0]!.status).toBe(200)
   expect(answers[0]!.body).toBe('GET /a?b=c\n0 bytes\n')
   expect(answers[0]!.fields.filter(([name]) => name === 'date')).toHaveLength(1)
-  expect(upstream.requests[0]!.head).toBe(
-    'GET /a?b=c HTTP/1.1\r\nhost: gw.test\r\nconnection: keep-alive\r\nx-b: 2\r\nx-a: 1\r\n\r\n',
+  // persistence is HTTP/1.1's default: a pool may say so or not
+  expect(upstream.requests[0]!.head.replace('connection: keep-alive\r\n', '')).toBe(
+    'GET /a?b=c HTTP/1.1\r\nhost: gw.test\r\nx-b: 2\r\nx-a: 1\r\n\r\n',
   )
 })
 

@@ -1,0 +1,381 @@
+/**
+ * Keep-alive connections to plain HTTP upstreams over the native pool: sockets, parsing, queue and deadlines are native
+ * (native/upstream); here are the names' addresses, the order of events while a leg is paused, and the timer.
+ *
+ * One call into native per request, one event per answer that comes in one piece. A received `Content-Length: 0` is
+ * not told apart from no body: POST, PUT and PATCH get one, other methods none (H-28). Interim answers are dropped, at
+ * most 16 per request (H-62), trailers too.
+ *
+ * Source: H-31 … H-35, H-62, H-70, H-80, H-82, H-122; T-30 … T-35.
+ */
+import type { UpstreamFailureReason, UpstreamTarget } from '../listener/front-end.ts'
+import * as native from '../native.ts'
+import { AddressBook } from './address-book.ts'
+import { targetKey } from './target-key.ts'
+import type { UpstreamHandler, UpstreamLeg, UpstreamPool, UpstreamRequest } from './upstream-pool.ts'
+
+/** Deadlines are looked at this often; a timer fires at most this much late. */
+const TICK_MS = 100
+/** Without requests only idle connections have deadlines. */
+const IDLE_TICKS = 10
+
+export interface NativePoolOptions {
+  /** Request body bytes that may wait in memory per request (H-38). */
+  readonly bufferBytes: number
+  readonly addressBook?: AddressBook
+}
+
+export class NativePool implements UpstreamPool {
+  readonly #pool: native.UpstreamPoolHandle
+  readonly #addressBook: AddressBook
+  readonly #servers = new Map<string, Server>()
+  readonly #serverOf = new WeakMap<UpstreamTarget, Server>()
+  /** By slot. */
+  readonly #legs: (Leg | undefined)[] = []
+  #legCount = 0
+  #ticker: NodeJS.Timeout | undefined
+  #tickerHolds = false
+  #idleTicks = 0
+  #isClosed = false
+
+  /** Throws when the system has no descriptors left, and NativeAddonError when the native part is missing. */
+  constructor(options: NativePoolOptions) {
+    this.#addressBook = options.addressBook ?? new AddressBook()
+    this.#pool = native.createUpstreamPool(
+      options.bufferBytes,
+      (slot, kind, status, text, bodyLength, contentLength, chunk) => {
+        const leg = this.#legs[slot]
+        if (leg === undefined) return
+        if ((kind & (native.UPSTREAM_END | native.UPSTREAM_FAILURE)) !== 0) this.#forget(slot)
+        leg.receive(kind, status, text, bodyLength, contentLength, chunk)
+      },
+    )
+  }
+
+  get connections(): number {
+    return this.#isClosed ? 0 : native.upstreamConnections(this.#pool)
+  }
+
+  /** Reads made so far; for tests of idle connections. */
+  get reads(): number {
+    return native.upstreamReads(this.#pool)
+  }
+
+  send(target: UpstreamTarget, request: UpstreamRequest, handler: UpstreamHandler): UpstreamLeg {
+    const leg = new Leg(this, this.#pool, target, request, handler)
+    if (this.#isClosed) {
+      leg.failSoon('connect_failed', 'the pool is closed')
+      return leg
+    }
+    const server = this.#serverFor(target)
+    const addresses = server.isLiteral ? server.addresses : this.#addressBook.find(target.host)
+    if (addresses instanceof Promise) this.#startLater(server, leg, addresses)
+    else this.#start(server, leg, addresses)
+    return leg
+  }
+
+  retain(targets: readonly UpstreamTarget[]): void {
+    const kept = new Set(targets.map(targetKey))
+    for (const [key, server] of this.#servers) {
+      if (kept.has(key)) continue
+      this.#servers.delete(key)
+      server.isRetired = true
+      if (server.handle !== 0) native.retireUpstreamTarget(this.#pool, server.handle)
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    this.#stopTicker()
+    for (const leg of this.#legs) leg?.abort()
+    this.#legs.length = 0
+    this.#servers.clear()
+    native.closeUpstreamPool(this.#pool)
+  }
+
+  /** A leg whose request was taken back. */
+  abort(id: native.UpstreamLegHandle): void {
+    this.#forget(native.upstreamSlot(id))
+    if (!this.#isClosed) native.abortUpstream(this.#pool, id)
+  }
+
+  #forget(slot: number): void {
+    if (this.#legs[slot] === undefined) return
+    this.#legs[slot] = undefined
+    this.#legCount--
+  }
+
+  #serverFor(target: UpstreamTarget): Server {
+    let server = this.#serverOf.get(target)
+    if (server !== undefined && !server.isRetired) return server
+    const key = targetKey(target)
+    server = this.#servers.get(key)
+    if (server === undefined) {
+      server = new Server(target)
+      this.#servers.set(key, server)
+    }
+    this.#serverOf.set(target, server)
+    return server
+  }
+
+  #start(server: Server, leg: Leg, addresses: readonly string[]): void {
+    server.settle(this.#pool, leg.target, addresses)
+    const { request } = leg
+    const sent = native.sendUpstream(this.#pool, server.handle, request.head, request.bodyLength, request.body ?? null)
+    if (sent < 0) {
+      if (sent === native.UPSTREAM_OVERFLOW) leg.failSoon('overflow', 'too many requests wait for a connection')
+      else leg.failSoon('connect_failed', 'the target is gone')
+      return
+    }
+    const id = native.upstreamLeg(sent)
+    this.#legs[native.upstreamSlot(id)] = leg
+    this.#legCount++
+    leg.started(id, native.upstreamIsReused(sent))
+    this.#startTicker()
+  }
+
+  #startLater(server: Server, leg: Leg, asked: Promise<readonly string[]>): void {
+    const { connectMs } = leg.target.timers
+    const timer =
+      connectMs > 0
+        ? setTimeout(() => leg.fail('connect_timeout', `no address within ${connectMs} ms`, true), connectMs)
+        : undefined
+    asked.then(
+      (addresses) => {
+        clearTimeout(timer)
+        if (leg.isOver) return
+        if (this.#isClosed) leg.abort()
+        else this.#start(server.isRetired ? this.#serverFor(leg.target) : server, leg, addresses)
+      },
+      (error: unknown) => {
+        clearTimeout(timer)
+        leg.fail('connect_failed', error instanceof Error ? error.message : String(error), true)
+      },
+    )
+  }
+
+  #startTicker(): void {
+    if (this.#tickerHolds) return
+    if (this.#ticker === undefined) this.#ticker = setInterval(() => this.#tick(), TICK_MS)
+    else this.#ticker.ref()
+    this.#tickerHolds = true
+  }
+
+  #stopTicker(): void {
+    clearInterval(this.#ticker)
+    this.#ticker = undefined
+    this.#tickerHolds = false
+  }
+
+  #tick(): void {
+    if (this.#legCount === 0) {
+      if (this.#tickerHolds) this.#ticker?.unref()
+      this.#tickerHolds = false
+      this.#idleTicks = (this.#idleTicks + 1) % IDLE_TICKS
+      if (this.#idleTicks !== 0) return
+    }
+    if (native.tickUpstream(this.#pool) === 0 && this.#legCount === 0) this.#stopTicker()
+  }
+}
+
+/** A server with its connections: what the native pool calls a target. */
+class Server {
+  readonly isLiteral: boolean
+  addresses: readonly string[]
+  handle: native.UpstreamTargetHandle = 0
+  isRetired = false
+  #target: UpstreamTarget
+
+  constructor(target: UpstreamTarget) {
+    this.#target = target
+    const found = LITERAL.test(target.host)
+    this.isLiteral = found
+    this.addresses = found ? [target.host] : []
+  }
+
+  /** Tells the native pool of addresses, limits and timers where they are news. */
+  settle(pool: native.UpstreamPoolHandle, target: UpstreamTarget, addresses: readonly string[]): void {
+    if (this.handle !== 0 && target === this.#target && addresses === this.addresses) return
+    this.#target = target
+    this.addresses = addresses
+    const { timers, port, maxConnections, maxQueued } = target
+    const settings: native.UpstreamTargetSettings = {
+      addresses: addresses
+        .map((address) => (address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`))
+        .join(),
+      ...timers,
+      maxConnections,
+      maxQueued,
+    }
+    if (this.handle === 0) this.handle = native.addUpstreamTarget(pool, settings)
+    else native.changeUpstreamTarget(pool, this.handle, settings)
+  }
+}
+
+/** IPv4, or anything with a colon: no name has one. */
+const LITERAL = /^(?:\d{1,3}(?:\.\d{1,3}){3}|.*:.*)$/
+
+/** One request. */
+class Leg implements UpstreamLeg {
+  connectedAtMs = 0
+  connectionReused = false
+  readonly target: UpstreamTarget
+  readonly request: UpstreamRequest
+  readonly #owner: NativePool
+  readonly #pool: native.UpstreamPoolHandle
+  #handler: UpstreamHandler | null
+  /** 0 = not known to the native pool, or not any more. */
+  #id: native.UpstreamLegHandle = 0
+  #isPaused = false
+  #isDelivering = false
+  #bodyTouched = false
+  // What has come and waits for `resume`: no more than one read holds.
+  #chunk: Uint8Array | undefined
+  #hasEnded = false
+  #failure:
+    | { readonly reason: UpstreamFailureReason; readonly detail: string; readonly notProcessed: boolean }
+    | undefined
+
+  constructor(
+    owner: NativePool,
+    pool: native.UpstreamPoolHandle,
+    target: UpstreamTarget,
+    request: UpstreamRequest,
+    handler: UpstreamHandler,
+  ) {
+    this.#owner = owner
+    this.#pool = pool
+    this.target = target
+    this.request = request
+    this.#handler = handler
+  }
+
+  get isOver(): boolean {
+    return this.#handler === null
+  }
+
+  // What the front end calls.
+
+  write(chunk: Uint8Array): boolean {
+    if (this.#handler === null || this.#id === 0) return true
+    this.#bodyTouched = true
+    return native.writeUpstream(this.#pool, this.#id, chunk)
+  }
+
+  end(): void {
+    if (this.#handler === null || this.#id === 0) return
+    this.#bodyTouched = true
+    native.endUpstream(this.#pool, this.#id)
+  }
+
+  pause(): void {
+    if (this.#isPaused) return
+    this.#isPaused = true
+    if (this.#id !== 0) native.pauseUpstream(this.#pool, this.#id)
+  }
+
+  resume(): void {
+    if (!this.#isPaused) return
+    this.#isPaused = false
+    this.#deliver()
+    if (!this.#isPaused && this.#id !== 0) native.resumeUpstream(this.#pool, this.#id)
+  }
+
+  detach(): void {
+    if (this.#handler === null) return
+    this.#finish()
+    this.resume()
+  }
+
+  abort(): void {
+    this.#finish()
+    const id = this.#id
+    if (id === 0) return
+    this.#id = 0
+    this.#owner.abort(id)
+  }
+
+  // What the pool calls.
+
+  started(id: native.UpstreamLegHandle, isReused: boolean): void {
+    this.#id = id
+    if (this.#isPaused) native.pauseUpstream(this.#pool, id)
+    if (!isReused) return
+    this.connectedAtMs = performance.now()
+    this.connectionReused = true
+    const { body, bodyLength } = this.request
+    if (body === undefined && bodyLength !== 0) queueMicrotask(() => this.#handler?.onUpstreamWritable())
+  }
+
+  receive(
+    kind: number,
+    status: number,
+    text: string | undefined,
+    bodyLength: number,
+    contentLength: number,
+    chunk: Uint8Array | undefined,
+  ): void {
+    if ((kind & (native.UPSTREAM_END | native.UPSTREAM_FAILURE)) !== 0) this.#id = 0
+    if (this.#handler === null) {
+      // Detached: only the end was still to come.
+      if (chunk !== undefined) this.abort()
+      return
+    }
+    if ((kind & (native.UPSTREAM_CONNECTED_NEW | native.UPSTREAM_CONNECTED_REUSED)) !== 0) {
+      this.connectedAtMs = performance.now()
+      this.connectionReused = (kind & native.UPSTREAM_CONNECTED_REUSED) !== 0
+    }
+    this.#chunk = chunk
+    this.#hasEnded = (kind & native.UPSTREAM_END) !== 0
+    if ((kind & native.UPSTREAM_FAILURE) !== 0) {
+      const reason = native.UPSTREAM_REASONS[status] ?? 'upstream_reset'
+      this.#failure = { reason, detail: text ?? '', notProcessed: bodyLength === 1 }
+    }
+    this.#isDelivering = true
+    if ((kind & native.UPSTREAM_WRITABLE) !== 0) this.#handler.onUpstreamWritable()
+    if ((kind & native.UPSTREAM_HEAD) !== 0)
+      this.#handler?.onUpstreamHead(status, text ?? '', bodyLength, contentLength)
+    this.#isDelivering = false
+    this.#deliver()
+  }
+
+  /** Fails before anything was tried, but not before `send` has returned. */
+  failSoon(reason: UpstreamFailureReason, detail: string): void {
+    queueMicrotask(() => this.fail(reason, detail, true))
+  }
+
+  fail(reason: UpstreamFailureReason, detail: string, notProcessed: boolean): void {
+    const handler = this.#handler
+    if (handler === null) return
+    this.#finish()
+    handler.onUpstreamFailure({ target: this.target, reason, detail, notProcessed, bodyConsumed: this.#bodyTouched })
+  }
+
+  /** Hands on what waits, in its order, as far as the receiver lets it. */
+  #deliver(): void {
+    if (this.#isDelivering) return
+    this.#isDelivering = true
+    const chunk = this.#chunk
+    if (chunk !== undefined && !this.#isPaused) {
+      this.#chunk = undefined
+      this.#handler?.onUpstreamData(chunk)
+    }
+    this.#isDelivering = false
+    const handler = this.#handler
+    if (handler === null || this.#chunk !== undefined) return
+    const failure = this.#failure
+    if (failure !== undefined) {
+      this.fail(failure.reason, failure.detail, failure.notProcessed)
+    } else if (this.#hasEnded && !this.#isPaused) {
+      this.#finish()
+      handler.onUpstreamEnd()
+    }
+  }
+
+  /** No event after this. */
+  #finish(): void {
+    this.#handler = null
+    this.#chunk = undefined
+  }
+}

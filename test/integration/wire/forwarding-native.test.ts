@@ -1,0 +1,3 @@
+/** Forwarding, over the native upstream pool: the same tests. */
+import '../../support/wire-native.ts'
+import './forwarding.test.ts'
