@@ -179,6 +179,27 @@ export function maskText(text: string): string {
   return scheme === null ? maskTokens(text) : `${scheme[1]!} ${MASK}`
 }
 
+/** Words that make a variable of the rule matcher secret wherever they stand in its name. */
+const SECRET_VARIABLE = /authorization|cookie|api[-_]?key|token|password|secret/i
+
+/**
+ * Whether a variable of the rule matcher holds a secret by its name: `REQUEST_COOKIES:sid`, `ARGS:user[pwd]`,
+ * `ARGS:json.code`.
+ */
+export function isSecretVariable(variable: string): boolean {
+  if (SECRET_VARIABLE.test(variable)) return true
+  const member = variable.slice(variable.indexOf(':') + 1)
+  return isSecretName(decodedName(member.slice(member.lastIndexOf('.') + 1)))
+}
+
+/**
+ * Text in which a rule matched: a target, a request line, a referer, a form or a sentence around one of them. Values
+ * of secret parameters and tokens are replaced by `***`.
+ */
+export function maskMatched(text: string): string {
+  return text.includes('=') ? maskPairs(text, '/?&; \t\r\n') : maskTokens(text)
+}
+
 /** A URL whose user information is masked: `redis://user:pw@host` → `redis://***@host`. */
 export function maskUrl(url: string): string {
   const authority = url.indexOf('://')

@@ -3,6 +3,7 @@
  *
  * Source: traffic-policy.md §5.14, §5.15.
  */
+import { isSecretVariable, MASK, maskMatched } from '../access-log/redact.ts'
 import { policyKit, withDefault } from '../config/schema-kit.ts'
 import type { Schema } from '../config/schema-kit.ts'
 import type { Exchange } from '../exchange/exchange.ts'
@@ -130,6 +131,7 @@ function recordMatches(exchange: Exchange, details: TransactionDetails | undefin
   exchange.waf = { ruleIds, score: Math.max(exchange.waf?.score ?? 0, details[direction].score) }
   for (const match of details.matches) {
     exchange.services.metrics.wafMatch(match.id, match.phase)
+    const secret = isSecretVariable(match.variable)
     exchange.services.logger.info(
       {
         request_id: exchange.requestId,
@@ -138,16 +140,12 @@ function recordMatches(exchange: Exchange, details: TransactionDetails | undefin
         message: match.message,
         severity: match.severity,
         variable: match.variable,
-        value: isSecret(match.variable) ? '***' : match.value,
-        data: isSecret(match.variable) || isSecret(match.data) ? '***' : match.data,
+        value: secret ? MASK : maskMatched(match.value),
+        // what a rule says about its match may quote other variables than the one that matched
+        data: secret || isSecretVariable(match.data) ? MASK : maskMatched(match.data),
         score: details[direction].score,
       },
       'waf match',
     )
   }
-}
-
-/** O-60: values of these never reach a log. */
-function isSecret(text: string): boolean {
-  return /authorization|cookie|api-key|token|password|secret/i.test(text)
 }

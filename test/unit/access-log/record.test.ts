@@ -1,6 +1,15 @@
 import { describe, expect, test } from 'vitest'
 import { accessLine, emptyAccessRecord, type AccessRecord } from '../../../src/access-log/record.ts'
-import { isSecretName, maskedJson, maskTarget, maskText, maskTokens, maskUrl } from '../../../src/access-log/redact.ts'
+import {
+  isSecretName,
+  isSecretVariable,
+  maskedJson,
+  maskMatched,
+  maskTarget,
+  maskText,
+  maskTokens,
+  maskUrl,
+} from '../../../src/access-log/redact.ts'
 
 const TOKEN = `eyJhbGciOiJSUzI1NiJ9.${'a'.repeat(60)}.${'b'.repeat(40)}`
 
@@ -184,6 +193,19 @@ describe('redact', () => {
     maskTarget(`/?${'a=eyJ.&'.repeat(150_000)}`)
     maskTokens('eyJ '.repeat(260_000))
     expect(performance.now() - startMs).toBeLessThan(1000)
+  })
+
+  test('O-60: what rules matched, by name of the variable and inside the value', () => {
+    for (const name of ['REQUEST_COOKIES:sid', 'REQUEST_HEADERS:Authorization', 'ARGS:json.user.code', 'ARGS:u[pwd]']) {
+      expect(isSecretVariable(name), name).toBe(true)
+    }
+    for (const name of ['ARGS:id', 'REQUEST_URI_RAW', 'ARGS:monkey']) expect(isSecretVariable(name), name).toBe(false)
+    expect(maskMatched('/?token=a b&f=../../etc/passwd')).toBe('/?token=*** b&f=../../etc/passwd')
+    expect(maskMatched('GET /?x=1&api_key=a HTTP/1.1')).toBe('GET /?x=1&api_key=*** HTTP/1.1')
+    expect(maskMatched('Matched Data: ../ found within REQUEST_HEADERS:Referer: http://x/?code=a')).toBe(
+      'Matched Data: ../ found within REQUEST_HEADERS:Referer: http://x/?code=***',
+    )
+    expect(maskMatched(`<script>${TOKEN}`)).toBe('<script>***')
   })
 
   test('names, texts, urls', () => {
