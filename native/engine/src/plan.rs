@@ -22,7 +22,8 @@ pub(crate) struct Plan {
     decided: Vec<u64>,
     /// For requests and for responses.
     gates: [Gate; 2],
-    /// Per gate and spec of targets: the lists of transformations that its values are looked at through.
+    /// Per gate and spec of targets: the lists of transformations before rules that look at it first thing, whose results
+    /// are looked at together. What only later links of chains ask for waits until it is asked.
     nodes: [Vec<NodeBits>; 2],
 }
 
@@ -149,25 +150,24 @@ fn build(rules: &RuleSet, next: [Vec<u32>; 5], live: &[u64], decided: Vec<u64>) 
             rules.rules.iter().enumerate().filter(|(index, _)| has_bit(live, *index as u32));
         running.flat_map(|(_, rule)| {
             let side = Side::of_phase(rule.phase);
-            rule.links.iter().filter_map(move |link| match &link.test {
+            rule.links.iter().enumerate().filter_map(move |(at, link)| match &link.test {
                 Test::Operator { probes, .. } => {
                     let set = &rules.target_sets[link.targets.0 as usize];
-                    set.stable.then_some((side, set, probes))
+                    set.stable.then_some((side, set, probes, at == 0))
                 }
                 _ => None,
             })
         })
     };
-    for (side, _, own) in links() {
+    for (side, _, own, _) in links() {
         probes[side as usize].extend(own.iter());
     }
     let gates = probes.map(|probes| Gate::new(&rules.probes, &probes));
     let mut nodes = [vec![0; rules.specs.len()], vec![0; rules.specs.len()]];
-    for (side, set, own) in links() {
+    for (side, set, own, _) in links().filter(|(.., first)| *first) {
         for spec in &set.specs {
             for probe in own.iter() {
-                let node = rules.probes[probe.0 as usize].node;
-                nodes[side as usize][spec.0 as usize] |= gates[side as usize].node_bit(node);
+                nodes[side as usize][spec.0 as usize] |= gates[side as usize].nodes_of(*probe);
             }
         }
     }

@@ -106,11 +106,6 @@ impl TransformationTree {
             }
         }
     }
-
-    /// How many results one value can have: one per list and one per single step.
-    fn row_length(&self) -> usize {
-        self.nodes.len() + self.transformations.len()
-    }
 }
 
 /// The bytes of which a value must hold one for a transformation to change it.
@@ -150,10 +145,8 @@ pub(crate) struct Store {
     spans: Vec<Span>,
     /// Hash of the bytes to the newest value with that hash.
     index: HashMap<u64, u32, BuildHasherDefault<Identity>>,
-    /// Per value the start of its row in `results`, [`UNKNOWN`] while it has none.
-    rows: Vec<u32>,
-    /// Results of transformations by node, then by single transformation.
-    results: Vec<u32>,
+    /// Results of transformations, by value and list or by value and single transformation.
+    results: HashMap<u64, ValueId, BuildHasherDefault<Mixed>>,
     /// Per value the bytes in it, once they were asked for.
     bytes_in: Vec<Option<ByteSet>>,
     /// What the gates of requests and of responses say.
@@ -178,8 +171,7 @@ impl Store {
             bytes: Vec::with_capacity(bytes),
             spans: Vec::with_capacity(128),
             index: HashMap::with_capacity_and_hasher(128, BuildHasherDefault::default()),
-            rows: Vec::with_capacity(128),
-            results: Vec::new(),
+            results: HashMap::default(),
             bytes_in: Vec::with_capacity(128),
             looks: Default::default(),
         };
@@ -221,7 +213,6 @@ impl Store {
     fn add(&mut self, start: usize, hash: u64) -> ValueId {
         let id = self.spans.len() as u32;
         self.spans.push(Span { start: start as u32, end: self.bytes.len() as u32 });
-        self.rows.push(UNKNOWN);
         self.bytes_in.push(None);
         self.index.insert(hash, id);
         ValueId(id)
@@ -239,12 +230,9 @@ impl Store {
         if node == NodeId::ROOT {
             return value;
         }
-        let row = self.rows[value.0 as usize];
-        if row != UNKNOWN {
-            let known = self.results[row as usize + usize::from(node.0) - 1];
-            if known != UNKNOWN {
-                return ValueId(known);
-            }
+        let bytes = self.bytes_in(value);
+        if !tree.may_change(node, &bytes) {
+            return value;
         }
         self.compute(value, node, tree, context)
     }
@@ -269,12 +257,13 @@ impl Store {
         if rest != 0 {
             let bytes = self.bytes_in(value);
             self.looks[side as usize].done[value.0 as usize] = known | nodes;
+            // Lists that leave the value as it is need no second look.
             while rest != 0 {
                 let index = rest.trailing_zeros() as usize;
                 rest &= rest - 1;
                 let node = gate.nodes()[index];
                 let result = if tree.may_change(node, &bytes) {
-                    self.transform(value, node, tree, context)
+                    self.compute(value, node, tree, context)
                 } else {
                     value
                 };
@@ -334,34 +323,48 @@ impl Store {
         tree: &TransformationTree,
         context: &TransformationContext,
     ) -> ValueId {
+        let key = |value: ValueId, cell: usize| u64::from(value.0) << 32 | cell as u64;
+        let list = key(value, usize::from(node.0));
+        if let Some(known) = self.results.get(&list) {
+            return *known;
+        }
         let step = tree.nodes[usize::from(node.0) - 1];
         let input = self.transform(value, step.parent, tree, context);
-        let cell =
-            self.results_row(input, tree) + tree.nodes.len() + usize::from(step.transformation);
-        let output = match self.results[cell] {
-            UNKNOWN => {
+        let single = key(input, tree.nodes.len() + 1 + usize::from(step.transformation));
+        let output = match self.results.get(&single) {
+            Some(known) => *known,
+            None => {
                 let transformation = tree.transformations[usize::from(step.transformation)];
                 let output = match transformation.apply(self.get(input), context) {
                     None => input,
                     Some(bytes) => self.intern(&bytes),
                 };
-                self.results[cell] = output.0;
+                self.results.insert(single, output);
                 output
             }
-            known => ValueId(known),
         };
-        let cell = self.results_row(value, tree) + usize::from(node.0) - 1;
-        self.results[cell] = output.0;
+        self.results.insert(list, output);
         output
     }
+}
 
-    fn results_row(&mut self, value: ValueId, tree: &TransformationTree) -> usize {
-        let row = &mut self.rows[value.0 as usize];
-        if *row == UNKNOWN {
-            *row = self.results.len() as u32;
-            self.results.resize(self.results.len() + tree.row_length(), UNKNOWN);
+/// Mixes a number well enough for a table; the numbers are ours.
+#[derive(Debug, Default)]
+pub(crate) struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
         }
-        *row as usize
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = fold(self.0 ^ value, 0x9E37_79B9_7F4A_7C15);
     }
 }
 

@@ -35,6 +35,15 @@ impl ByteSet {
         self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
     }
 
+    /// Adds a byte; false when it was there.
+    #[inline]
+    pub(crate) fn insert(&mut self, byte: u8) -> bool {
+        let (word, mask) = (usize::from(byte >> 6), 1 << (byte & 63));
+        let added = self.0[word] & mask == 0;
+        self.0[word] |= mask;
+        added
+    }
+
     pub(crate) fn size(&self) -> u32 {
         self.0.iter().map(|word| word.count_ones()).sum()
     }

@@ -51,12 +51,16 @@ pub(crate) struct Gate {
     without_literals: Vec<u64>,
     /// Per slot the probes that have no class there.
     free: Vec<u64>,
-    /// Per byte, per slot: the probes whose class there holds the byte.
+    /// Per kind of byte, per slot: the probes whose class there holds such bytes.
     holders: Vec<u64>,
+    /// Bytes that are in the same classes are of one kind.
+    kinds: Vec<u8>,
     /// How many slots are in use.
     slots: usize,
     /// Per probe of the rule set its bit.
     bit_of: Vec<u32>,
+    /// Per probe of the rule set the bit of its list of transformations.
+    node_of: Vec<NodeBits>,
     /// The lists of transformations before its probes.
     nodes: Vec<NodeId>,
     /// Per such list its probes.
@@ -66,7 +70,11 @@ pub(crate) struct Gate {
 impl Gate {
     /// A gate for the probes in `live`, numbers into `probes`.
     pub(crate) fn new(probes: &[Probe], live: &[ProbeId]) -> Self {
-        let mut gate = Gate { bit_of: vec![NO_BIT; probes.len()], ..Gate::default() };
+        let mut gate = Gate {
+            bit_of: vec![NO_BIT; probes.len()],
+            node_of: vec![0; probes.len()],
+            ..Gate::default()
+        };
         let mut chosen: Vec<&Probe> = Vec::new();
         let mut node_of: Vec<usize> = Vec::new();
         for id in live {
@@ -84,6 +92,7 @@ impl Gate {
                 None => continue,
             };
             gate.bit_of[id.0 as usize] = chosen.len() as u32;
+            gate.node_of[id.0 as usize] = 1 << node;
             chosen.push(probe);
             node_of.push(node);
         }
@@ -118,6 +127,7 @@ impl Gate {
                 }
             }
         }
+        gate.merge_kinds();
         let mut literals: Vec<(Vec<u8>, Vec<u64>)> =
             literals.into_iter().map(|(literal, row)| (literal.to_vec(), row)).collect();
         literals.sort_unstable();
@@ -127,6 +137,28 @@ impl Gate {
             gate.without_literals.fill(u64::MAX);
         }
         gate
+    }
+
+    /// Turns the rows per byte into rows per kind of byte.
+    fn merge_kinds(&mut self) {
+        let width = self.slots * self.words;
+        let rows = std::mem::take(&mut self.holders);
+        let mut kinds: HashMap<&[u64], u8> = HashMap::new();
+        for byte in 0..256 {
+            let row = &rows[byte * width..(byte + 1) * width];
+            let next = kinds.len() as u8;
+            let kind = *kinds.entry(row).or_insert_with(|| {
+                self.holders.extend_from_slice(row);
+                next
+            });
+            self.kinds.push(kind);
+        }
+    }
+
+    /// The bit of the list of transformations before a probe; 0 when the probe has no bit.
+    #[inline]
+    pub(crate) fn nodes_of(&self, probe: ProbeId) -> NodeBits {
+        self.node_of[probe.0 as usize]
     }
 
     /// How many words a row has.
@@ -143,11 +175,6 @@ impl Gate {
     /// The probes behind a list, by its place in [`Gate::nodes`].
     pub(crate) fn node_mask(&self, node: usize) -> &[u64] {
         &self.node_masks[node * self.words..(node + 1) * self.words]
-    }
-
-    /// The bit of a list of transformations; 0 when no probe is behind it.
-    pub(crate) fn node_bit(&self, node: NodeId) -> NodeBits {
-        self.nodes.iter().position(|known| *known == node).map_or(0, |at| 1 << at)
     }
 
     /// Word and mask of a probe's bit; `None` when it is always let in.
@@ -176,8 +203,13 @@ impl Gate {
         let mut met = [0_u64; MET_WORDS];
         let Some(met) = met.get_mut(..width) else { return };
         met.copy_from_slice(&self.free);
+        let mut seen = ByteSet::default();
         for byte in bytes.bytes() {
-            let holders = &self.holders[usize::from(byte) * width..(usize::from(byte) + 1) * width];
+            let kind = self.kinds[usize::from(byte)];
+            if !seen.insert(kind) {
+                continue;
+            }
+            let holders = &self.holders[usize::from(kind) * width..(usize::from(kind) + 1) * width];
             for (met, holders) in met.iter_mut().zip(holders) {
                 *met |= holders;
             }

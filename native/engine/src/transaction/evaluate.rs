@@ -2,8 +2,6 @@
 //!
 //! Source: `seclang.md` sections 6.2, 8.1 and 9.
 
-use std::sync::Arc;
-
 use super::targets::{Target, TargetName};
 use super::{Hit, TargetRemoval, Transaction, MATCH_LIMIT};
 use crate::details::{Match, MATCH_VALUE_BYTES};
@@ -169,23 +167,30 @@ impl Transaction {
             cached.targets.clear();
             self.read_spec(&rules.specs[at], u32::MAX, false, &mut cached.targets);
             cached.read = true;
-            cached.summarized = false;
+            cached.summarized = 0;
+            cached.summary.clear();
             self.spec_cache[at] = cached;
         }
         let Some(probes) = gated else { return !self.spec_cache[at].targets.is_empty() };
-        let profile = Arc::clone(&self.profile);
+        let profile = &self.profile;
         let gate = profile.plan.gate(side);
         let cached = &mut self.spec_cache[at];
-        if !cached.summarized {
-            cached.summarized = true;
-            cached.summary.clear();
+        let wanted = probes.iter().fold(0, |all, probe| all | gate.nodes_of(*probe));
+        if wanted & !cached.summarized != 0 {
+            let nodes = match cached.summarized {
+                0 => wanted | profile.plan.nodes(side, at),
+                _ => wanted,
+            };
+            cached.summarized |= nodes;
             cached.summary.resize(gate.words(), 0);
-            let nodes = profile.plan.nodes(side, at);
             for target in &cached.targets {
                 let (tree, context) = (&rules.tree, &rules.context);
                 let row = self.store.row(target.value, nodes, side, gate, tree, context);
                 cached.summary.iter_mut().zip(row).for_each(|(all, row)| *all |= row);
             }
+        }
+        if cached.targets.is_empty() {
+            return false;
         }
         // What cannot match fulfils a negated link.
         negated || probes.iter().any(|probe| gate.lets_in(&cached.summary, *probe))

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::Transaction;
+use crate::gate::NodeBits;
 use crate::rule::{Selector, TargetSet, TargetSpec};
 use crate::rule_set::RuleSet;
 use crate::store::ValueId;
@@ -27,8 +28,8 @@ pub(super) struct SpecTargets {
     /// Whether they were read.
     pub(super) read: bool,
     pub(super) targets: Vec<Target>,
-    /// Whether `summary` was made.
-    pub(super) summarized: bool,
+    /// The lists of transformations that `summary` takes into account.
+    pub(super) summarized: NodeBits,
     /// The probes that let in at least one of them.
     pub(super) summary: Vec<u64>,
 }
