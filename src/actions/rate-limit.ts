@@ -70,9 +70,12 @@ export const rateLimit: Action<Config, Plan> = {
     const key = parts.map((part) => `${part.length}:${part}`).join('')
     const { onStoreError } = exchange.snapshot.settings.rateLimit
     const taken = exchange.services.rateLimits.take(plan.scope + key, plan.capacity, plan.windowMs, onStoreError)
-    return taken instanceof Promise
-      ? taken.then((result) => decide(plan, exchange, parts, result))
-      : decide(plan, exchange, parts, taken)
+    if (!(taken instanceof Promise)) return decide(plan, exchange, parts, taken)
+    const askedAt = performance.now()
+    return taken.then((result) => {
+      exchange.services.metrics.rateLimitStore(performance.now() - askedAt)
+      return decide(plan, exchange, parts, result)
+    })
   },
 }
 

@@ -86,6 +86,11 @@ export const FAMILIES = {
     'Decisions of rate limits: allowed or limited, and which store decided.',
     ['name', 'decision', 'mode'],
   ),
+  rateLimitStore: histogram(
+    'sallyport_rate_limit_store_seconds',
+    'Time until a rate limit was decided with the shared store, whether it answered or not.',
+    [],
+  ),
   rateLimitStoreUp: gauge('sallyport_rate_limit_store_up', 'Workers that reach the shared rate-limit store.'),
   rateLimitBucketEvictions: gauge(
     'sallyport_rate_limit_bucket_evictions',

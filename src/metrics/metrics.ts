@@ -125,6 +125,11 @@ export class Metrics {
     this.#values[this.#slot3('rateLimitDecisions', name, decision, mode)]! += 1
   }
 
+  /** A rate limit waited for the shared store. */
+  rateLimitStore(durationMs: number): void {
+    this.#observe(this.#slotOf('rateLimitStore', []), durationMs)
+  }
+
   /** A rule of the rule set matched. `phase`: `1` … `5`. */
   wafMatch(ruleId: number, phase: number): void {
     this.#values[this.#slot2('wafMatches', String(ruleId), statusLabel(phase))]! += 1

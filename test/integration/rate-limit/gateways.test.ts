@@ -85,6 +85,10 @@ describe.skipIf(skipReason !== undefined)('several gateways on one Redis', () =>
     expect(counts.get(200)).toBeLessThanOrEqual(CAPACITY)
     // an answer of Redis that came too late counts as used
     expect(counts.get(200)).toBeGreaterThanOrEqual(CAPACITY - unanswered)
+    // O-47: how long the shared store took
+    await expect
+      .poll(async () => (await fetch(`${gateways[0]!.adminUrl}/metrics`)).text(), { timeout: 5000, interval: 250 })
+      .toMatch(/^sallyport_rate_limit_store_seconds_count [1-9]\d*$/m)
   })
 
   it('O-76: go on with their share when Redis is gone, and nothing fails', async () => {
