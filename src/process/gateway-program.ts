@@ -17,7 +17,7 @@ import { registerProcessMetrics, watchEventLoop } from '../metrics/process-metri
 import { MemoryStore } from '../rate-limit/memory-store.ts'
 import type { RateLimitStore } from '../rate-limit/store.ts'
 import { ThreadPool } from '../threads/pool.ts'
-import { UndiciPool } from '../upstream/pool.ts'
+import { UpstreamPools } from '../upstream/pools.ts'
 import type { UpstreamPool } from '../upstream/upstream-pool.ts'
 import { reportDiagnostic } from './diagnostic-report.ts'
 import type { WorkerSetting } from './messages.ts'
@@ -122,7 +122,7 @@ class Gateway {
     this.#logger = logger
     this.#memory = stores.memory
     const threads = new ThreadPool({ maxThreads: threadShare(setting.workers) })
-    const pool = new UndiciPool({ bufferBytes: settings.limits.streamBufferBytes })
+    const pool = new UpstreamPools({ bufferBytes: settings.limits.streamBufferBytes })
     this.#pool = pool
     this.#services = {
       logger,
