@@ -221,7 +221,7 @@ async function buildRuleSet(sources: RuleSetSources, diagnostics: Diagnostics): 
   const summary = ruleSetSummary(handle)
   if (summary.leftOut.length > 0) {
     const list = summary.leftOut.map(({ id, construct }) => `${id} (${construct})`).join('; ')
-    const text = `${summary.leftOut.length} rules are left out, for they use what is not implemented: ${list}`
+    const text = `left out for what they use and is not implemented, ${summary.leftOut.length} in all: ${list}`
     diagnostics.warning('WAF_RULES_LEFT_OUT', text)
   }
   return {

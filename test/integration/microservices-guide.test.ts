@@ -112,6 +112,40 @@ ${policy.replace(/^(?=.)/gm, '    ')}`,
     expect([answer.status, answer.headers['ngrok-error-code']]).toEqual([403, 'ERR_NGROK_3700'])
   })
 
+  it('a tampered token: 401', async () => {
+    const { authorization = '' } = await bearer()
+    const at = authorization.lastIndexOf('.') + 20
+    const tampered = authorization.slice(0, at) + (authorization[at] === 'A' ? 'B' : 'A') + authorization.slice(at + 1)
+    const answer = await get(`${gateway.url}/api/users/1`, { headers: { authorization: tampered } })
+    expect([answer.status, answer.headers['ngrok-error-code']]).toEqual([401, 'ERR_NGROK_3401'])
+  })
+
+  it('a subject: exactly 1000 an hour over both workers, then 429; another one still passes', async () => {
+    const headers = await bearer({ sub: 'bob' })
+    const statuses: number[] = []
+    let left = 1040
+    const lane = async (): Promise<void> => {
+      while (left > 0) {
+        left -= 1
+        const { status, headers: fields } = await get(`${gateway.url}/api/users/1`, { headers })
+        statuses.push(status)
+        if (status === 429) expect(Number(fields['retry-after'])).toBeGreaterThan(0)
+      }
+    }
+    await Promise.all(Array.from({ length: 8 }, lane))
+    expect(statuses.filter((status) => status === 200)).toHaveLength(1000)
+    expect(statuses.filter((status) => status === 429)).toHaveLength(40)
+    expect((await get(`${gateway.url}/api/users/1`, { headers: await bearer({ sub: 'carol' }) })).status).toBe(200)
+  })
+
+  it('a stopped upstream: 502 with a reason code, the others go on', async () => {
+    await upstreams.get('order')!.close()
+    const answer = await get(`${gateway.url}/api/orders/1`, { headers: await bearer() })
+    expect(answer.status).toBe(502)
+    expect(answer.headers['sallyport-error-code']).toMatch(/^ERR_GW_/)
+    expect((await get(`${gateway.url}/api/users/1`, { headers: await bearer() })).status).toBe(200)
+  })
+
   it('a path no rule ends: 404 with ERR_NGROK_6029', async () => {
     const answer = await get(`${gateway.url}/elsewhere`, { headers: await bearer() })
     expect([answer.status, answer.headers['ngrok-error-code']]).toEqual([404, 'ERR_NGROK_6029'])
