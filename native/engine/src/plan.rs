@@ -162,7 +162,7 @@ fn build(rules: &RuleSet, next: [Vec<u32>; 5], live: &[u64], decided: Vec<u64>) 
     for (side, _, own, _) in links() {
         probes[side as usize].extend(own.iter());
     }
-    let gates = probes.map(|probes| Gate::new(&rules.probes, &probes));
+    let gates = probes.map(|probes| Gate::new(&rules.probes, &probes, &rules.tree));
     let mut nodes = [vec![0; rules.specs.len()], vec![0; rules.specs.len()]];
     for (side, set, own, _) in links().filter(|(.., first)| *first) {
         for spec in &set.specs {

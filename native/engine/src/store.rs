@@ -96,6 +96,14 @@ impl TransformationTree {
         path
     }
 
+    /// The bytes without which a list leaves a value as it is; `None`: it may change any.
+    pub(crate) fn changes(&self, node: NodeId) -> Option<ByteSet> {
+        match node {
+            NodeId::ROOT => Some(ByteSet::default()),
+            NodeId(node) => self.nodes[usize::from(node) - 1].changes,
+        }
+    }
+
     /// Whether a list may change a value that consists of these bytes.
     #[inline]
     fn may_change(&self, node: NodeId, bytes: &ByteSet) -> bool {
@@ -171,7 +179,7 @@ impl Store {
             bytes: Vec::with_capacity(bytes),
             spans: Vec::with_capacity(128),
             index: HashMap::with_capacity_and_hasher(128, BuildHasherDefault::default()),
-            results: HashMap::default(),
+            results: HashMap::with_capacity_and_hasher(64, BuildHasherDefault::default()),
             bytes_in: Vec::with_capacity(128),
             looks: Default::default(),
         };
@@ -257,7 +265,16 @@ impl Store {
         if rest != 0 {
             let bytes = self.bytes_in(value);
             self.looks[side as usize].done[value.0 as usize] = known | nodes;
-            // Lists that leave the value as it is need no second look.
+            // Lists that leave the value as it is need no second look; often that is all but a few.
+            let (fixed, mask) = gate.fixed(nodes, &bytes);
+            if let Some(mask) = mask {
+                rest &= !fixed;
+                let looks = &mut self.looks[side as usize].words[start..start + 2 * words];
+                let (own, row) = looks.split_at_mut(words);
+                for ((row, own), mask) in row.iter_mut().zip(own).zip(mask) {
+                    *row |= *own & mask;
+                }
+            }
             while rest != 0 {
                 let index = rest.trailing_zeros() as usize;
                 rest &= rest - 1;

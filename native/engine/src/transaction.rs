@@ -6,6 +6,8 @@ mod effects;
 mod evaluate;
 mod expand;
 mod targets;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +19,7 @@ use crate::operator::Captures;
 use crate::profile::Profile;
 use crate::rule::{AllowScope, Selector, TargetSpec};
 use crate::rule_set::RuleSet;
-use crate::store::{Store, ValueId};
+use crate::store::{Side, Store, ValueId};
 use crate::tx::{Tx, TxSlot, TxValue};
 use crate::variable::Variable;
 
@@ -112,8 +114,13 @@ pub struct Transaction {
     /// A bit per rule that is not evaluated.
     removed: Vec<u64>,
     target_removals: Vec<TargetRemoval>,
-    /// Members of each entry of stable target sets, once read in this phase.
+    /// Members of each entry of stable target sets, once read.
     spec_cache: Vec<SpecTargets>,
+    /// The members behind `spec_cache`, and its summaries.
+    spec_members: Vec<Target>,
+    spec_summaries: Vec<u64>,
+    /// The gate that the summaries are of.
+    side: Side,
     /// Whether what the profile's plan decided beforehand still stands.
     plan_holds: bool,
     /// Room for the targets of a set that is not stable.
@@ -152,17 +159,21 @@ impl Transaction {
     ) -> Self {
         let mut transaction =
             Transaction::start(profile, client, head, body.map_or(0, <[u8]>::len));
-        transaction.run_phase(1, Extent::All);
-        if transaction.stopped() {
-            return transaction;
-        }
-        if let (Some(body), true) = (body, transaction.request_body_access) {
-            transaction.read_request_body(body);
-        }
-        if !transaction.stopped() {
-            transaction.run_phase(2, Extent::All);
-        }
+        transaction.run_request(body);
         transaction
+    }
+
+    fn run_request(&mut self, body: Option<&[u8]>) {
+        self.run_phase(1, Extent::All);
+        if self.stopped() {
+            return;
+        }
+        if let (Some(body), true) = (body, self.request_body_access) {
+            self.read_request_body(body);
+        }
+        if !self.stopped() {
+            self.run_phase(2, Extent::All);
+        }
     }
 
     /// A transaction for a response whose request was not scanned: the request's variables are there and the rule set's
@@ -201,8 +212,7 @@ impl Transaction {
             Some(true) => EngineMode::DetectionOnly,
             Some(false) => EngineMode::On,
         };
-        let mut spec_cache = Vec::new();
-        spec_cache.resize_with(rules.specs.len(), SpecTargets::default);
+        let spec_cache = vec![SpecTargets::default(); rules.specs.len()];
         Transaction {
             store,
             exchange,
@@ -218,6 +228,9 @@ impl Transaction {
             removed: profile.excluded.to_vec(),
             target_removals: Vec::new(),
             spec_cache,
+            spec_members: Vec::with_capacity(128),
+            spec_summaries: Vec::with_capacity(512),
+            side: Side::Request,
             plan_holds: true,
             target_room: Vec::new(),
             captures: Captures::default(),
@@ -254,6 +267,7 @@ impl Transaction {
             self.force_request_body,
             configuration,
         );
+        self.forget_targets();
     }
 
     /// Runs phases 3 and 4, unless the exchange was stopped before.
@@ -286,6 +300,7 @@ impl Transaction {
             }
             let value = self.store.intern(&body[..body.len().min(self.response_body_limit)]);
             self.exchange.set(Variable::ResponseBody, value);
+            self.forget_targets();
         }
         self.run_phase(4, Extent::All);
         self.flags()
@@ -359,14 +374,19 @@ impl Transaction {
         self.interruption.is_some()
     }
 
-    /// Forgets what was read of the stable target sets, because members were added.
+    /// Forgets what was read of the stable target sets, because members were added or the other gate takes over.
     fn forget_targets(&mut self) {
-        self.spec_cache.iter_mut().for_each(|members| members.read = false);
+        self.spec_cache.fill(SpecTargets::default());
+        self.spec_members.clear();
+        self.spec_summaries.clear();
     }
 
     fn run_phase(&mut self, phase: u8, extent: Extent) {
         self.phase = phase;
-        self.forget_targets();
+        if self.side != Side::of_phase(phase) {
+            self.side = Side::of_phase(phase);
+            self.forget_targets();
+        }
         self.matched_vars.clear();
         let skipped = match self.allowed {
             Some(AllowScope::All) => phase < 5,

@@ -21,7 +21,7 @@ use automaton::LiteralAutomaton;
 pub(crate) use bytes::ByteSet;
 pub(crate) use needs::Needs;
 
-use crate::store::NodeId;
+use crate::store::{NodeId, TransformationTree};
 
 /// Number of a probe in its rule set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +65,13 @@ pub(crate) struct Gate {
     nodes: Vec<NodeId>,
     /// Per such list its probes.
     node_masks: Vec<u64>,
+    /// The lists that leave values as they are which hold none of these bytes; the probes behind them.
+    fixed: (NodeBits, ByteSet, Vec<u64>),
 }
 
 impl Gate {
     /// A gate for the probes in `live`, numbers into `probes`.
-    pub(crate) fn new(probes: &[Probe], live: &[ProbeId]) -> Self {
+    pub(crate) fn new(probes: &[Probe], live: &[ProbeId], tree: &TransformationTree) -> Self {
         let mut gate = Gate {
             bit_of: vec![NO_BIT; probes.len()],
             node_of: vec![0; probes.len()],
@@ -128,6 +130,14 @@ impl Gate {
             }
         }
         gate.merge_kinds();
+        gate.fixed.2 = vec![0; gate.words];
+        for (at, node) in gate.nodes.iter().enumerate() {
+            let Some(bytes) = tree.changes(*node) else { continue };
+            gate.fixed.0 |= 1 << at;
+            gate.fixed.1 = gate.fixed.1.union(&bytes);
+            let row = &gate.node_masks[at * gate.words..(at + 1) * gate.words];
+            gate.fixed.2.iter_mut().zip(row).for_each(|(all, row)| *all |= row);
+        }
         let mut literals: Vec<(Vec<u8>, Vec<u64>)> =
             literals.into_iter().map(|(literal, row)| (literal.to_vec(), row)).collect();
         literals.sort_unstable();
@@ -175,6 +185,15 @@ impl Gate {
     /// The probes behind a list, by its place in [`Gate::nodes`].
     pub(crate) fn node_mask(&self, node: usize) -> &[u64] {
         &self.node_masks[node * self.words..(node + 1) * self.words]
+    }
+
+    /// The lists that leave a value of these bytes as it is, if `nodes` holds them all and one look tells; and the probes
+    /// behind them.
+    #[inline]
+    pub(crate) fn fixed(&self, nodes: NodeBits, bytes: &ByteSet) -> (NodeBits, Option<&[u64]>) {
+        let (lists, changes, probes) = &self.fixed;
+        let holds = !changes.meets(bytes) && nodes.count_ones() > 1;
+        (*lists, holds.then_some(probes))
     }
 
     /// Word and mask of a probe's bit; `None` when it is always let in.

@@ -13,7 +13,7 @@ fn probe(pattern: &str) -> Option<Probe> {
 
 fn lets_in(pattern: &str, value: &[u8]) -> bool {
     let Some(probe) = probe(pattern) else { return true };
-    let gate = Gate::new(&[probe], &[ProbeId(0)]);
+    let gate = Gate::new(&[probe], &[ProbeId(0)], &TransformationTree::default());
     let mut row = vec![0; gate.words()];
     gate.look(value, &ByteSet::of(value), &mut row);
     gate.lets_in(&row, ProbeId(0))
@@ -162,7 +162,7 @@ fn no_match_of_a_crs_operator_is_dropped() {
     }
     assert!(operators.len() > 250, "{} operators are gated", operators.len());
     let live: Vec<ProbeId> = (0..set.probes.len() as u32).map(ProbeId).collect();
-    let gate = Gate::new(&set.probes, &live);
+    let gate = Gate::new(&set.probes, &live, &set.tree);
     let mut row = vec![0; gate.words()];
     let (mut matches, mut kept_out) = (0_usize, 0_usize);
     for value in &values {

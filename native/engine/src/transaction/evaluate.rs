@@ -2,7 +2,7 @@
 //!
 //! Source: `seclang.md` sections 6.2, 8.1 and 9.
 
-use super::targets::{Target, TargetName};
+use super::targets::{SpecTargets, Target, TargetName};
 use super::{Hit, TargetRemoval, Transaction, MATCH_LIMIT};
 use crate::details::{Match, MATCH_VALUE_BYTES};
 use crate::escape::{escape_bounded, escape_bytes};
@@ -110,8 +110,9 @@ impl Transaction {
                         expanded = Some(self.expand(text, Some(rule)));
                     }
                     let removed_from = self.removed_from(rules, *spec, index);
-                    let targets = std::mem::take(&mut self.spec_cache[spec.0 as usize].targets);
-                    for target in &targets {
+                    let range = self.spec_cache[spec.0 as usize].range();
+                    let members = std::mem::take(&mut self.spec_members);
+                    for target in &members[range] {
                         if removed_from.is_some_and(|spec| {
                             self.is_target_removed(index, spec, self.member_name(&target.name))
                         }) {
@@ -119,7 +120,7 @@ impl Transaction {
                         }
                         matched |= self.test_target(&test, expanded.as_deref(), target, gated);
                     }
-                    self.spec_cache[spec.0 as usize].targets = targets;
+                    self.spec_members = members;
                 }
                 matched
             }
@@ -163,37 +164,39 @@ impl Transaction {
         let at = spec.0 as usize;
         let side = Side::of_phase(self.phase);
         if !self.spec_cache[at].read {
-            let mut cached = std::mem::take(&mut self.spec_cache[at]);
-            cached.targets.clear();
-            self.read_spec(&rules.specs[at], u32::MAX, false, &mut cached.targets);
-            cached.read = true;
-            cached.summarized = 0;
-            cached.summary.clear();
-            self.spec_cache[at] = cached;
+            let mut members = std::mem::take(&mut self.spec_members);
+            let start = members.len() as u32;
+            self.read_spec(&rules.specs[at], u32::MAX, false, &mut members);
+            let end = members.len() as u32;
+            self.spec_members = members;
+            self.spec_cache[at] = SpecTargets { read: true, start, end, ..SpecTargets::default() };
         }
-        let Some(probes) = gated else { return !self.spec_cache[at].targets.is_empty() };
-        let profile = &self.profile;
-        let gate = profile.plan.gate(side);
         let cached = &mut self.spec_cache[at];
-        let wanted = probes.iter().fold(0, |all, probe| all | gate.nodes_of(*probe));
-        if wanted & !cached.summarized != 0 {
-            let nodes = match cached.summarized {
-                0 => wanted | profile.plan.nodes(side, at),
-                _ => wanted,
-            };
-            cached.summarized |= nodes;
-            cached.summary.resize(gate.words(), 0);
-            for target in &cached.targets {
-                let (tree, context) = (&rules.tree, &rules.context);
-                let row = self.store.row(target.value, nodes, side, gate, tree, context);
-                cached.summary.iter_mut().zip(row).for_each(|(all, row)| *all |= row);
-            }
-        }
-        if cached.targets.is_empty() {
+        if cached.start == cached.end {
             return false;
         }
+        let Some(probes) = gated else { return true };
+        let gate = self.profile.plan.gate(side);
+        let wanted = probes.iter().fold(0, |all, probe| all | gate.nodes_of(*probe));
+        if wanted & !cached.summarized != 0 {
+            let mut nodes = wanted;
+            if cached.summarized == 0 {
+                nodes |= self.profile.plan.nodes(side, at);
+                cached.summary = self.spec_summaries.len() as u32;
+                self.spec_summaries.resize(self.spec_summaries.len() + gate.words(), 0);
+            }
+            cached.summarized |= nodes;
+            let start = cached.summary as usize;
+            let summary = &mut self.spec_summaries[start..start + gate.words()];
+            for target in &self.spec_members[cached.range()] {
+                let (tree, context) = (&rules.tree, &rules.context);
+                let row = self.store.row(target.value, nodes, side, gate, tree, context);
+                summary.iter_mut().zip(row).for_each(|(all, row)| *all |= row);
+            }
+        }
         // What cannot match fulfils a negated link.
-        negated || probes.iter().any(|probe| gate.lets_in(&cached.summary, *probe))
+        let summary = &self.spec_summaries[cached.summary as usize..];
+        negated || probes.iter().any(|probe| gate.lets_in(summary, *probe))
     }
 
     /// Tests one target; `gated` are the link's probes if they can be held against the gate.

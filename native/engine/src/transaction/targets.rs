@@ -23,15 +23,23 @@ pub(crate) struct Target {
 }
 
 /// The members of one entry of a variables argument, as long as they stay the same.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SpecTargets {
     /// Whether they were read.
     pub(super) read: bool,
-    pub(super) targets: Vec<Target>,
-    /// The lists of transformations that `summary` takes into account.
+    /// Where they stand among all that were read.
+    pub(super) start: u32,
+    pub(super) end: u32,
+    /// Where the row of the probes stands that let in at least one of them.
+    pub(super) summary: u32,
+    /// The lists of transformations that the summary takes into account.
     pub(super) summarized: NodeBits,
-    /// The probes that let in at least one of them.
-    pub(super) summary: Vec<u64>,
+}
+
+impl SpecTargets {
+    pub(super) fn range(&self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
 }
 
 /// How a target is called within its variable.
