@@ -115,7 +115,8 @@ describe('reload', () => {
     expect((await get(gateway.url)).body).toBe('old')
     expect((await status(gateway)).lastReload).toMatchObject({ ok: false })
     expect(await metric(gateway, 'sallyport_config_last_reload_success')).toBe(0)
-    expect(JSON.stringify(gateway.log())).toContain('workrs')
+    // the log is written beside the answer, so it may come a moment later
+    await expect.poll(() => JSON.stringify(gateway.log()), { timeout: 5000 }).toContain('workrs')
     expect((await get(`${gateway.adminUrl}/readyz`)).status).toBe(200)
     gateway.write('gateway.yaml', config(gateway.port, 'new'))
     expect((await gateway.command('reload')).code).toBe(0)
