@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::gate::{Gate, NodeBits, ProbeId};
-use crate::rule::{has_bit, set_bit, Rule, Test};
+use crate::rule::{has_bit, set_bit, Rule, SpecId, Test};
 use crate::rule_set::RuleSet;
 use crate::store::Side;
 use crate::tx::TxSlot;
@@ -22,12 +22,36 @@ pub(crate) struct Plan {
     decided: Vec<u64>,
     /// For requests and for responses.
     gates: [Gate; 2],
+    /// Per rule what can rule it out without a look at the rule itself.
+    first: Vec<FirstTest>,
+    /// The entries that first links look at.
+    first_specs: Vec<SpecId>,
     /// Per gate and spec of targets: the lists of transformations before rules that look at it first thing, whose results
     /// are looked at together. What only later links of chains ask for waits until it is asked.
     nodes: [Vec<NodeBits>; 2],
 }
 
+/// What the gate must say of one of a rule's targets for its first link to match.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FirstTest {
+    /// Where the entries stand that the link looks at; none when the gate has no say.
+    start: u32,
+    end: u32,
+    /// Its probe's bit in a row.
+    pub(crate) word: u32,
+    pub(crate) mask: u64,
+    /// The list of transformations before the probe.
+    pub(crate) nodes: NodeBits,
+}
+
 impl Plan {
+    /// The first test of a rule and the entries it looks at; none when the gate cannot rule it out.
+    #[inline]
+    pub(crate) fn first_test(&self, rule: u32) -> (&FirstTest, &[SpecId]) {
+        let first = &self.first[rule as usize];
+        (first, &self.first_specs[first.start as usize..first.end as usize])
+    }
+
     /// The place to go on from `place`.
     #[inline]
     pub(crate) fn next(&self, phase: u8, place: usize) -> usize {
@@ -171,5 +195,32 @@ fn build(rules: &RuleSet, next: [Vec<u32>; 5], live: &[u64], decided: Vec<u64>) 
             }
         }
     }
-    Plan { next, decided, gates, nodes }
+    let (mut first, mut first_specs) = (Vec::with_capacity(rules.rules.len()), Vec::new());
+    for (index, rule) in rules.rules.iter().enumerate() {
+        let test = first_test(rules, rule, &gates[Side::of_phase(rule.phase) as usize]);
+        let start = first_specs.len() as u32;
+        first.push(match test.filter(|_| has_bit(live, index as u32)) {
+            Some((test, specs)) => {
+                first_specs.extend_from_slice(specs);
+                FirstTest { start, end: first_specs.len() as u32, ..test }
+            }
+            None => FirstTest::default(),
+        });
+    }
+    Plan { next, decided, gates, first, first_specs, nodes }
+}
+
+/// The first test of a rule whose first link is one operator that the gate knows.
+fn first_test<'a>(
+    rules: &'a RuleSet,
+    rule: &Rule,
+    gate: &Gate,
+) -> Option<(FirstTest, &'a [SpecId])> {
+    let link = rule.links.first().filter(|link| !link.negated)?;
+    let set = &rules.target_sets[link.targets.0 as usize];
+    let Test::Operator { probes, .. } = &link.test else { return None };
+    let [probe] = **probes else { return None };
+    let (word, mask) = gate.bit(probe).filter(|_| set.stable)?;
+    let nodes = gate.nodes_of(probe);
+    Some((FirstTest { start: 0, end: 0, word: word as u32, mask, nodes }, &set.specs))
 }

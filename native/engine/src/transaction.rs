@@ -412,6 +412,9 @@ impl Transaction {
             if crate::rule::has_bit(&self.removed, index) {
                 continue;
             }
+            if self.plan_holds && self.is_ruled_out(&profile, index) {
+                continue;
+            }
             let rule = &rules.rules[index as usize];
             if extent == Extent::Setup && !rule.is_setup() {
                 continue;
@@ -429,6 +432,21 @@ impl Transaction {
                 return;
             }
         }
+    }
+
+    /// Whether the summaries made so far show that a rule's first link matches nothing.
+    #[inline]
+    fn is_ruled_out(&self, profile: &Profile, rule: u32) -> bool {
+        let (first, specs) = profile.plan.first_test(rule);
+        !specs.is_empty()
+            && specs.iter().all(|spec| {
+                let known = &self.spec_cache[spec.0 as usize];
+                if !known.read || known.start == known.end {
+                    return known.read;
+                }
+                first.nodes & !known.summarized == 0
+                    && self.spec_summaries[(known.summary + first.word) as usize] & first.mask == 0
+            })
     }
 
     /// Does what a rule that matched decides.
