@@ -78,13 +78,16 @@ fn corpus(name: &str, requests: &mut Requests) {
     }
 }
 
+/// Names and values of `TX`.
+type Members = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What a transaction leaves behind: matches in order with values and scores, and all members of `TX`.
 fn run(
     profile: &Arc<Profile>,
     head: &[u8],
     body: Option<&[u8]>,
     gated: bool,
-) -> (Vec<Match>, Vec<(Vec<u8>, Vec<u8>)>) {
+) -> (Vec<Match>, Members) {
     let client = Client::parse(b"192.0.2.7 40000 192.0.2.1 80 an-id");
     let length = body.map_or(0, <[u8]>::len);
     let mut transaction = Transaction::start(profile, &client, head, length);
