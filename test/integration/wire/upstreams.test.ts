@@ -248,7 +248,7 @@ describe('failures and their reasons (H-84, T-34)', () => {
     silent.close()
     expect(answers[0]!.status).toBe(504)
     expect(events.failures).toMatchObject([{ reason: 'connect_timeout', notProcessed: true }])
-    expect(performance.now() - startedMs).toBeLessThan(1_000)
+    expect(performance.now() - startedMs).toBeLessThan(3_000)
   })
 
   test('first_byte_timeout, and the upstream connection is given up (H-122)', async () => {
