@@ -13,8 +13,6 @@ import { MASK, maskText } from './redact.ts'
 
 export type LogLevel = 'crit' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
 
-export const LOG_LEVELS: readonly LogLevel[] = ['crit', 'error', 'warn', 'info', 'debug', 'trace']
-
 /** The operational log. Fields are a flat object; never put a token, cookie or whole header into one. */
 export interface Logger {
   crit(fields: LogFields, message: string): void

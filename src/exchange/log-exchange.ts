@@ -24,7 +24,8 @@ export function logExchange(exchange: Exchange, end: ExchangeRecord): void {
   const totalMs = end.endedAtMs - facts.receivedAtMs
   services.metrics.httpRequest(endpoint, exchange.method, status, totalMs, end.requestBodyBytes, end.responseBodyBytes)
   if (end.connectedAtMs !== 0 && !end.connectionReused) {
-    services.metrics.upstreamConnected(exchange.frame.endpoint.name, end.connectedAtMs - exchange.forwardedAtMs)
+    // a leg was sent, so there is a frame; the innermost one has the upstream, as in upstream_requests_total
+    services.metrics.upstreamConnected(frames.at(-1)!.endpoint.name, end.connectedAtMs - exchange.forwardedAtMs)
   }
   if (!services.accessLog.enabled) return
   record.timeMs = exchange.startedAtEpochMs

@@ -14,11 +14,6 @@ export function wantInt(value: CelValue, name: string): bigint {
   throw wrong(value, name)
 }
 
-/** An int as a JavaScript number; beyond 2^53 it is rounded, which no index or count survives anyway. */
-export function wantNumber(value: CelValue, name: string): number {
-  return Number(wantInt(value, name))
-}
-
 export function wantBool(value: CelValue, name: string): boolean {
   if (typeof value === 'boolean') return value
   throw wrong(value, name)
