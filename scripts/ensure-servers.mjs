@@ -24,6 +24,12 @@ export function ensureRedis() {
   return false
 }
 
+/** True when a program is there or could be installed from the Debian package of that name; says nothing otherwise. */
+export function ensureProgram(command, packageName) {
+  const isThere = () => spawnSync(command, ['-v'], { stdio: 'ignore' }).error === undefined
+  return isThere() || (install(packageName), isThere())
+}
+
 const LIBMODSECURITY = [
   '/usr/lib/x86_64-linux-gnu/libmodsecurity.so.3',
   '/usr/lib/aarch64-linux-gnu/libmodsecurity.so.3',

@@ -1,0 +1,58 @@
+/**
+ * The rows of `npm run bench:proxy`: which request, how many connections, how our side is set up, and beside whom.
+ *
+ * `policy`: none, or the microservices policy with (`crs`) or without rule set, its buckets in memory or in Redis.
+ * `beside`: peers of the same round; `plain` is our own gateway without a policy, `one-worker` ours with one worker.
+ * `bar`: what issue and goals allow, either `ratio` (ours over the peer's CPU per request) or `addedUs` (ours minus it).
+ */
+
+const HEADERS = {
+  'user-agent': 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36',
+  accept: 'application/json',
+  'accept-language': 'en-US,en;q=0.9',
+  'accept-encoding': 'gzip, deflate, br',
+  cookie: 'session=abc123def456; theme=dark',
+}
+
+const GET = { method: 'GET', path: '/api/users/123?include=orders&page=2&q=hello+world', headers: HEADERS }
+const POST = {
+  method: 'POST',
+  path: '/api/users',
+  headers: { ...HEADERS, 'content-type': 'application/json' },
+  body: JSON.stringify({ name: 'Ada Lovelace', tags: ['mathematics', 'engines'], note: 'n'.repeat(950) }),
+}
+
+const PLAIN = {
+  request: GET,
+  connections: 64,
+  workers: 1,
+  policy: 'none',
+  buckets: 'memory',
+  accessLog: false,
+  tls: false,
+  beside: ['nginx', 'haproxy', 'envoy'],
+  bars: {},
+}
+const FULL = {
+  ...PLAIN,
+  policy: 'full',
+  beside: ['plain', 'nginx'],
+}
+
+export const ROWS = {
+  'plain-get': { ...PLAIN, bars: { nginx: { ratio: 1.2 } } },
+  'plain-get-log': { ...PLAIN, accessLog: true },
+  'plain-get-1000': { ...PLAIN, connections: 1000 },
+  'plain-get-2w': {
+    ...PLAIN,
+    workers: 2,
+    beside: ['one-worker', 'nginx', 'haproxy', 'envoy'],
+    bars: { 'one-worker': { ratio: 1.1 } },
+  },
+  'get-10k': { ...PLAIN, request: { ...GET, path: '/10k.bin' } },
+  'get-1m': { ...PLAIN, request: { ...GET, path: '/1m.bin' }, connections: 16, bars: { nginx: { ratio: 1.5 } } },
+  'post-1k': { ...PLAIN, request: POST },
+  'full-crs': { ...FULL, policy: 'full-crs', bars: { plain: { addedUs: 60 } } },
+  'full-no-crs': { ...FULL, bars: { plain: { addedUs: 12 } } },
+  'full-redis': { ...FULL, buckets: 'redis', bars: { plain: { addedUs: 20 } } },
+}
