@@ -599,6 +599,7 @@ function settingsOf(
     redis: { url: redisUrl(redis, reader, diagnostics) },
     rateLimit: {
       onStoreError: rateLimit.on_store_error,
+      mode: rateLimit.mode,
       memoryBuckets: rateLimit.memory_buckets,
       headers: rateLimit.headers,
     },

@@ -131,6 +131,8 @@ export interface JwtSettings {
 
 export interface RateLimitSettings {
   readonly onStoreError: 'local' | 'open' | 'closed'
+  /** Whether workers hold permits of hot buckets. */
+  readonly mode: 'exact' | 'lease'
   readonly memoryBuckets: number
   readonly headers: 'none' | 'draft' | 'legacy' | 'x'
 }
@@ -500,6 +502,10 @@ const gatewayFields = {
         on_store_error: described(
           withDefault(enumeration(['local', 'open', 'closed']), 'local'),
           'While Redis is out of reach: local (each gateway counts its share), open (all pass), closed (503).',
+        ),
+        mode: described(
+          withDefault(enumeration(['exact', 'lease']), 'exact'),
+          'With Redis: exact (every request asks it) or lease (workers take permits of hot buckets in batches; never more than the limit).',
         ),
         memory_buckets: described(
           withDefault(integer({ min: 1024, max: 16_777_216 }), 65_536),

@@ -312,6 +312,7 @@ async function openStores(
     local: memory,
     logger,
     gatewayId: setting.instanceId,
+    mode: settings.rateLimit.mode,
     onAvailable: (isAvailable) => {
       isUp = isAvailable ? 1 : 0
     },

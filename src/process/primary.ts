@@ -26,7 +26,7 @@ export type PrimarySettings = Pick<
 > & {
   readonly listeners: readonly ListenAddress[]
   readonly limits: Pick<Settings['limits'], 'headBytes' | 'uriBytes' | 'streamBufferBytes'>
-  readonly rateLimit: Pick<Settings['rateLimit'], 'memoryBuckets'>
+  readonly rateLimit: Pick<Settings['rateLimit'], 'memoryBuckets' | 'mode'>
 }
 
 /** A configuration as the primary checked it. */
@@ -772,6 +772,7 @@ function needsRestart(before: PrimarySettings, after: PrimarySettings): readonly
     ['limits.stream_buffer', settings.limits.streamBufferBytes],
     ['jwt', JSON.stringify(settings.jwt)],
     ['rate_limit.memory_buckets', settings.rateLimit.memoryBuckets],
+    ['rate_limit.mode', settings.rateLimit.mode],
     ['redis.url', settings.redis.url],
     ['admin.address', JSON.stringify(settings.admin.address)],
     ['access_log.output', settings.accessLog.output],

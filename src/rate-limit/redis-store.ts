@@ -10,16 +10,20 @@
  * at most as many events too many as were on their way. When an outage begins or ends, counts do not move between
  * Redis and the gateways: within one window around that moment up to twice the capacity may pass.
  *
+ * In `lease` mode hot buckets are taken from in batches (leases.ts): still never more than the capacity in any window.
+ *
  * Memory in Redis: a key of 35 characters and a value of 20 to 380 bytes a bucket, gone when its window is over. Measured: 181
  * bytes in all for a client that came once (a million: 173 MiB), below 600 for one that fills every slot.
  */
 import { hash, randomUUID } from 'node:crypto'
-import { RedisClient, type RedisClientOptions } from '../redis/client.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { RedisClient, type RedisAnswer, type RedisClientOptions } from '../redis/client.ts'
 import { loadRedisScript } from '../redis/script.ts'
 import { Breaker } from './breaker.ts'
 import { Deadlines, type Waiting } from './deadlines.ts'
 import { decideWithoutStore } from './memory-store.ts'
-import type { OnStoreError, RateLimitStore, TakeResult } from './store.ts'
+import { Leases, type BucketName, type Grant, type PermitCallbacks } from './leases.ts'
+import type { OnStoreError, RateLimitStore, Taken, TakeResult } from './store.ts'
 
 /** Longest wait for Redis (O-76). */
 const DEFAULT_DEADLINE_MS = 20
@@ -31,6 +35,7 @@ const LOG_PAUSE_MS = 10_000
 const GATEWAY_LIFE_MS = 15_000
 /** Calls on their way; beyond, Redis counts as failing. */
 const MOST_CALLS = 8192
+const NO_FIT = 'an answer that does not fit its call'
 /** Hashed part of a key, base64url: 132 bits. */
 const HASH_LENGTH = 22
 
@@ -55,6 +60,8 @@ export interface RedisStoreOptions {
   readonly keyPrefix?: string
   /** Longest wait for Redis, milliseconds; default 20, which O-76 asks for. */
   readonly deadlineMs?: number
+  /** `lease`: hot buckets are taken from in batches (leases.ts). Default `exact`: every take asks Redis. */
+  readonly mode?: 'exact' | 'lease'
   /** Called when Redis is given up (false) or is asked again (true). */
   readonly onAvailable?: (isAvailable: boolean) => void
 }
@@ -69,6 +76,7 @@ export class RedisStore implements RateLimitStore {
   readonly #breaker = new Breaker(true)
   readonly #deadlineMs: number
   readonly #deadlines: Deadlines
+  readonly #leases: Leases | undefined
   #callsOut = 0
   #gateways = 1
   #isProbing = false
@@ -87,6 +95,15 @@ export class RedisStore implements RateLimitStore {
     this.#gatewayId = options.gatewayId ?? randomUUID()
     this.#deadlineMs = options.deadlineMs ?? DEFAULT_DEADLINE_MS
     this.#deadlines = new Deadlines(this.#deadlineMs)
+    this.#leases =
+      options.mode === 'lease'
+        ? new Leases({
+            ask: (bucket, need, want, on) => this.#lease(bucket, need, want, on),
+            giveBack: (bucket, slot, permits) => this.#giveBack(bucket, slot, permits),
+            without: ({ key, capacity, windowMs }, onStoreError) =>
+              this.#without(key, capacity, windowMs, onStoreError),
+          })
+        : undefined
     this.#client = new RedisClient({
       ...options.redis,
       scripts: [TAKE, COUNT_GATEWAYS],
@@ -107,60 +124,119 @@ export class RedisStore implements RateLimitStore {
     return this.#gateways
   }
 
-  take(
-    bucketKey: string,
-    capacity: number,
-    windowMs: number,
-    onStoreError: OnStoreError,
-  ): TakeResult | Promise<TakeResult> {
-    if (this.#breaker.isOpen || this.#isClosed) return this.#without(bucketKey, capacity, windowMs, onStoreError)
-    if (!this.#client.isReady || this.#callsOut >= MOST_CALLS) {
-      this.#failed(this.#client.isReady ? `${MOST_CALLS} calls are unanswered` : this.#client.trouble)
-      return this.#without(bucketKey, capacity, windowMs, onStoreError)
-    }
+  take(bucketKey: string, capacity: number, windowMs: number, onStoreError: OnStoreError): Taken {
+    const leases = this.#leases
+    if (leases === undefined) return this.#takeOne(bucketKey, capacity, windowMs, onStoreError)
+    const name = { key: bucketKey, capacity, windowMs }
+    const held = leases.take(name, onStoreError)
+    if (held !== undefined) return held
+    const taken = this.#takeOne(bucketKey, capacity, windowMs, onStoreError)
+    if (taken instanceof Promise) void taken.then((result) => leases.learn(name, result))
+    return taken
+  }
+
+  #takeOne(bucketKey: string, capacity: number, windowMs: number, onStoreError: OnStoreError): Taken {
+    if (!this.isAvailable) return this.#without(bucketKey, capacity, windowMs, onStoreError)
     return new Promise((resolve) => {
-      const giveUp = (reason: string): void => {
-        this.#failed(reason)
-        resolve(this.#without(bucketKey, capacity, windowMs, onStoreError))
-      }
-      const waiting: Waiting = {
-        dueMs: 0,
-        isDone: false,
-        expire: () => giveUp(`no answer within ${this.#deadlineMs} ms`),
-      }
-      this.#callsOut += 1
-      this.#deadlines.add(waiting)
-      this.#client.runScript(TAKE, this.#bucket(bucketKey, windowMs), capacity, windowMs).then(
-        (answer) => {
-          this.#callsOut -= 1
-          if (waiting.isDone) return // too late: thrown away
-          waiting.isDone = true
-          if (!isAnswer(answer, capacity, windowMs)) {
-            // It cannot be the answer to this call: who knows to whom the next ones belong.
-            this.#client.reconnect('an answer that does not fit its call')
-            giveUp('an answer that does not fit its call')
-          } else if (answer >= 0) {
-            resolve({ admitted: true, remaining: answer, retryAfterMs: 0, mode: 'redis' })
-          } else {
-            resolve({ admitted: false, remaining: 0, retryAfterMs: -answer, mode: 'redis' })
-          }
+      this.#call([this.#bucket(bucketKey, windowMs), capacity, windowMs], {
+        fits: (answer) => isAnswer(answer, capacity, windowMs),
+        answered: (answer) => {
+          const remaining = answer as number // isAnswer said so
+          resolve(
+            remaining >= 0
+              ? { admitted: true, remaining, retryAfterMs: 0, mode: 'redis' }
+              : { admitted: false, remaining: 0, retryAfterMs: -remaining, mode: 'redis' },
+          )
         },
-        (error: Error) => {
-          this.#callsOut -= 1
-          if (waiting.isDone) return
-          waiting.isDone = true
-          giveUp(error.message)
-        },
-      )
+        trouble: () => resolve(this.#without(bucketKey, capacity, windowMs, onStoreError)),
+      })
+    })
+  }
+  /** Asks Redis for permits; `need` of them are waited for. */
+  #lease({ key, capacity, windowMs }: BucketName, need: number, want: number, on: PermitCallbacks): void {
+    if (!this.isAvailable) {
+      on.trouble()
+      return
+    }
+    const sentMs = performance.now()
+    const grant = (answer: RedisAnswer): Grant => {
+      const [permits, remaining, slot, slotLeftMicros, retryAfterMs] = answer as GrantAnswer // isGrant said so
+      return { permits, remaining, slot, slotEndsMs: sentMs + slotLeftMicros / 1000, retryAfterMs }
+    }
+    this.#call([this.#bucket(key, windowMs), capacity, windowMs, need, want, 0, 0], {
+      fits: (answer) => isGrant(answer, capacity, windowMs, want),
+      answered: (answer) => on.grant(grant(answer)),
+      trouble: on.trouble,
+      late: (answer) => on.late(grant(answer)),
     })
   }
 
-  /** Closes the connection; calls still out are decided by their `onStoreError`. */
-  close(): Promise<void> {
+  #giveBack({ key, capacity, windowMs }: BucketName, slot: number, permits: number): void {
+    if (!this.isAvailable) return
+    this.#call([this.#bucket(key, windowMs), capacity, windowMs, 0, 0, slot, permits], {
+      fits: (answer) => isGrant(answer, capacity, windowMs, 0),
+      answered: () => undefined,
+      trouble: () => undefined,
+    })
+  }
+
+  /** One call of the script. `answered` or `trouble` is called once, `late` after `trouble` when an answer came all the same. */
+  #call(
+    [key, ...args]: [key: string, ...args: number[]],
+    on: {
+      fits(answer: RedisAnswer): boolean
+      answered(answer: RedisAnswer): void
+      trouble(): void
+      late?(answer: RedisAnswer): void
+    },
+  ): void {
+    const giveUp = (reason: string): void => {
+      this.#failed(reason)
+      on.trouble()
+    }
+    if (!this.#client.isReady || this.#callsOut >= MOST_CALLS) {
+      giveUp(this.#client.isReady ? `${MOST_CALLS} calls are unanswered` : this.#client.trouble)
+      return
+    }
+    const waiting: Waiting = {
+      dueMs: 0,
+      isDone: false,
+      expire: () => giveUp(`no answer within ${this.#deadlineMs} ms`),
+    }
+    this.#callsOut += 1
+    this.#deadlines.add(waiting)
+    this.#client.runScript(TAKE, key, ...args).then(
+      (answer) => {
+        this.#callsOut -= 1
+        const isLate = waiting.isDone
+        waiting.isDone = true
+        if (on.fits(answer)) {
+          if (isLate) on.late?.(answer)
+          else on.answered(answer)
+          return
+        }
+        // It cannot be the answer to this call: who knows to whom the next ones belong.
+        this.#client.reconnect(NO_FIT)
+        if (!isLate) giveUp(NO_FIT)
+      },
+      (error: Error) => {
+        this.#callsOut -= 1
+        if (waiting.isDone) return
+        waiting.isDone = true
+        giveUp(error.message)
+      },
+    )
+  }
+
+  /** Gives permits back and closes the connection; calls still out are decided by their `onStoreError`. */
+  async close(): Promise<void> {
+    const hasPermits = this.isAvailable && (this.#leases?.held ?? 0) > 0
+    this.#leases?.close()
     this.#isClosed = true
     clearTimeout(this.#timer)
+    // what comes back is sent when this turn of the event loop ends, and no call waits longer
+    if (hasPermits) await sleep(DEFAULT_DEADLINE_MS)
     this.#client.close()
-    return Promise.resolve()
   }
 
   /** Key of a bucket. Hashed: of one length, and nothing a client sends can choose a slot of a cluster or break a line. */
@@ -168,12 +244,7 @@ export class RedisStore implements RateLimitStore {
     return `${this.#keyPrefix}rl:${hash('sha256', `${windowMs}\n${bucketKey}`, 'base64url').slice(0, HASH_LENGTH)}`
   }
 
-  #without(
-    bucketKey: string,
-    capacity: number,
-    windowMs: number,
-    onStoreError: OnStoreError,
-  ): TakeResult | Promise<TakeResult> {
+  #without(bucketKey: string, capacity: number, windowMs: number, onStoreError: OnStoreError): Taken {
     if (onStoreError !== 'local') return decideWithoutStore(capacity, onStoreError)
     const share = capacity < 1 ? 0 : Math.max(1, Math.floor(capacity / this.#gateways))
     const taken = this.#options.local.take(bucketKey, share, windowMs, 'open')
@@ -252,8 +323,8 @@ export class RedisStore implements RateLimitStore {
             this.#gateways = answer
             resolve(undefined)
           } else {
-            this.#client.reconnect('an answer that does not fit its call')
-            resolve('an answer that does not fit its call')
+            this.#client.reconnect(NO_FIT)
+            resolve(NO_FIT)
           }
         },
         (error: Error) => {
@@ -276,6 +347,23 @@ export class RedisStore implements RateLimitStore {
 
 function asLocal(taken: TakeResult): TakeResult {
   return taken.mode === 'memory' ? { ...taken, mode: 'local' } : taken
+}
+
+/** Permits, remaining, slot, microseconds until the slot ends, milliseconds until one more may succeed. */
+type GrantAnswer = readonly [number, number, number, number, number]
+
+function isGrant(answer: RedisAnswer, capacity: number, windowMs: number, want: number): answer is GrantAnswer {
+  if (!Array.isArray(answer) || answer.length !== 5 || !answer.every(Number.isSafeInteger)) return false
+  const [permits, remaining, , slotLeftMicros, retryAfterMs] = answer as unknown as GrantAnswer
+  return (
+    permits >= 0 &&
+    permits <= want &&
+    permits + remaining <= capacity &&
+    slotLeftMicros >= 0 &&
+    slotLeftMicros <= windowMs * 20 + 1 &&
+    retryAfterMs >= 0 &&
+    retryAfterMs <= windowMs * 1.02 + 100
+  )
 }
 
 /** The script's answer lies between a refusal of a window and a little, and the capacity less the event taken. */

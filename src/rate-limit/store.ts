@@ -17,6 +17,9 @@ export interface TakeResult {
 /** What a limit does while its store is out of reach (O-76). */
 export type OnStoreError = 'local' | 'open' | 'closed'
 
+/** A result that is there, or comes. */
+export type Taken = TakeResult | Promise<TakeResult>
+
 /** A place that counts events in buckets. */
 export interface RateLimitStore {
   /**
@@ -24,12 +27,7 @@ export interface RateLimitStore {
    * `bucketKey` carries its scope and may have any length: it is hashed inside. `windowMs` > 0. Never throws or rejects for
    * trouble of the store: `onStoreError` decides, and `mode` says so.
    */
-  take(
-    bucketKey: string,
-    capacity: number,
-    windowMs: number,
-    onStoreError: OnStoreError,
-  ): TakeResult | Promise<TakeResult>
+  take(bucketKey: string, capacity: number, windowMs: number, onStoreError: OnStoreError): Taken
   /** Lets go of connections, timers and memory. Takes after it are answered by `onStoreError`. */
   close(): Promise<void>
 }

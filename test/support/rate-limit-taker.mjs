@@ -1,6 +1,6 @@
 /**
  * A process that takes from rate-limit buckets, for tests with several. From the built files, as workers run.
- * Arguments: JSON { redisUrl? | tablePath, log, key, capacity, windowMs, concurrency, untilMs? }. Writes one line per admitted
+ * Arguments: JSON { redisUrl? | tablePath, mode?, log, key, capacity, windowMs, concurrency, untilMs? }. Writes one line per admitted
  * event to `log` (`sent answered`, nanoseconds of the machine's monotonic clock) before it takes the next, and ends when a take
  * was refused, or when `untilMs` have passed. Prints a JSON summary.
  */
@@ -15,7 +15,13 @@ const memory = MemoryStore.open(work.tablePath)
 const store =
   work.redisUrl === undefined
     ? memory
-    : new RedisStore({ redis: { url: work.redisUrl }, local: memory, logger: silent, deadlineMs: 2000 })
+    : new RedisStore({
+        redis: { url: work.redisUrl },
+        mode: work.mode,
+        local: memory,
+        logger: silent,
+        deadlineMs: 2000,
+      })
 
 for (;;) {
   if (!(store instanceof RedisStore) || store.isAvailable) break

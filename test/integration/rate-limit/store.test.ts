@@ -17,7 +17,7 @@ import {
 } from '../../support/start-redis.ts'
 
 /** A path for a table of buckets that nobody else uses. */
-export function tablePath(): string {
+function tablePath(): string {
   return join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), `sallyport-test-${randomUUID()}`)
 }
 
@@ -45,11 +45,13 @@ function memory(): { store: MemoryStore; end: () => Promise<void> } {
 async function redisStore(
   url: string,
   servers: readonly RunningRedis[],
+  mode: 'exact' | 'lease' = 'exact',
 ): Promise<{ store: RedisStore; end: () => Promise<void> }> {
   const local = memory()
   const store = new RedisStore({
     redis: { url },
     local: local.store,
+    mode,
     logger: { info() {}, warn() {} },
     deadlineMs: 1000, // what is counted matters here, not how fast a busy machine is
   })
@@ -73,6 +75,15 @@ const setups: Setup[] = [
     start: async () => {
       const server = await startRedis()
       return redisStore(server.url, [server])
+    },
+  },
+  {
+    name: 'redis, lease mode',
+    mode: 'redis',
+    isSkipped: skipReason !== undefined,
+    start: async () => {
+      const server = await startRedis()
+      return redisStore(server.url, [server], 'lease')
     },
   },
   {
