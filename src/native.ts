@@ -32,8 +32,9 @@ export interface NativeAddon {
     body: Uint8Array | null,
   ): number
   startResponseTransaction(profile: number, client: Uint8Array, head: Uint8Array, headLength: number): number
-  transactionDetails(transaction: number): string
-  endTransaction(transaction: number): void
+  transactionDetails(transaction: number, fromPhase: number): string
+  endTransaction(transaction: number): string | null
+  openTransactions(): number
   compilePattern(pattern: string): number
   patternTest(pattern: number, text: string): boolean
   patternReplace(pattern: number, text: string, replacement: string): string | null
@@ -93,6 +94,7 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'endTransaction',
   'loadRuleSet',
   'openBuckets',
+  'openTransactions',
   'patternFindAll',
   'patternReplace',
   'patternTest',
@@ -214,12 +216,19 @@ export interface RuleSetSummary {
 
 /** What one action asks of a rule set. Limits are bytes. */
 export interface ProfileOptions {
-  readonly excludeRuleIds: readonly number[]
+  /** Of all phases. */
+  readonly excludeRuleIds?: readonly number[]
+  /** Of phases 1, 2 and 5. */
+  readonly excludeRequestRuleIds?: readonly number[]
+  /** Of phases 3, 4 and 5. */
+  readonly excludeResponseRuleIds?: readonly number[]
   readonly requestBodyAccess: boolean
   readonly responseBodyAccess: boolean
   readonly requestBodyLimit: number
   readonly responseBodyLimit: number
   readonly paranoiaLevel?: number
+  /** Level up to which rules run without their scores counting; default: the paranoia level. */
+  readonly detectionParanoiaLevel?: number
   readonly inboundThreshold?: number
   readonly outboundThreshold?: number
   /** Rules run and are reported, but nothing interrupts. */
@@ -254,7 +263,10 @@ export interface RuleMatch {
 /** What a transaction found; fetched only when a scan's flags say so. */
 export interface TransactionDetails {
   readonly interruption: { readonly phase: number; readonly status: number; readonly ruleId: number } | null
+  /** At most 512 of a transaction. */
   readonly matches: readonly RuleMatch[]
+  /** How many more there were. */
+  readonly matchesLeftOut: number
   readonly inbound: { readonly score: number; readonly threshold: number }
   readonly outbound: { readonly score: number; readonly threshold: number }
   readonly bodyError: string | null
@@ -356,14 +368,26 @@ export function startResponseTransaction(
   return addon().startResponseTransaction(profile, client, head, headLength)
 }
 
-/** What a transaction found. Only worth its price when a scan's flags say that something matched. */
-export function transactionDetails(transaction: TransactionHandle): TransactionDetails {
-  return JSON.parse(addon().transactionDetails(transaction)) as TransactionDetails
+/**
+ * What a transaction found, of its matches those of `fromPhase` and later ones. Only worth its price when a scan's flags
+ * say that something matched.
+ */
+export function transactionDetails(transaction: TransactionHandle, fromPhase = 1): TransactionDetails {
+  return JSON.parse(addon().transactionDetails(transaction, fromPhase)) as TransactionDetails
 }
 
-/** Runs phase 5 and frees the transaction. Calling it twice does no harm. */
-export function endTransaction(transaction: TransactionHandle): void {
-  addon().endTransaction(transaction)
+/**
+ * Runs phase 5 and frees the transaction. Calling it twice does no harm.
+ * @returns the details with the matches of phase 5, when a rule of it logged
+ */
+export function endTransaction(transaction: TransactionHandle): TransactionDetails | undefined {
+  const found = addon().endTransaction(transaction)
+  return found === null ? undefined : (JSON.parse(found) as TransactionDetails)
+}
+
+/** Transactions of this process that were not ended yet. */
+export function openTransactions(): number {
+  return addon().openTransactions()
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

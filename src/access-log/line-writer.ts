@@ -56,6 +56,11 @@ export class LineWriter {
     this.#maxBlocks = Math.max(2, Math.floor((options.maxPendingBytes ?? 4 * 1024 * 1024) / this.#blockBytes))
   }
 
+  /** How much of the room for waiting lines is taken: 0 to 1. */
+  get fill(): number {
+    return this.#queue.length / this.#maxBlocks
+  }
+
   /** Lines lost so far. */
   get dropped(): number {
     return this.#dropped

@@ -21,6 +21,8 @@ export interface Logger {
   info(fields: LogFields, message: string): void
   debug(fields: LogFields, message: string): void
   trace(fields: LogFields, message: string): void
+  /** How much of the room for waiting lines is taken: 0 to 1. When it is full the oldest lines go. */
+  readonly fill: number
   /** Takes effect at once; for reloads. */
   setLevel(level: LogLevel): void
   /** A logger that adds fields to every line. */
@@ -85,6 +87,9 @@ function wrap(log: pino.Logger, writer: LineWriter): Logger {
     info: (fields, message) => log.info(fields, message),
     debug: (fields, message) => log.debug(fields, message),
     trace: (fields, message) => log.trace(fields, message),
+    get fill() {
+      return writer.fill
+    },
     setLevel: (level) => {
       log.level = level === 'crit' ? 'fatal' : level
     },

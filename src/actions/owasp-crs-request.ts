@@ -1,8 +1,8 @@
 /**
  * `owasp-crs-request`: judges the request by the Core Rule Set before anything else happens to it.
  *
- * `process_body` adds the body up to `waf.request_body`; a longer one is refused with 413, one in a content coding we
- * cannot take off with 415; one that cannot be parsed is blocked by the engine's rule for it (200002). Blocks with 403
+ * `process_body` adds the body up to `waf.request_body`; a longer one is refused with 413 or inspected in part, as
+ * `waf.request_body_limit_action` says, one in a content coding we cannot take off is refused with 415; one that cannot be parsed is blocked by the engine's rule for it (200002). Blocks with 403
  * ERR_NGROK_3700. Publishes `owasp_crs_request.*`.
  * Source: traffic-policy.md §5.14; T-39, T-40, T-43.
  */
@@ -12,7 +12,7 @@ import { GatewayError } from '../response/gateway-error.ts'
 import { decodeBody, isPlain } from '../waf/decoded-body.ts'
 import { scanRequest } from '../waf/scan.ts'
 import type { Action } from './action.ts'
-import { judge, OWASP_SCHEMA, type OwaspConfig, type OwaspPlan } from './owasp-crs.ts'
+import { judge, notInspected, notJudged, OWASP_SCHEMA, type OwaspConfig, type OwaspPlan } from './owasp-crs.ts'
 
 export const owaspCrsRequest: Action<OwaspConfig, OwaspPlan> = {
   type: 'owasp-crs-request',
@@ -28,25 +28,50 @@ export const owaspCrsRequest: Action<OwaspConfig, OwaspPlan> = {
     enforce: config.on_error === 'halt',
   }),
   run(plan, exchange) {
+    const { mode, requestBodyBytes } = exchange.snapshot.settings.waf
+    if (mode === 'off') return notJudged(exchange, 'inbound')
     if (!plan.processBody || exchange.facts.bodyLength === 0) {
-      return judge(plan, exchange, 'inbound', () => scanRequest(exchange, plan.profile, null))
+      return judge(plan, exchange, 'inbound', () => scanRequest(exchange, plan, null))
     }
-    const limitBytes = exchange.snapshot.settings.waf.requestBodyBytes
-    if (exchange.facts.bodyLength > limitBytes) throw new GatewayError('BODY_TOO_LARGE')
-    const body = exchange.requestBody(limitBytes)
+    const rejects = rejectsLarge(plan, exchange)
+    if (rejects && exchange.facts.bodyLength > requestBodyBytes) throw new GatewayError('BODY_TOO_LARGE')
+    // one byte more tells the matcher that there is more
+    const body = exchange.requestBody(rejects ? requestBodyBytes : requestBodyBytes + 1)
     return body instanceof Promise ? body.then((it) => judgeBody(plan, exchange, it)) : judgeBody(plan, exchange, body)
   },
 }
 
+/** A body over the limit is refused here; what is not enforced is told by the matcher instead, or inspected in part. */
+function rejectsLarge(plan: OwaspPlan, exchange: Exchange): boolean {
+  return plan.enforce && exchange.snapshot.settings.waf.requestBodyLimitAction === 'reject'
+}
+
 function judgeBody(plan: OwaspPlan, exchange: Exchange, body: CollectedBody): Outcome | Promise<Outcome> {
-  if (!body.complete) throw new GatewayError('BODY_TOO_LARGE')
+  const { requestBodyBytes } = exchange.snapshot.settings.waf
+  const rejects = rejectsLarge(plan, exchange)
+  if (rejects && !body.complete) throw new GatewayError('BODY_TOO_LARGE')
   const encoding = exchange.head.first('content-encoding')
-  if (encoding === undefined || isPlain(encoding)) {
-    return judge(plan, exchange, 'inbound', () => scanRequest(exchange, plan.profile, body.bytes))
-  }
-  return decodeBody(encoding, body, exchange.snapshot.settings.waf.requestBodyBytes).then((decoded) => {
-    if (decoded.kind !== 'decoded') throw new GatewayError('UNSUPPORTED_ENCODING')
-    if (!decoded.complete) throw new GatewayError('BODY_TOO_LARGE')
-    return judge(plan, exchange, 'inbound', () => scanRequest(exchange, plan.profile, decoded.bytes, true))
+  if (encoding === undefined || isPlain(encoding)) return judgeBytes(plan, exchange, body, false)
+  return decodeBody(encoding, body, rejects ? requestBodyBytes : requestBodyBytes + 1).then((decoded) => {
+    if (decoded.kind === 'decoded') {
+      if (rejects && !decoded.complete) throw new GatewayError('BODY_TOO_LARGE')
+      return judgeBytes(plan, exchange, decoded, true)
+    }
+    if (plan.enforce) throw new GatewayError('UNSUPPORTED_ENCODING')
+    notInspected(exchange, 'request', 0, `its content coding is ${decoded.kind}`)
+    return judge(plan, exchange, 'inbound', () => scanRequest(exchange, plan, null))
   })
+}
+
+function judgeBytes(
+  plan: OwaspPlan,
+  exchange: Exchange,
+  body: CollectedBody,
+  isDecoded: boolean,
+): Outcome | Promise<Outcome> {
+  const { requestBodyBytes } = exchange.snapshot.settings.waf
+  if (!body.complete || body.bytes.length > requestBodyBytes) {
+    notInspected(exchange, 'request', requestBodyBytes, 'the rest lies beyond waf.request_body')
+  }
+  return judge(plan, exchange, 'inbound', () => scanRequest(exchange, plan, body.bytes, isDecoded))
 }

@@ -1,7 +1,8 @@
 /**
  * `owasp-crs-response`: judges the response before any byte of it reaches the client.
  *
- * `process_body` adds the body up to `waf.response_body`; what lies beyond passes uninspected, with one log event.
+ * `process_body` adds the body up to `waf.response_body`; what lies beyond passes uninspected, with one log event, or the
+ * response is refused with 500, as `waf.response_body_limit_action` says.
  * Bodies whose type the rule set does not ask for (event streams among them) are never held back. Blocks with 403
  * ERR_NGROK_3702. Publishes `owasp_crs_response.*`.
  * Source: traffic-policy.md §5.15; spec/README "limits"; T-47.
@@ -11,7 +12,15 @@ import type { Outcome } from '../phase/outcome.ts'
 import { decodeBody, isPlain } from '../waf/decoded-body.ts'
 import { scanResponse } from '../waf/scan.ts'
 import type { Action } from './action.ts'
-import { judge, OWASP_SCHEMA, type OwaspConfig, type OwaspPlan } from './owasp-crs.ts'
+import {
+  judge,
+  notInspected,
+  notJudged,
+  OWASP_SCHEMA,
+  tooLargeToJudge,
+  type OwaspConfig,
+  type OwaspPlan,
+} from './owasp-crs.ts'
 
 export const owaspCrsResponse: Action<OwaspConfig, OwaspPlan> = {
   type: 'owasp-crs-response',
@@ -27,8 +36,9 @@ export const owaspCrsResponse: Action<OwaspConfig, OwaspPlan> = {
     enforce: config.on_error === 'halt',
   }),
   run(plan, exchange) {
+    if (exchange.snapshot.settings.waf.mode === 'off') return notJudged(exchange, 'outbound')
     if (!plan.processBody || exchange.method === 'HEAD' || !isInspected(exchange)) {
-      return judge(plan, exchange, 'outbound', () => scanResponse(exchange, plan.profile, null))
+      return judge(plan, exchange, 'outbound', () => scanResponse(exchange, plan, null))
     }
     const body = exchange.responseBody(exchange.snapshot.settings.waf.responseBodyBytes)
     return body instanceof Promise ? body.then((it) => judgeBody(plan, exchange, it)) : judgeBody(plan, exchange, body)
@@ -47,8 +57,8 @@ function judgeBody(plan: OwaspPlan, exchange: Exchange, body: CollectedBody): Ou
   if (encoding === undefined || isPlain(encoding)) return judgeBytes(plan, exchange, body, false)
   return decodeBody(encoding, body, exchange.snapshot.settings.waf.responseBodyBytes).then((decoded) => {
     if (decoded.kind === 'decoded') return judgeBytes(plan, exchange, decoded, true)
-    notInspected(exchange, 0, `the body's content coding is ${decoded.kind}`)
-    return judge(plan, exchange, 'outbound', () => scanResponse(exchange, plan.profile, null))
+    notInspected(exchange, 'response', 0, `its content coding is ${decoded.kind}`)
+    return judge(plan, exchange, 'outbound', () => scanResponse(exchange, plan, null))
   })
 }
 
@@ -58,14 +68,10 @@ function judgeBytes(
   body: CollectedBody,
   isDecoded: boolean,
 ): Outcome | Promise<Outcome> {
-  if (!body.complete) notInspected(exchange, body.bytes.length, 'the rest lies beyond waf.response_body')
-  return judge(plan, exchange, 'outbound', () => scanResponse(exchange, plan.profile, body.bytes, isDecoded))
-}
-
-/** One log event for a body, or the part of one, that passes unseen. */
-function notInspected(exchange: Exchange, inspectedBytes: number, why: string): void {
-  exchange.services.logger.warn(
-    { request_id: exchange.requestId, inspected_bytes: inspectedBytes, why },
-    'a response body is not inspected as a whole',
-  )
+  if (!body.complete) {
+    const { responseBodyLimitAction } = exchange.snapshot.settings.waf
+    if (plan.enforce && responseBodyLimitAction === 'reject') throw tooLargeToJudge(exchange)
+    notInspected(exchange, 'response', body.bytes.length, 'the rest lies beyond waf.response_body')
+  }
+  return judge(plan, exchange, 'outbound', () => scanResponse(exchange, plan, body.bytes, isDecoded))
 }

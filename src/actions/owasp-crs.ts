@@ -3,7 +3,6 @@
  *
  * Source: traffic-policy.md §5.14, §5.15.
  */
-import { isSecretVariable, MASK, maskMatched } from '../access-log/redact.ts'
 import { policyKit, withDefault } from '../config/schema-kit.ts'
 import type { Schema } from '../config/schema-kit.ts'
 import type { Exchange } from '../exchange/exchange.ts'
@@ -64,9 +63,30 @@ export function judge(
   )
 }
 
+/** `waf.mode: off`: the result says that nothing was found. */
+export function notJudged(exchange: Exchange, direction: Direction): Outcome {
+  exchange.setResult(RESULT_NAMES[direction], owaspResult(undefined, direction, exchange.snapshot.settings.waf, false))
+  return NEXT
+}
+
+/** A response that does not fit, where `waf.response_body_limit_action` refuses it. */
+export function tooLargeToJudge(exchange: Exchange): GatewayError {
+  const result = owaspResult(undefined, 'outbound', exchange.snapshot.settings.waf, false)
+  const error = { code: 'ERR_NGROK_3701', message: 'the response body is larger than waf.response_body' }
+  exchange.setResult(RESULT_NAMES.outbound, { ...result, error })
+  return new GatewayError('WAF_FAILED', { reason: 'waf:response_too_large' })
+}
+
+/** One log event for a body, or the part of one, that passes unseen. */
+export function notInspected(exchange: Exchange, message: string, inspectedBytes: number, why: string): void {
+  exchange.services.logger.warn(
+    { request_id: exchange.requestId, inspected_bytes: inspectedBytes, why },
+    `a ${message} body is not inspected as a whole`,
+  )
+}
+
 function decide(plan: OwaspPlan, exchange: Exchange, direction: Direction, verdict: Verdict): Outcome {
   const { details, blocked, bodyError } = verdict
-  recordMatches(exchange, details, direction)
   const result = owaspResult(details, direction, exchange.snapshot.settings.waf, blocked)
   if (bodyError && !blocked) {
     const message = details?.bodyError ?? 'the body cannot be parsed'
@@ -119,33 +139,4 @@ function owaspResult(
 function isDecision(id: number): boolean {
   const family = Math.floor(id / 1000)
   return family === 949 || family === 959 || family === 980
-}
-
-/** Keeps the findings for the access log and writes one event per match. */
-function recordMatches(exchange: Exchange, details: TransactionDetails | undefined, direction: Direction): void {
-  if (details === undefined) {
-    exchange.waf ??= { ruleIds: [], score: 0 }
-    return
-  }
-  const ruleIds = [...(exchange.waf?.ruleIds ?? []), ...details.matches.map((match) => match.id)]
-  exchange.waf = { ruleIds, score: Math.max(exchange.waf?.score ?? 0, details[direction].score) }
-  for (const match of details.matches) {
-    exchange.services.metrics.wafMatch(match.id, match.phase)
-    const secret = isSecretVariable(match.variable)
-    exchange.services.logger.info(
-      {
-        request_id: exchange.requestId,
-        rule_id: match.id,
-        phase: match.phase,
-        message: match.message,
-        severity: match.severity,
-        variable: match.variable,
-        value: secret ? MASK : maskMatched(match.value),
-        // what a rule says about its match may quote other variables than the one that matched
-        data: secret || isSecretVariable(match.data) ? MASK : maskMatched(match.data),
-        score: details[direction].score,
-      },
-      'waf match',
-    )
-  }
 }

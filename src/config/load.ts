@@ -539,6 +539,11 @@ function derivedListeners(endpoints: readonly EndpointDefinition[], diagnostics:
 // ---------------------------------------------------------------------------------------------------------------------
 // Settings
 
+/** `stdout`, `stderr`, `off`, or a path. */
+function logOutput(output: PathText): string {
+  return ['stdout', 'stderr', 'off'].includes(output.value) ? output.value : besideItsFile(output)
+}
+
 function settingsOf(
   document: GatewayDocument,
   reader: FileReader,
@@ -550,7 +555,6 @@ function settingsOf(
       const text = readText(path, reader, diagnostics)
       return text === undefined ? [] : [new SourceFile(besideItsFile(path), text)]
     })
-  const { output } = accessLog
   return {
     workers: document.workers,
     stateDir: folderOf(document.state_dir),
@@ -578,14 +582,19 @@ function settingsOf(
     },
     waf: {
       rules: folderOf(waf.rules),
+      mode: waf.mode,
       paranoiaLevel: waf.paranoia_level,
+      detectionParanoiaLevel: waf.detection_paranoia_level,
       inboundThreshold: waf.inbound_threshold,
       outboundThreshold: waf.outbound_threshold,
       requestBodyBytes: waf.request_body,
       responseBodyBytes: waf.response_body,
+      requestBodyLimitAction: waf.request_body_limit_action,
+      responseBodyLimitAction: waf.response_body_limit_action,
       includeBefore: texts(waf.include_before),
       includeAfter: texts(waf.include_after),
       threadThresholdBytes: waf.thread_threshold,
+      modsecurityLog: logOutput(waf.modsecurity_log),
     },
     jwt: {
       leewayMs: jwt.leeway,
@@ -604,7 +613,7 @@ function settingsOf(
       headers: rateLimit.headers,
     },
     trustedProxies: document.trusted_proxies,
-    accessLog: { output: ['stdout', 'stderr', 'off'].includes(output.value) ? output.value : besideItsFile(output) },
+    accessLog: { output: logOutput(accessLog.output) },
     logLevel: document.log_level,
     admin: { address: document.admin.address },
     drain: { delayMs: document.drain.delay, timeoutMs: document.drain.timeout },

@@ -106,17 +106,29 @@ export interface LimitSettings {
 export interface WafSettings {
   /** A folder; undefined = `<stateDir>/crs/current`. */
   readonly rules: string | undefined
+  /** `off`: the actions let everything pass, and no rule set is loaded. */
+  readonly mode: 'on' | 'detection_only' | 'off'
   readonly paranoiaLevel: number
+  /** 0 = paranoiaLevel; rules up to this level run, scores count up to paranoiaLevel. */
+  readonly detectionParanoiaLevel: number
   readonly inboundThreshold: number
   readonly outboundThreshold: number
   readonly requestBodyBytes: number
   readonly responseBodyBytes: number
+  /** What happens to a body that is larger. */
+  readonly requestBodyLimitAction: BodyLimitAction
+  readonly responseBodyLimitAction: BodyLimitAction
   /** SecLang texts, in order. */
   readonly includeBefore: readonly SourceFile[]
   readonly includeAfter: readonly SourceFile[]
   /** Bodies above it are scanned in a thread. */
   readonly threadThresholdBytes: number
+  /** Where matches are written in ModSecurity's form: `stdout`, `stderr`, `off`, or the path of a file. */
+  readonly modsecurityLog: string
 }
+
+/** `reject`: the message is refused. `process_partial`: what fits is inspected, the rest passes unseen. */
+export type BodyLimitAction = 'reject' | 'process_partial'
 
 export interface JwtSettings {
   readonly leewayMs: number
@@ -428,7 +440,16 @@ const gatewayFields = {
           withDefault(optionalPath(), undefined),
           'Folder of a core rule set; empty: crs/current in state_dir.',
         ),
+        mode: described(
+          withDefault(enumeration(['on', 'detection_only', 'off']), 'on'),
+          'on; detection_only: rules run and are logged, nothing is blocked; off: no rule runs, no rule set is needed.',
+        ),
         paranoia_level: described(withDefault(integer({ min: 1, max: 4 }), 1), 'Paranoia level, 1 to 4.', 'level'),
+        detection_paranoia_level: described(
+          withDefault(integer({ min: 0, max: 4 }), 0),
+          'Rules up to this level run and are logged, without their scores counting; 0 = the paranoia level.',
+          'level',
+        ),
         inbound_threshold: described(
           withDefault(integer({ min: 1, max: 100_000 }), 5),
           'Anomaly score from which a request is blocked.',
@@ -441,17 +462,29 @@ const gatewayFields = {
         ),
         request_body: described(
           withDefault(byteSize({ min: 1024, max: 2 ** 30 }), 131_072),
-          'Request body that is inspected; beyond it 413.',
+          'Request body that is inspected.',
+        ),
+        request_body_limit_action: described(
+          withDefault(enumeration(['reject', 'process_partial']), 'reject'),
+          'What happens to a larger one: reject (413), or process_partial (what fits is inspected, the rest passes).',
         ),
         response_body: described(
           withDefault(byteSize({ min: 1024, max: 2 ** 30 }), 524_288),
-          'Response body that is inspected; the rest passes.',
+          'Response body that is inspected.',
+        ),
+        response_body_limit_action: described(
+          withDefault(enumeration(['reject', 'process_partial']), 'process_partial'),
+          'What happens to a larger one: process_partial (what fits is inspected, the rest passes), or reject (500).',
         ),
         include_before: described(withDefault(list(path()), []), 'SecLang files read before the rule set.'),
         include_after: described(withDefault(list(path()), []), 'SecLang files read after the rule set.'),
         thread_threshold: described(
           withDefault(byteSize(), 65_536),
           'Bodies larger than this are scanned in a thread, not in the event loop.',
+        ),
+        modsecurity_log: described(
+          locatedDefault(string({ minLength: 1 }), 'off'),
+          'Matches as ModSecurity writes them, for tools that read that: stdout, stderr, off, or a file.',
         ),
       }),
     ),

@@ -102,6 +102,11 @@ export const FAMILIES = {
     ['endpoint'],
   ),
   wafMatches: counter('sallyport_waf_matches_total', 'Rules of the rule set that matched.', ['rule', 'phase']),
+  wafMatchesUnlogged: counter(
+    'sallyport_waf_matches_unlogged_total',
+    'Matches of rules without a log event of their own: the log was half full, or the transaction had more than are kept.',
+  ),
+  wafTransactions: gauge('sallyport_waf_transactions', 'Scans that are open: each ends with its exchange.'),
   jwksRefresh: counter('sallyport_jwks_refresh_total', 'Attempts to fetch a key set.', ['result']),
   connections: gauge('sallyport_connections', 'Client connections.', ['listener', 'protocol', 'state']),
   logDropped: counter('sallyport_log_dropped_total', 'Log lines lost because their reader was too slow.', ['log']),

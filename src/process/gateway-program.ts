@@ -5,6 +5,7 @@
  */
 import { availableParallelism } from 'node:os'
 import { createLogger, openAccessLog, type Logger } from '../access-log/logger.ts'
+import { MatchLog } from '../access-log/match-log.ts'
 import { ConfigError } from '../config/diagnostic.ts'
 import { BundleReader, loadBundle, type ConfigurationBundle } from '../config/load.ts'
 import type { LimitSettings, ListenerSettings, Settings } from '../config/settings.ts'
@@ -12,6 +13,7 @@ import { ExchangeHandler } from '../exchange/handle.ts'
 import { JwtService } from '../jwt/service.ts'
 import type { FrontEnd, FrontEndLimits, UpstreamTarget } from '../listener/front-end.ts'
 import { UwsFrontEnd } from '../listener/uws.ts'
+import { openTransactions } from '../native.ts'
 import { Metrics } from '../metrics/metrics.ts'
 import { registerProcessMetrics, watchEventLoop } from '../metrics/process-metrics.ts'
 import { MemoryStore } from '../rate-limit/memory-store.ts'
@@ -133,6 +135,7 @@ class Gateway {
         output: settings.accessLog.output,
         onDropped: (lines) => metrics.logDropped('access', lines),
       }),
+      matchLog: new MatchLog({ logger, metrics, modsecurityOutput: settings.waf.modsecurityLog }),
       rateLimits: stores.rateLimits,
       jwt: new JwtService({ ...settings.jwt, stateDirectory: setting.stateDir, threads, logger }),
     }
@@ -144,6 +147,7 @@ class Gateway {
       report: (error) => logger.error({ err: error }, 'an exchange failed'),
     })
     metrics.gauge('upstreamConnections', ['open'], () => pool.connections)
+    metrics.gauge('wafTransactions', [], openTransactions)
     countKeySetFetches(this.#services.jwt, metrics)
   }
 
@@ -222,18 +226,24 @@ class Gateway {
     } catch (error) {
       this.#logger.error({ err: error }, 'the access log cannot be opened anew; the old file is kept')
     }
+    try {
+      this.#services.matchLog.reopen()
+    } catch (error) {
+      this.#logger.error({ err: error }, 'waf.modsecurity_log cannot be opened anew; the old file is kept')
+    }
   }
 
   flushLogs(): void {
     this.#services.accessLog.flushSync()
+    this.#services.matchLog.flushSync()
   }
 
   async close(): Promise<void> {
-    const { jwt, threads, rateLimits, accessLog } = this.#services
+    const { jwt, threads, rateLimits, accessLog, matchLog } = this.#services
     // closing ends the exchanges, and their log lines are still to be written
     await this.#frontEnd.close()
     await Promise.allSettled([jwt.close(), threads.close(), rateLimits.close(), this.#memory.close()])
-    await accessLog.close()
+    await Promise.all([accessLog.close(), matchLog.close()])
   }
 
   async #listen(listener: ListenerSettings, identity: string): Promise<OpenListener> {

@@ -27,6 +27,7 @@ export type PrimarySettings = Pick<
   readonly listeners: readonly ListenAddress[]
   readonly limits: Pick<Settings['limits'], 'headBytes' | 'uriBytes' | 'streamBufferBytes'>
   readonly rateLimit: Pick<Settings['rateLimit'], 'memoryBuckets' | 'mode'>
+  readonly waf: Pick<Settings['waf'], 'modsecurityLog'>
 }
 
 /** A configuration as the primary checked it. */
@@ -776,6 +777,7 @@ function needsRestart(before: PrimarySettings, after: PrimarySettings): readonly
     ['redis.url', settings.redis.url],
     ['admin.address', JSON.stringify(settings.admin.address)],
     ['access_log.output', settings.accessLog.output],
+    ['waf.modsecurity_log', settings.waf.modsecurityLog],
   ]
   const now = facts(after)
   return facts(before).flatMap(([key, value], index) =>

@@ -1,5 +1,6 @@
 /** What every exchange of a worker shares: made once by `worker.ts`, outlives every configuration. */
 import type { AccessLog, Logger } from '../access-log/logger.ts'
+import type { MatchLog } from '../access-log/match-log.ts'
 import type { JwtService } from '../jwt/service.ts'
 import type { Metrics } from '../metrics/metrics.ts'
 import type { RateLimitStore } from '../rate-limit/store.ts'
@@ -8,6 +9,7 @@ import type { ThreadPool } from '../threads/pool.ts'
 export interface GatewayServices {
   readonly logger: Logger
   readonly accessLog: AccessLog
+  readonly matchLog: MatchLog
   readonly metrics: Metrics
   readonly rateLimits: RateLimitStore
   readonly jwt: JwtService

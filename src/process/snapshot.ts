@@ -119,7 +119,7 @@ function compile(loaded: LoadedConfiguration, reader: FileReader, stateDir: stri
     definition,
     needs: definition.policy === undefined ? NO_POLICY : policyOf(definition, settings, diagnostics),
   }))
-  const needsRules = endpoints.some(({ needs }) => needs.waf.all.length > 0)
+  const needsRules = settings.waf.mode !== 'off' && endpoints.some(({ needs }) => needs.waf.all.length > 0)
   const folder = settings.waf.rules ?? installedRulesFolder(stateDir)
   const rules = needsRules ? readRuleFiles(settings.waf, folder, reader, diagnostics) : undefined
   return { endpoints, rules }

@@ -4,8 +4,20 @@
  *
  * Source: T-43 (compressed requests are decoded under a limit or refused), T-47 (response rules see decoded bodies).
  */
+import type { Duplex } from 'node:stream'
 import { promisify } from 'node:util'
-import { brotliDecompress, constants, gunzip, inflate, inflateRaw } from 'node:zlib'
+import {
+  brotliDecompress,
+  constants,
+  createBrotliDecompress,
+  createGunzip,
+  createInflate,
+  createInflateRaw,
+  gunzip,
+  inflate,
+  inflateRaw,
+  type ZlibOptions,
+} from 'node:zlib'
 
 /** `unsupported`: several layers, or a coding we do not know. `broken`: the bytes are not what the field says. */
 export type DecodedBody =
@@ -24,47 +36,71 @@ export function isPlain(contentEncoding: string | undefined): boolean {
 }
 
 /**
- * Decodes up to `limitBytes`. `complete`: the whole body was given and its decoded form fits; of an incomplete one the
- * beginning is decoded as far as it goes.
+ * Decodes up to `limitBytes`. `complete`: the whole body was given and its decoded form fits; else the beginning is
+ * decoded as far as it goes or fits.
  */
 export async function decodeBody(
   contentEncoding: string,
   body: { readonly bytes: Uint8Array; readonly complete: boolean },
   limitBytes: number,
 ): Promise<DecodedBody> {
-  const options = {
-    maxOutputLength: limitBytes,
-    finishFlush: body.complete ? constants.Z_FINISH : constants.Z_SYNC_FLUSH,
-  }
+  const coding = codingOf(contentEncoding, body.bytes)
+  if (coding === undefined) return { kind: 'unsupported' }
+  const options = { maxOutputLength: limitBytes, finishFlush: body.complete ? coding.finish : coding.flush }
   try {
-    switch (contentEncoding.trim().toLowerCase()) {
-      case 'gzip':
-      case 'x-gzip':
-        return decoded(await gunzipAsync(body.bytes, options), body.complete)
-      case 'deflate':
-        // RFC 9110 §8.4.1.2 means the zlib format; many senders leave its two bytes out
-        return decoded(
-          await (hasZlibHeader(body.bytes) ? inflateAsync : inflateRawAsync)(body.bytes, options),
-          body.complete,
-        )
-      case 'br':
-        return decoded(
-          await brotliAsync(body.bytes, {
-            maxOutputLength: limitBytes,
-            finishFlush: body.complete ? constants.BROTLI_OPERATION_FINISH : constants.BROTLI_OPERATION_FLUSH,
-          }),
-          body.complete,
-        )
-      default:
-        return { kind: 'unsupported' }
-    }
+    return decoded(await coding.whole(body.bytes, options), body.complete)
   } catch (error) {
-    // a body that grows beyond the limit is cut there by refusing it: zlib gives no part of it
-    if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') {
-      return { kind: 'decoded', bytes: new Uint8Array(0), complete: false }
-    }
-    return { kind: 'broken' }
+    if ((error as NodeJS.ErrnoException).code !== 'ERR_BUFFER_TOO_LARGE') return { kind: 'broken' }
+    // zlib gives no part of what is too large
+    return decoded(await beginning(coding.stream({ finishFlush: coding.flush }), body.bytes, limitBytes), false)
   }
+}
+
+interface Coding {
+  whole(bytes: Uint8Array, options: ZlibOptions): Promise<Buffer>
+  stream(options: ZlibOptions): Duplex
+  readonly finish: number
+  readonly flush: number
+}
+
+function codingOf(contentEncoding: string, bytes: Uint8Array): Coding | undefined {
+  const zlib = { finish: constants.Z_FINISH, flush: constants.Z_SYNC_FLUSH }
+  switch (contentEncoding.trim().toLowerCase()) {
+    case 'gzip':
+    case 'x-gzip':
+      return { ...zlib, whole: gunzipAsync, stream: createGunzip }
+    case 'deflate':
+      // RFC 9110 §8.4.1.2 means the zlib format; many senders leave its two bytes out
+      return hasZlibHeader(bytes)
+        ? { ...zlib, whole: inflateAsync, stream: createInflate }
+        : { ...zlib, whole: inflateRawAsync, stream: createInflateRaw }
+    case 'br':
+      return {
+        whole: brotliAsync,
+        stream: createBrotliDecompress,
+        finish: constants.BROTLI_OPERATION_FINISH,
+        flush: constants.BROTLI_OPERATION_FLUSH,
+      }
+    default:
+      return undefined
+  }
+}
+
+/** The first `limitBytes` of what a stream makes of the bytes; less when it breaks before. */
+async function beginning(stream: Duplex, bytes: Uint8Array, limitBytes: number): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let length = 0
+  stream.end(bytes)
+  try {
+    for await (const chunk of stream) {
+      chunks.push(chunk as Buffer)
+      length += (chunk as Buffer).length
+      if (length >= limitBytes) break // ends the stream
+    }
+  } catch {
+    // what came before the fault is what there is
+  }
+  return Buffer.concat(chunks).subarray(0, limitBytes)
 }
 
 function decoded(bytes: Uint8Array, complete: boolean): DecodedBody {

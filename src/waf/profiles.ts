@@ -32,14 +32,19 @@ export class WafProfile {
 
   bind(ruleSet: RuleSetHandle, settings: Settings['waf']): void {
     this.#handle = createProfile(ruleSet, {
-      excludeRuleIds: [...new Set([...(this.request?.excludeRuleIds ?? []), ...(this.response?.excludeRuleIds ?? [])])],
+      // each action's exclusions count for the rules that it asks for (§5.14, §5.15)
+      excludeRequestRuleIds: this.request?.excludeRuleIds ?? [],
+      excludeResponseRuleIds: this.response?.excludeRuleIds ?? [],
       requestBodyAccess: this.request?.processBody ?? false,
       responseBodyAccess: this.response?.processBody ?? false,
       requestBodyLimit: settings.requestBodyBytes,
       responseBodyLimit: settings.responseBodyBytes,
       paranoiaLevel: settings.paranoiaLevel,
+      detectionParanoiaLevel: Math.max(settings.paranoiaLevel, settings.detectionParanoiaLevel),
       inboundThreshold: settings.inboundThreshold,
       outboundThreshold: settings.outboundThreshold,
+      // `on` leaves the choice to the rule set, whose set-up may say SecRuleEngine DetectionOnly
+      ...(settings.mode === 'detection_only' ? { detectionOnly: true } : {}),
     })
   }
 

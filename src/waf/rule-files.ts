@@ -11,17 +11,30 @@ import type { Settings } from '../config/settings.ts'
 import type { RuleSetSources, RuleSource } from '../native.ts'
 import { LEFT_OUT_RULES } from './left-out-rules.ts'
 
+type BodyLimits = Pick<
+  Settings['waf'],
+  'requestBodyBytes' | 'responseBodyBytes' | 'requestBodyLimitAction' | 'responseBodyLimitAction'
+>
+
+const LIMIT_ACTIONS = { reject: 'Reject', process_partial: 'ProcessPartial' } as const
+/** What `waf.request_body` may be at most, and one. */
+const LARGEST_BODY_BYTES = 2 ** 30 + 1
+
 /**
  * The settings and rules that CRS assumes of the engine around it, which the engine has with it, under our own limits:
  * what `waf.request_body` and `waf.response_body` let in is inspected whole (T-40).
  */
-export function engineSource(settings: Pick<Settings['waf'], 'requestBodyBytes' | 'responseBodyBytes'>): RuleSource {
+export function engineSource(settings: BodyLimits): RuleSource {
+  const rejects = settings.requestBodyLimitAction === 'reject'
   const lines = [
     'SecRuleEngine On',
     'Include @recommended',
     `SecRequestBodyLimit ${settings.requestBodyBytes}`,
-    `SecRequestBodyNoFilesLimit ${settings.requestBodyBytes}`,
+    `SecRequestBodyLimitAction ${LIMIT_ACTIONS[settings.requestBodyLimitAction]}`,
+    // a larger one is no fault where only its beginning is looked at
+    `SecRequestBodyNoFilesLimit ${rejects ? settings.requestBodyBytes : LARGEST_BODY_BYTES}`,
     `SecResponseBodyLimit ${settings.responseBodyBytes}`,
+    `SecResponseBodyLimitAction ${LIMIT_ACTIONS[settings.responseBodyLimitAction]}`,
   ]
   return { path: 'sallyport:engine.conf', text: `${lines.join('\n')}\n` }
 }

@@ -21,6 +21,13 @@ import {
 } from '../native.ts'
 import type { WafProfile } from './profiles.ts'
 
+/** What an action asks of a scan. */
+export interface ScanPlan {
+  readonly profile: WafProfile
+  /** Whether a rule that decides to block is obeyed; for the log. */
+  readonly enforce: boolean
+}
+
 /** What a scan found. `details` is there when a rule matched or the body could not be read. */
 export interface Verdict {
   readonly blocked: boolean
@@ -59,10 +66,11 @@ function decodedHead(text: string): string {
  */
 export function scanRequest(
   exchange: Exchange,
-  profile: WafProfile,
+  plan: ScanPlan,
   body: Uint8Array | null,
   isDecoded = false,
 ): Verdict | Promise<Verdict> {
+  const { profile } = plan
   endTransaction(exchange)
   exchange.transactionProfile = profile
   const text = exchange.head.text + exchange.facts.connectionLines
@@ -71,18 +79,19 @@ export function scanRequest(
   if (body !== null && isLarge(exchange, body)) {
     const head = headScratch.subarray(0, length)
     const scan = exchange.services.threads.scan({ kind: 'request', profile: profile.handle, client, head, body })
-    if (scan !== undefined) return inThread(exchange, scan, 'request')
+    if (scan !== undefined) return inThread(exchange, plan, scan, 'request')
   }
-  return verdictOf(exchange, scanRequestNative(profile.handle, client, headScratch, length, body), 'request')
+  return verdictOf(exchange, plan, scanRequestNative(profile.handle, client, headScratch, length, body), 'request')
 }
 
 /** Phases 3 and 4, in the transaction of the request where it fits, else in one of its own. */
 export function scanResponse(
   exchange: Exchange,
-  profile: WafProfile,
+  plan: ScanPlan,
   body: Uint8Array | null,
   isDecoded = false,
 ): Verdict | Promise<Verdict> {
+  const { profile } = plan
   const state = exchange.responseState!
   if (exchange.transaction === 0 || exchange.transactionProfile?.response !== profile.response) {
     endTransaction(exchange)
@@ -98,9 +107,9 @@ export function scanResponse(
   if (body !== null && isLarge(exchange, body)) {
     const head = headScratch.subarray(0, length)
     const scan = exchange.services.threads.scan({ kind: 'response', transaction, status, head, body })
-    if (scan !== undefined) return inThread(exchange, scan, 'response')
+    if (scan !== undefined) return inThread(exchange, plan, scan, 'response')
   }
-  return verdictOf(exchange, scanResponseNative(transaction, status, headScratch, length, body), 'response')
+  return verdictOf(exchange, plan, scanResponseNative(transaction, status, headScratch, length, body), 'response')
 }
 
 function isLarge(exchange: Exchange, body: Uint8Array): boolean {
@@ -108,46 +117,86 @@ function isLarge(exchange: Exchange, body: Uint8Array): boolean {
 }
 
 /** A thread has the transaction meanwhile: if the exchange ends first, the transaction is freed when it comes back. */
-async function inThread(exchange: Exchange, scan: Promise<number>, message: Message): Promise<Verdict> {
+async function inThread(exchange: Exchange, plan: ScanPlan, scan: Promise<number>, message: Message): Promise<Verdict> {
   exchange.transactionInThread = true
   let answer: number
   try {
     answer = await scan
-  } finally {
+  } catch (error) {
     exchange.transactionInThread = false
+    // the exchange ended while a thread had its transaction, and the thread is gone
+    if (exchange.finished) endTransaction(exchange)
+    throw error
   }
-  const verdict = verdictOf(exchange, answer, message)
-  if (exchange.finished) endTransaction(exchange)
-  return verdict
+  exchange.transactionInThread = false
+  try {
+    return verdictOf(exchange, plan, answer, message)
+  } finally {
+    if (exchange.finished) endTransaction(exchange)
+  }
 }
 
 type Message = 'request' | 'response'
 
 /** What this scan found: a transaction tells everything since its beginning, the request's matches with the response. */
-function verdictOf(exchange: Exchange, answer: number, message: Message): Verdict {
+function verdictOf(exchange: Exchange, plan: ScanPlan, answer: number, message: Message): Verdict {
   exchange.transaction = scanTransaction(answer)
   const flags = scanFlags(answer)
+  exchange.waf ??= { ruleIds: [], score: 0 }
   const found = (flags & (SCAN_MATCHED | SCAN_INTERRUPTED | SCAN_BODY_ERROR)) !== 0
-  const verdict = found ? describe(exchange, flags, message) : CLEAN
+  const verdict = found ? describe(exchange, plan, flags, message) : CLEAN
   // the response of a stopped transaction could not be judged by its own faults, if nothing was enforced (§5.14)
-  const isOver = verdict.blocked || verdict.bodyError || exchange.transactionProfile?.response === undefined
+  const isOver = verdict.blocked || verdict.bodyError || plan.profile.response === undefined
   if (message === 'request' && isOver) endTransaction(exchange)
   return verdict
 }
 
-function describe(exchange: Exchange, flags: number, message: Message): Verdict {
-  const details = transactionDetails(exchange.transaction)
-  const matches = details.matches.filter((match) => match.phase >= 3 === (message === 'response'))
+function describe(exchange: Exchange, plan: ScanPlan, flags: number, message: Message): Verdict {
+  const details = transactionDetails(exchange.transaction, message === 'request' ? 1 : 3)
+  record(exchange, details, message === 'request' ? details.inbound.score : details.outbound.score, plan.enforce)
   return {
     blocked: (flags & SCAN_INTERRUPTED) !== 0,
     bodyError: (flags & SCAN_BODY_ERROR) !== 0,
-    details: { ...details, matches },
+    details,
   }
 }
 
-/** Frees the native transaction (phase 5 runs). Called when the exchange ends; harmless without one. */
+/** Keeps the findings for the access log, counts them, and writes one event per match. */
+function record(exchange: Exchange, details: TransactionDetails, anomalyScore: number, enforced: boolean): void {
+  const { metrics, matchLog } = exchange.services
+  const ruleIds = new Set(exchange.waf?.ruleIds)
+  for (const match of details.matches) {
+    ruleIds.add(match.id)
+    metrics.wafMatch(match.id, match.phase)
+  }
+  exchange.waf = { ruleIds: [...ruleIds], score: Math.max(exchange.waf?.score ?? 0, anomalyScore) }
+  const subject = {
+    requestId: exchange.requestId,
+    endpoint: exchange.frame.endpoint.name,
+    clientAddress: exchange.client.address,
+    clientPort: exchange.client.port,
+    host: exchange.publicHost,
+    target: exchange.receivedTarget,
+    enforced,
+    anomalyScore,
+  }
+  matchLog.record(subject, details)
+}
+
+/**
+ * Runs phase 5 and frees the native transaction. Called when the exchange ends; harmless without one. What rules of phase
+ * 5 report goes into the logs like any other match.
+ */
 export function endTransaction(exchange: Exchange): void {
   if (exchange.transaction === 0 || exchange.transactionInThread) return
-  endNative(exchange.transaction)
+  const { transaction } = exchange
   exchange.transaction = 0
+  let details: TransactionDetails | undefined
+  try {
+    details = endNative(transaction)
+  } catch (error) {
+    // it is freed all the same, and nothing else of the exchange depends on its last rules
+    exchange.services.logger.error({ request_id: exchange.requestId, err: error }, 'waf reporting rules failed')
+  }
+  if (details !== undefined) record(exchange, details, Math.max(details.inbound.score, details.outbound.score), false)
 }

@@ -167,6 +167,62 @@ describe('rule sets', () => {
     }
   })
 
+  it('exclusions of a direction count for its phases, and for the report at the end', async () => {
+    const rules = [1, 2, 3, 4, 5]
+      .map((phase) => `SecAction "id:10${phase},phase:${phase},pass,log,msg:'phase ${phase}'"`)
+      .join('\n')
+    const logged = async (more: Partial<native.ProfileOptions>): Promise<number[]> => {
+      const begun = native.scanRequest(await profileOf(rules, more), CLIENT, HEAD, HEAD.length, null)
+      const transaction = native.scanTransaction(begun)
+      const head = bytes('HTTP/1.1 200 OK\r\n')
+      native.scanResponse(transaction, 200, head, head.length, null)
+      const { matches } = native.transactionDetails(transaction)
+      return [...matches, ...(native.endTransaction(transaction)?.matches ?? [])].map(({ id }) => id)
+    }
+    const all = [101, 102, 103, 104, 105]
+    expect(await logged({})).toEqual(all)
+    expect(await logged({ excludeRequestRuleIds: all })).toEqual([103, 104])
+    expect(await logged({ excludeResponseRuleIds: all })).toEqual([101, 102])
+    expect(await logged({ excludeRuleIds: [102, 104] })).toEqual([101, 103, 105])
+  })
+
+  it('the end tells what phase 5 reported, and only that', async () => {
+    const profile = await profileOf(
+      `${RULES}\nSecRule TX:bad "@eq 1" "id:300,phase:5,pass,log,msg:'score %{tx.bad}'"\n` +
+        `SecRule ARGS:q "@contains bad" "id:301,phase:1,pass,log,setvar:tx.bad=1"`,
+    )
+    const end = (target: string): native.TransactionDetails | undefined => {
+      const head = bytes(`GET ${target} HTTP/1.1\r\nhost: a.example\r\n`)
+      const begun = native.scanTransaction(native.scanRequest(profile, CLIENT, head, head.length, null))
+      expect(native.openTransactions()).toBe(open + 1)
+      return native.endTransaction(begun)
+    }
+    const open = native.openTransactions()
+    expect(end('/?q=good')).toBeUndefined()
+    expect(end('/?q=bad')?.matches).toMatchObject([{ id: 300, phase: 5, message: 'score 1' }])
+    expect(native.openTransactions()).toBe(open)
+  })
+
+  it('details can begin with a phase', async () => {
+    const profile = await profileOf(
+      'SecAction "id:1,phase:1,pass,log"\nSecAction "id:2,phase:2,pass,log"\nSecAction "id:3,phase:3,pass,log"',
+    )
+    const transaction = native.scanTransaction(native.scanRequest(profile, CLIENT, HEAD, HEAD.length, null))
+    const head = bytes('HTTP/1.1 200 OK\r\n')
+    native.scanResponse(transaction, 200, head, head.length, null)
+    expect(native.transactionDetails(transaction, 3).matches.map(({ id }) => id)).toEqual([3])
+    native.endTransaction(transaction)
+  })
+
+  it('what is not kept of many matches is counted', async () => {
+    const profile = await profileOf('SecRule ARGS "@rx ." "id:1,phase:2,pass,log"')
+    const head = bytes(`GET /?${Array.from({ length: 600 }, (_, at) => `a${at}=1`).join('&')} HTTP/1.1\r\n`)
+    const transaction = native.scanTransaction(native.scanRequest(profile, CLIENT, head, head.length, null))
+    const { matches, matchesLeftOut } = native.transactionDetails(transaction)
+    expect([matches.length, matchesLeftOut]).toEqual([512, 88])
+    native.endTransaction(transaction)
+  })
+
   it('every error of a load comes back with its place', async () => {
     const text = 'SecRule NOWHERE "@rx a" "id:1,phase:2,deny"\nSecNothing\n'
     const load = native.loadRuleSet({ files: [{ path: 'rules/b.conf', text }], data: [], leftOut: [] })

@@ -62,6 +62,11 @@ impl<T> Registry<T> {
             .ok_or_else(|| Error::from_reason(format!("no {} has the handle {handle}", self.name)))
     }
 
+    /// How many are held.
+    pub(crate) fn len(&self) -> usize {
+        self.table().read().unwrap_or_else(PoisonError::into_inner).things.len()
+    }
+
     /// Takes the thing out; `None` when it is gone already.
     pub(crate) fn remove(&self, handle: u32) -> Option<Arc<T>> {
         self.table().write().unwrap_or_else(PoisonError::into_inner).things.remove(&handle)

@@ -139,20 +139,26 @@ pub fn start_response_transaction(
     start(Transaction::for_response_only(&profile, &Client::parse(client), head))
 }
 
-/// What a transaction found, as JSON.
+/// What a transaction found, as JSON; of its matches those of `from_phase` and later ones.
 #[napi(catch_unwind)]
-pub fn transaction_details(transaction: u32) -> Result<String> {
+pub fn transaction_details(transaction: u32, from_phase: u32) -> Result<String> {
     let held = TRANSACTIONS.get(transaction)?;
-    let details = lock(&held).details().to_json();
+    let details = lock(&held).details_from(u8::try_from(from_phase).unwrap_or(5)).to_json();
     Ok(details)
 }
 
-/// Phase 5, then frees; a stale handle does no harm.
+/// Phase 5, then frees. When a rule of phase 5 logged: the details with its matches, as JSON. A stale handle does no harm.
 #[napi(catch_unwind)]
-pub fn end_transaction(transaction: u32) {
-    if let Some(held) = TRANSACTIONS.remove(transaction) {
-        lock(&held).finish();
-    }
+pub fn end_transaction(transaction: u32) -> Option<String> {
+    let held = TRANSACTIONS.remove(transaction)?;
+    let mut held = lock(&held);
+    held.finish().matched.then(|| held.details_from(5).to_json())
+}
+
+/// Transactions that nobody has ended yet.
+#[napi(catch_unwind)]
+pub fn open_transactions() -> u32 {
+    TRANSACTIONS.len() as u32
 }
 
 fn start(transaction: Transaction) -> Result<f64> {

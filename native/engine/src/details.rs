@@ -12,8 +12,11 @@ pub const MATCH_VALUE_BYTES: usize = 200;
 pub struct Details {
     /// The rule that stopped the exchange, if one did.
     pub interruption: Option<Interruption>,
-    /// Logged matches in order, at most [`crate::MATCH_LIMIT`].
+    /// Logged matches in order, at most [`crate::MATCH_LIMIT`] in a transaction.
     pub matches: Vec<Match>,
+    /// How many more there were, in all phases.
+    #[serde(rename = "matchesLeftOut")]
+    pub matches_left_out: u32,
     /// Anomaly score of the request.
     pub inbound: Score,
     /// Anomaly score of the response.

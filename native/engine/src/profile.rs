@@ -14,6 +14,10 @@ use crate::tx::TxSlot;
 pub struct ProfileOptions {
     /// Rules that are never evaluated.
     pub exclude_rule_ids: Vec<u32>,
+    /// Rules of phases 1, 2 and 5 that are never evaluated; ids of other phases are ignored.
+    pub exclude_request_rule_ids: Vec<u32>,
+    /// Rules of phases 3, 4 and 5 that are never evaluated; ids of other phases are ignored.
+    pub exclude_response_rule_ids: Vec<u32>,
     /// Whether request bodies are looked at.
     pub request_body_access: Option<bool>,
     /// Whether response bodies are looked at.
@@ -22,8 +26,10 @@ pub struct ProfileOptions {
     pub request_body_limit: Option<usize>,
     /// Bytes of a response body that are inspected; the rest is ignored.
     pub response_body_limit: Option<usize>,
-    /// Paranoia level (blocking and detection), 1–4. Wins over what the rules set.
+    /// Paranoia level whose scores count, 1–4. Wins over what the rules set.
     pub paranoia_level: Option<u8>,
+    /// Paranoia level up to which rules run without their scores counting; without it that of blocking.
+    pub detection_paranoia_level: Option<u8>,
     /// Inbound anomaly threshold. Wins over what the rules set.
     pub inbound_threshold: Option<u32>,
     /// Outbound anomaly threshold. Wins over what the rules set.
@@ -72,11 +78,23 @@ impl Profile {
             .response_body_limit
             .unwrap_or(usize::MAX)
             .min(configuration.response_body_limit);
-        let excluded = rules.bits_of_ids(&options.exclude_rule_ids);
+        let excluded = [
+            rules.bits_of_ids(&options.exclude_rule_ids, 1..=5),
+            rules.bits_of_ids(&options.exclude_request_rule_ids, 1..=2),
+            rules.bits_of_ids(&options.exclude_request_rule_ids, 5..=5),
+            rules.bits_of_ids(&options.exclude_response_rule_ids, 3..=5),
+        ]
+        .into_iter()
+        .reduce(|mut all, more| {
+            all.iter_mut().zip(&more).for_each(|(all, more)| *all |= more);
+            all
+        })
+        .unwrap_or_default();
         let known = &rules.well_known;
+        let detection_level = options.detection_paranoia_level.or(options.paranoia_level);
         let numbers: Vec<(TxSlot, i64)> = [
             (known.blocking_paranoia_level, options.paranoia_level.map(i64::from)),
-            (known.detection_paranoia_level, options.paranoia_level.map(i64::from)),
+            (known.detection_paranoia_level, detection_level.map(i64::from)),
             (known.inbound_threshold, options.inbound_threshold.map(i64::from)),
             (known.outbound_threshold, options.outbound_threshold.map(i64::from)),
         ]

@@ -1,6 +1,7 @@
 //! The compiled rule set: immutable, shared by all threads of a process.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use sallyport_seclang::SourceFile;
@@ -189,11 +190,13 @@ impl RuleSet {
         self.rules.iter().map(|rule| rule.id)
     }
 
-    /// A bit per rule, set for the given ids; unknown ids are ignored.
-    pub(crate) fn bits_of_ids(&self, ids: &[u32]) -> Box<[u64]> {
+    /// A bit per rule, set for the given ids in the given phases; unknown ids are ignored.
+    pub(crate) fn bits_of_ids(&self, ids: &[u32], phases: RangeInclusive<u8>) -> Box<[u64]> {
         let mut bits = vec![0; self.rules.len().div_ceil(64)];
         for index in ids.iter().filter_map(|id| self.by_id.get(id)) {
-            set_bit(&mut bits, *index);
+            if phases.contains(&self.rules[*index as usize].phase) {
+                set_bit(&mut bits, *index);
+            }
         }
         bits.into()
     }

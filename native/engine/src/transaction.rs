@@ -64,7 +64,7 @@ impl Client {
 /// What a scan says at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
-    /// A rule that logs has matched.
+    /// A rule that logs has matched in this scan.
     pub matched: bool,
     /// The exchange is to be stopped.
     pub interrupted: bool,
@@ -129,6 +129,8 @@ pub struct Transaction {
     matched: Option<Hit>,
     matched_vars: Vec<Hit>,
     matches: Vec<Match>,
+    matches_left_out: u32,
+    /// Whether a rule that logs has matched since the last scan began.
     logged: bool,
     /// What the running rule has added to the anomaly score since its last logged match.
     rule_score: i64,
@@ -237,6 +239,7 @@ impl Transaction {
             matched: None,
             matched_vars: Vec::new(),
             matches: Vec::new(),
+            matches_left_out: 0,
             logged: false,
             rule_score: 0,
             interruption: None,
@@ -278,6 +281,7 @@ impl Transaction {
         if self.finished || self.phase > 2 || self.stopped() {
             return self.flags();
         }
+        self.logged = false;
         self.exchange.read_response_head(&mut self.store, status, head);
         self.run_phase(3, Extent::All);
         if self.stopped() {
@@ -341,6 +345,12 @@ impl Transaction {
 
     /// Everything found so far.
     pub fn details(&self) -> Details {
+        self.details_from(1)
+    }
+
+    /// Everything found so far, with the matches of `phase` and later ones only.
+    pub fn details_from(&self, phase: u8) -> Details {
+        let first = self.matches.partition_point(|known| known.phase < phase);
         let known = &self.profile.rules().well_known;
         let score = |slots: [TxSlot; 2], threshold: TxSlot| Score {
             score: slots.iter().find_map(|slot| self.tx.get(*slot).number()).unwrap_or(0),
@@ -348,7 +358,8 @@ impl Transaction {
         };
         Details {
             interruption: self.interruption.clone(),
-            matches: self.matches.clone(),
+            matches: self.matches[first..].to_vec(),
+            matches_left_out: self.matches_left_out,
             inbound: score(known.inbound_score, known.inbound_threshold),
             outbound: score(known.outbound_score, known.outbound_threshold),
             body_error: self.exchange.body_error.clone(),
@@ -365,6 +376,7 @@ impl Transaction {
     pub fn finish(&mut self) -> Flags {
         if !self.finished {
             self.finished = true;
+            self.logged = false;
             self.run_phase(5, Extent::All);
         }
         self.flags()

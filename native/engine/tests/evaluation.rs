@@ -293,6 +293,41 @@ SecRule TX:blocking_paranoia_level "@eq 1" "id:3,phase:1,pass,log"
 }
 
 #[test]
+fn exclusions_of_a_direction_leave_the_other_alone() {
+    let rules: String = (1..=5)
+        .map(|phase| format!("SecAction \"id:10{phase},phase:{phase},pass,log\"\n"))
+        .collect();
+    let all = vec![101, 102, 103, 104, 105];
+    let of_request =
+        ProfileOptions { exclude_request_rule_ids: all.clone(), ..ProfileOptions::default() };
+    assert_eq!(ids(&run_with(&profile(&rules, of_request), "/")), [103, 104]);
+    let of_response =
+        ProfileOptions { exclude_response_rule_ids: all, ..ProfileOptions::default() };
+    assert_eq!(ids(&run_with(&profile(&rules, of_response), "/")), [101, 102]);
+}
+
+#[test]
+fn levels_of_blocking_and_detection_can_differ() {
+    let rules = r#"
+SecRule TX:detection_paranoia_level "@lt 2" "id:1,phase:2,pass,nolog,skipAfter:END"
+SecAction "id:2,phase:2,pass,log,msg:'%{tx.blocking_paranoia_level} %{tx.detection_paranoia_level}'"
+SecMarker "END"
+"#;
+    let at = |blocking: u8, detection: Option<u8>| {
+        let options = ProfileOptions {
+            paranoia_level: Some(blocking),
+            detection_paranoia_level: detection,
+            ..ProfileOptions::default()
+        };
+        let transaction = run_with(&profile(rules, options), "/");
+        transaction.matches().first().map(|entry| entry.message.clone())
+    };
+    assert_eq!(at(1, None), None);
+    assert_eq!(at(1, Some(3)).as_deref(), Some("1 3"));
+    assert_eq!(at(2, None).as_deref(), Some("2 2"));
+}
+
+#[test]
 fn a_body_over_the_limit_is_cut_or_refused() {
     let head = b"POST / HTTP/1.1\r\ncontent-type: application/x-www-form-urlencoded\r\n";
     let rules = |action: &str| {

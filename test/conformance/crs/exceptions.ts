@@ -11,6 +11,4 @@ export const EXCEPTIONS: ReadonlyMap<string, string> = new Map([
     '941110-8',
     'the Cookie begins with U+FF1C: the library drops bytes above 0x7F at both ends of a value before anyone sees them (read-head.ts).',
   ],
-  ['980170-1', 'rules of phase 5 run when the exchange ends; what they log reaches neither log.'],
-  ['980170-2', 'as 980170-1'],
 ])

@@ -17,7 +17,7 @@ import { type Reflector, startReflector } from './reflector.ts'
 import { findSources } from './sources.ts'
 
 /** How many of the 3,315 tests in the shared folder must pass, and the most that may be excused. */
-const FLOOR = 3_303
+const FLOOR = 3_305
 const MOST_EXCUSED = 8
 /** Stages in flight. The library leaves some malformed requests without an answer for ten seconds. */
 const LANES = 64

@@ -231,6 +231,28 @@ on_http_request:
     ],
   },
   {
+    name: 'excluded-for-responses',
+    needsRules: true,
+    policy: `
+on_http_request:
+  - actions: [{ type: owasp-crs-request, config: { exclude_rule_ids: [951100, 951230] } }]
+on_http_response:
+  - actions: [{ type: owasp-crs-response, config: { process_body: true, exclude_rule_ids: [942100, 942190] } }]
+`,
+    steps: [
+      {
+        title: 'what the response action excludes counts for requests all the same',
+        path: '/?id=1%27%20OR%20%271%27=%271%27%20--%20',
+        expect: { status: 403, log: (line) => expect(line['waf_rules']).toContain(942100) },
+      },
+      {
+        title: 'and what the request action excludes counts for responses',
+        answer: { status: 200, fields: HTML, body: LEAK },
+        expect: { status: 403, log: (line) => expect(line['waf_rules']).toContain(951230) },
+      },
+    ],
+  },
+  {
     name: 'request-under-test',
     needsRules: true,
     policy: `
@@ -290,7 +312,7 @@ on_http_response:
           status: 200,
           headers: { 'x-request': /^[1-9]/, 'x-response': '0' },
           log: (line) => {
-            expect(line['waf_rules']).toEqual([920330])
+            expect(line['waf_rules']).toEqual([920330, 980170])
           },
         },
       },

@@ -32,6 +32,7 @@ const SETTINGS = {
   admin: { address: undefined },
   accessLog: { output: 'off' },
   jwt: {},
+  waf: { modsecurityLog: 'off' },
 } as unknown as PrimarySettings
 
 function configuration(bundle: Bundle): CheckedConfiguration {
@@ -65,6 +66,7 @@ function makePrimary(deadlines: Partial<Deadlines> = {}): Made {
     setLevel: () => undefined,
     with: () => logger,
     flush: () => Promise.resolve(),
+    fill: 0,
     flushSync: () => undefined,
   }
   const made: Made = {

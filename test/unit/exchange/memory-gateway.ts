@@ -3,6 +3,7 @@
  * What happens is visible in the tick in which it happens, so that a test can tell what waited from what did not.
  */
 import type { AccessLog, Logger } from '../../../src/access-log/logger.ts'
+import type { MatchLog } from '../../../src/access-log/match-log.ts'
 import { renderDiagnostic } from '../../../src/config/diagnostic.ts'
 import { loadConfiguration } from '../../../src/config/load.ts'
 import { ExchangeHandler } from '../../../src/exchange/handle.ts'
@@ -127,6 +128,7 @@ export class MemoryGateway {
     return {
       logger: logger as unknown as Logger,
       accessLog: new Proxy({}, { get: () => () => {} }) as AccessLog,
+      matchLog: new Proxy({}, { get: () => () => {} }) as unknown as MatchLog,
       metrics: new Proxy({}, { get: () => () => {} }) as Metrics,
       rateLimits: {
         take: (key) => {

@@ -283,6 +283,7 @@ impl Transaction {
         self.logged = true;
         let score = std::mem::take(&mut self.rule_score);
         if self.matches.len() >= MATCH_LIMIT {
+            self.matches_left_out = self.matches_left_out.saturating_add(1);
             return;
         }
         let text = |template: &Option<crate::template::Template>, limit: usize| match template {
