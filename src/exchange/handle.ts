@@ -150,7 +150,8 @@ function enterEndpoint(exchange: Exchange, endpoint: Endpoint, onError: 'halt' |
 function runRequestPhase(exchange: Exchange): void {
   const { endpoint, cursor } = exchange.frame
   const startedAtMs = performance.now()
-  follow(exchange, runPhase(endpoint.policy.onHttpRequest, exchange, cursor), (_, outcome) => {
+  const { onHttpRequest, requestIndex } = endpoint.policy
+  follow(exchange, runPhase(onHttpRequest, exchange, cursor, requestIndex), (_, outcome) => {
     exchange.services.metrics.policyDuration('on_http_request', performance.now() - startedAtMs)
     followRequestOutcome(exchange, outcome)
   })
@@ -253,14 +254,14 @@ function runResponsePhases(exchange: Exchange, frameIndex: number): void {
     deliver(exchange)
     return
   }
-  const { onHttpResponse } = exchange.frames[frameIndex]!.endpoint.policy
+  const { onHttpResponse, responseIndex } = exchange.frames[frameIndex]!.endpoint.policy
   if (onHttpResponse.length === 0) {
     runResponsePhases(exchange, frameIndex - 1)
     return
   }
   exchange.beginResponsePhase(frameIndex)
   const startedAtMs = performance.now()
-  follow(exchange, runPhase(onHttpResponse, exchange, exchange.frame.cursor), (_, outcome) => {
+  follow(exchange, runPhase(onHttpResponse, exchange, exchange.frame.cursor, responseIndex), (_, outcome) => {
     exchange.services.metrics.policyDuration('on_http_response', performance.now() - startedAtMs)
     if (outcome.kind === 'respond') {
       replaceResponse(exchange, outcome)

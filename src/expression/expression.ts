@@ -12,6 +12,7 @@ import type { Evaluate } from './compile.ts'
 import type { ExpressionEnvironment } from './environment.ts'
 import { EvaluationError } from './evaluation-error.ts'
 import { Frame } from './frame.ts'
+import { needsOf, type Needs } from './need.ts'
 import { parseExpression } from './parser.ts'
 import { PolicyScope } from './policy-scope.ts'
 import type { VariableSource } from './source.ts'
@@ -24,6 +25,8 @@ export interface Expression {
   readonly source: TextSource
   /** The static type as CEL writes it: `bool`, `list(string)`, `dyn`. */
   readonly type: string
+  /** What must hold of a request for this to be true. */
+  readonly needs: Needs
   /** Throws EvaluationError. */
   evaluate(source: VariableSource): CelValue
   /** The same, but a lone hybrid variable (§6.1) keeps its fields. Throws EvaluationError. */
@@ -43,13 +46,22 @@ export interface ProblemSink {
 class CompiledExpression implements Expression {
   readonly source: TextSource
   readonly type: string
+  readonly needs: Needs
   readonly #run: Evaluate
   readonly #runWhole: Evaluate
   readonly #slotCount: number
 
-  constructor(source: TextSource, type: string, run: Evaluate, runWhole: Evaluate, slotCount: number) {
+  constructor(
+    source: TextSource,
+    type: string,
+    needs: Needs,
+    run: Evaluate,
+    runWhole: Evaluate,
+    slotCount: number,
+  ) {
     this.source = source
     this.type = type
+    this.needs = needs
     this.#run = run
     this.#runWhole = runWhole
     this.#slotCount = slotCount
@@ -112,7 +124,7 @@ export function compileText(
     const path = pathOf(root)
     const read = path === undefined ? undefined : scope.whole(path.path)
     const runWhole: Evaluate = read === undefined ? run : (frame) => read(frame) ?? run(frame)
-    return new CompiledExpression(text, typeText(checked.typeOf(root)), run, runWhole, program.slotCount)
+    return new CompiledExpression(text, typeText(checked.typeOf(root)), needsOf(root), run, runWhole, program.slotCount)
   } catch (error) {
     if (!(error instanceof ExpressionProblem)) throw error
     sink.diagnostics.error(sink.code, error.message, spanOf(text, error.start, error.end), error.hint)

@@ -14,6 +14,7 @@ import type { ExpressionEnvironment } from '../expression/environment.ts'
 import { compileExpression, type Expression } from '../expression/expression.ts'
 import type { PhaseName } from '../expression/source.ts'
 import { compileTemplate } from '../expression/template.ts'
+import { RuleIndex } from '../phase/rule-index.ts'
 import { WafProfiles } from '../waf/profiles.ts'
 import type { ParsedAction, ParsedPolicy, ParsedRule } from './parse.ts'
 import type { CompiledAction, CompiledPolicy, CompiledRule } from './policy.ts'
@@ -44,10 +45,15 @@ export function compilePolicy(parsed: ParsedPolicy, options: PolicyOptions): Pol
     const compiler = new PhaseCompiler(phase, parsed.legacyFormat, options, waf, keySetUrls)
     return Object.freeze(parsed.phases[phase].map((rule, index) => compiler.rule(rule, index)))
   }
+  const onTcpConnect = compile('on_tcp_connect')
+  const onHttpRequest = compile('on_http_request')
+  const onHttpResponse = compile('on_http_response')
   const policy: CompiledPolicy = Object.freeze({
-    onTcpConnect: compile('on_tcp_connect'),
-    onHttpRequest: compile('on_http_request'),
-    onHttpResponse: compile('on_http_response'),
+    onTcpConnect,
+    onHttpRequest,
+    onHttpResponse,
+    requestIndex: RuleIndex.of(onHttpRequest),
+    responseIndex: RuleIndex.of(onHttpResponse),
     dependsOnPath: dependsOnPath(parsed),
   })
   checkPhases(parsed, options)

@@ -2,12 +2,16 @@
 import type { Exchange } from '../exchange/exchange.ts'
 import type { Expression } from '../expression/expression.ts'
 import type { Close, Next, Outcome } from '../phase/outcome.ts'
+import type { RuleIndex } from '../phase/rule-index.ts'
 import type { PolicyScope } from './scope.ts'
 
 export interface CompiledPolicy {
   readonly onTcpConnect: readonly CompiledRule[]
   readonly onHttpRequest: readonly CompiledRule[]
   readonly onHttpResponse: readonly CompiledRule[]
+  /** Where a phase has many rules: which of them a request can match. */
+  readonly requestIndex: RuleIndex | undefined
+  readonly responseIndex: RuleIndex | undefined
   /** Some expression reads the path: ambiguous paths are then refused (H-66). */
   readonly dependsOnPath: boolean
 }
@@ -30,5 +34,7 @@ export const EMPTY_POLICY: CompiledPolicy = Object.freeze({
   onTcpConnect: Object.freeze([]),
   onHttpRequest: Object.freeze([]),
   onHttpResponse: Object.freeze([]),
+  requestIndex: undefined,
+  responseIndex: undefined,
   dependsOnPath: false,
 })
