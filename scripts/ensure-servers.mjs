@@ -30,6 +30,12 @@ export function ensureProgram(command, packageName) {
   return isThere() || (install(packageName), isThere())
 }
 
+/** Makes the certificates of tests. */
+export function ensureOpenssl() {
+  if (has('openssl', ['version']) || install('openssl')) return
+  process.stdout.write('skipped: tests with certificates: no openssl in PATH, and it cannot be installed here\n')
+}
+
 const LIBMODSECURITY = [
   '/usr/lib/x86_64-linux-gnu/libmodsecurity.so.3',
   '/usr/lib/aarch64-linux-gnu/libmodsecurity.so.3',

@@ -8,7 +8,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ensureRules } from './ensure-rules.mjs'
-import { ensureLibmodsecurity, ensureRedis } from './ensure-servers.mjs'
+import { ensureLibmodsecurity, ensureOpenssl, ensureRedis } from './ensure-servers.mjs'
 import { runAndWatch } from './run-and-watch.mjs'
 import { fail, root, setUp } from './set-up.mjs'
 
@@ -54,6 +54,7 @@ process.exit(broken || totals.failed > 0 ? 1 : 0)
 
 /** Vitest counts its cases; conformance suites also print how many vectors ran. */
 async function vitest(suite) {
+  ensureOpenssl()
   if (suite === 'integration' || suite === 'conformance') {
     ensureRedis()
     ensureRules()

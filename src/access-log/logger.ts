@@ -156,16 +156,18 @@ export interface AccessLog {
 export interface AccessLogOptions {
   /** `stdout`, `stderr`, `off`, or the path of a file. */
   readonly output: string
+  /** Descriptor behind `stdout`; default 1. */
+  readonly standardOutput?: number
   readonly onDropped?: (lines: number) => void
   readonly maxPendingBytes?: number
 }
 
 /** Opens the access log. Throws when its file cannot be opened for appending. */
 export function openAccessLog(options: AccessLogOptions): AccessLog {
-  const { output, onDropped, maxPendingBytes } = options
+  const { output, standardOutput = 1, onDropped, maxPendingBytes } = options
   if (output === 'off') return NO_ACCESS_LOG
   const writer = new LineWriter({
-    to: output === 'stdout' ? 1 : output === 'stderr' ? 2 : output,
+    to: output === 'stdout' ? standardOutput : output === 'stderr' ? 2 : output,
     ...(onDropped === undefined ? {} : { onDropped }),
     ...(maxPendingBytes === undefined ? {} : { maxPendingBytes }),
   })

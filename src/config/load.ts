@@ -7,6 +7,7 @@
  */
 import { join } from 'node:path'
 import { formatHostPort, isLoopbackHost, parseHostPort, type HostPort } from './address.ts'
+import { serverCertificate } from './certificate.ts'
 import { Diagnostics } from './diagnostic.ts'
 import { readDocuments } from './document.ts'
 import {
@@ -32,6 +33,7 @@ import {
   type EndpointDocument,
   type GatewayDocument,
   type ListenerSettings,
+  type ListenerTlsSettings,
   type PathText,
   type Settings,
   type UpstreamTimerSettings,
@@ -119,7 +121,7 @@ export function loadConfiguration(input: ConfigurationInput, reader: FileReader)
   endpoints.push(...readManifests(manifests, { ...context, substitutions }))
   checkClashes(endpoints, diagnostics)
   reportUnusedHosts(hosts, root, diagnostics)
-  const listeners = listenersOf(document, root, endpoints, diagnostics)
+  const listeners = listenersOf(document, root, endpoints, reader, diagnostics)
   return { settings: { ...settings, listeners }, endpoints, diagnostics, files }
 }
 
@@ -127,6 +129,10 @@ export function loadConfiguration(input: ConfigurationInput, reader: FileReader)
 export function loadBundle(bundle: ConfigurationBundle): LoadedConfiguration {
   return loadConfiguration(bundle.input, new BundleReader(bundle))
 }
+
+/** What `check` says to a range of versions that the library of the front end cannot be given. */
+export const TLS_RANGE_TEXT: string =
+  'the front end uws (uWebSockets.js) speaks TLS 1.2 and 1.3, and its range of versions cannot be changed'
 
 interface Context {
   readonly reader: FileReader
@@ -459,6 +465,7 @@ function listenersOf(
   document: GatewayDocument,
   root: MapNode,
   endpoints: readonly EndpointDefinition[],
+  reader: FileReader,
   diagnostics: Diagnostics,
 ): ListenerSettings[] {
   const publicEndpoints = endpoints.filter((endpoint) => endpoint.binding === 'public')
@@ -490,14 +497,58 @@ function listenersOf(
       diagnostics.warning('NO_TRUSTED_PROXIES', text, startOf(span))
     }
     checkDefault(value.default_endpoint, publicEndpoints, diagnostics)
+    const tls = value.tls && listenerTls(value.tls, startOf(span), reader, diagnostics)
+    if (value.tls !== undefined && value.redirect_to_https !== undefined) {
+      const text = `the listener ${address} speaks TLS and redirects to https: clients would be sent in a circle`
+      diagnostics.error('REDIRECT_ON_TLS', text, startOf(span), 'redirect from a listener without tls')
+    }
     listeners.push({
       ...value.address,
       address,
       proxyProtocol: value.proxy_protocol,
       defaultEndpoint: value.default_endpoint?.value,
+      tls,
+      redirectPort: value.redirect_to_https,
     })
   }
   return listeners
+}
+
+/** Certificates are read now, so that workers show what was checked, whatever happens to the files (O-23). */
+function listenerTls(
+  tls: NonNullable<GatewayDocument['listeners'][number]['value']['tls']>,
+  span: Span,
+  reader: FileReader,
+  diagnostics: Diagnostics,
+): ListenerTlsSettings {
+  for (const version of [tls.min_version, tls.max_version]) {
+    if (version === undefined || version.value === (version === tls.min_version ? '1.2' : '1.3')) continue
+    diagnostics.error('TLS_RANGE', TLS_RANGE_TEXT, version.span, 'leave min_version and max_version out')
+  }
+  const given = new Map<string, Span>()
+  const certificates = tls.certificates.flatMap(({ certificate, key, names }) => {
+    for (const { value, span: place } of names ?? []) {
+      const name = value.toLowerCase()
+      const first = given.get(name)
+      if (first !== undefined) {
+        const related = { message: 'the other one', span: first }
+        diagnostics.error('DUPLICATE_SERVER_NAME', `two certificates are for ${name}`, place, undefined, related)
+      }
+      given.set(name, place)
+    }
+    const chainText = readText(certificate, reader, diagnostics)
+    const keyText = readText(key, reader, diagnostics)
+    if (chainText === undefined || keyText === undefined) return []
+    const source = {
+      certificate: chainText,
+      certificateSpan: certificate.span,
+      key: keyText,
+      keySpan: key.span,
+      names,
+    }
+    return serverCertificate(source, diagnostics) ?? []
+  })
+  return { certificates, span }
 }
 
 function checkDefault(
@@ -519,8 +570,9 @@ function derivedListeners(endpoints: readonly EndpointDefinition[], diagnostics:
   const hosts = new Map<number, string[]>()
   for (const { url, span } of endpoints) {
     if (url.scheme === 'https') {
-      const text = `${url.href} needs a listener: this version does not terminate TLS itself`
-      const hint = 'write an http url, or name under listeners the address that your TLS terminator connects to'
+      const text = `${url.href} needs a listener: there is no certificate for it`
+      const hint =
+        'under listeners name an address with tls.certificates, or the one that your TLS terminator connects to'
       diagnostics.error('TLS_NOT_AVAILABLE', text, span, hint)
     } else if (url.scheme === 'http') {
       hosts.set(url.port, [...(hosts.get(url.port) ?? []), url.host])
@@ -532,7 +584,15 @@ function derivedListeners(endpoints: readonly EndpointDefinition[], diagnostics:
       : names.every((name) => name === '[::1]')
         ? '::1'
         : '127.0.0.1'
-    return { host, port, address: formatHostPort(host, port), proxyProtocol: false, defaultEndpoint: undefined }
+    return {
+      host,
+      port,
+      address: formatHostPort(host, port),
+      proxyProtocol: false,
+      defaultEndpoint: undefined,
+      tls: undefined,
+      redirectPort: undefined,
+    }
   })
 }
 

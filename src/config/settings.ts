@@ -7,6 +7,7 @@
 import { isIP } from 'node:net'
 import { dirname, isAbsolute, join } from 'node:path'
 import { formatHostPort, parseHostPort, type HostPort } from './address.ts'
+import type { ServerCertificate } from './certificate.ts'
 import type { MapNode } from './node.ts'
 import {
   boolean,
@@ -34,7 +35,7 @@ import {
   type Located,
   type Schema,
 } from './schema-kit.ts'
-import type { SourceFile } from './source.ts'
+import type { SourceFile, Span } from './source.ts'
 
 export interface Settings {
   /** As configured, else one per port of the public endpoints. */
@@ -70,6 +71,17 @@ export interface ListenerSettings extends HostPort {
   readonly proxyProtocol: boolean
   /** Name of the endpoint that answers hosts nobody names. */
   readonly defaultEndpoint: string | undefined
+  /** Undefined: plain HTTP. */
+  readonly tls: ListenerTlsSettings | undefined
+  /** Port of the https url that every request is sent to; undefined = requests are served. */
+  readonly redirectPort: number | undefined
+}
+
+export interface ListenerTlsSettings {
+  /** Of this listener's own settings; policies with `terminate-tls` may add more. */
+  readonly certificates: readonly ServerCertificate[]
+  /** Where it is configured. */
+  readonly span: Span
 }
 
 /** Milliseconds, 0 = off (H-80). */
@@ -321,6 +333,8 @@ export const endpointSchema = object(
   },
 )
 
+const tlsVersion = (): Schema<Located<string>> => located(enumeration(['1.0', '1.1', '1.2', '1.3']))
+
 const listenerSchema = object({
   address: described(
     address(false) as Schema<HostPort>, // `''` is refused, so the address is always there
@@ -333,6 +347,42 @@ const listenerSchema = object({
   default_endpoint: described(
     optional(located(string({ minLength: 1 }))),
     'Name of the endpoint that answers hosts nobody names; without it they get 404.',
+  ),
+  tls: described(
+    optional(
+      object(
+        {
+          certificates: described(
+            withDefault(
+              list(
+                object({
+                  certificate: described(path(), 'PEM file: the certificate, then its intermediates.'),
+                  key: described(path(), 'PEM file: its private key, not encrypted.'),
+                  names: described(
+                    optional(list(located(string({ minLength: 1 })), { min: 1, max: 1000 })),
+                    'Names it is shown for, *.example.org among them; without it those that it holds.',
+                  ),
+                }),
+                { max: 1000 },
+              ),
+              [],
+            ),
+            'What clients are shown, by the name they ask for; the first one also for names that none has.',
+          ),
+          min_version: described(
+            optional(tlsVersion()),
+            'Oldest version of TLS; this front end speaks 1.2 and 1.3, and refuses another range.',
+          ),
+          max_version: described(optional(tlsVersion()), 'Newest version of TLS; likewise.'),
+        },
+        { allowNull: true },
+      ),
+    ),
+    'Clients speak TLS here (https).',
+  ),
+  redirect_to_https: described(
+    optional(integer({ min: 1, max: 65_535 })),
+    'Every request is answered 308 with the https url of this port; 443 is left out of it.',
   ),
 })
 

@@ -70,10 +70,11 @@ const NO_VARIABLES: ReadonlyMap<string, CelValue> = new Map()
 const SPOOFABLE_FIELDS = ['x-real-ip', 'x-host', 'x-http-host-override'] as const
 
 /** The scheme the client used: what a trusted proxy that ends TLS says last, else that of our listeners. */
-function schemeOf(client: ClientAddress, head: MessageHead): 'http' | 'https' {
-  if (!client.peerTrusted) return 'http'
-  const said = head.all('x-forwarded-proto').at(-1)?.split(',').at(-1)
-  return said?.trim().toLowerCase() === 'https' ? 'https' : 'http'
+function schemeOf(client: ClientAddress, head: MessageHead, peer: Peer): 'http' | 'https' {
+  const own = peer.tls === undefined ? 'http' : 'https'
+  if (!client.peerTrusted) return own
+  const said = head.all('x-forwarded-proto').at(-1)?.split(',').at(-1)?.trim().toLowerCase()
+  return said === 'https' || said === 'http' ? said : own
 }
 
 export class Exchange implements PolicyScope {
@@ -161,7 +162,7 @@ export class Exchange implements PolicyScope {
     this.publicHost = this.head.first('host') ?? ''
     this.peer = frontEnd.peer(handle)
     this.client = clientAddress(this.peer, this.head, snapshot.trustedProxies)
-    this.url = new RequestUrl(schemeOf(this.client, this.head), this.publicHost, target)
+    this.url = new RequestUrl(schemeOf(this.client, this.head, this.peer), this.publicHost, target)
     if (!this.client.peerTrusted) for (const name of SPOOFABLE_FIELDS) this.head.remove(name)
     const inboundId = this.client.peerTrusted ? this.head.first('x-request-id') : undefined
     this.requestId = inboundId !== undefined && isRequestId(inboundId) ? inboundId : newRequestId(this.startedAtEpochMs)

@@ -128,8 +128,21 @@ export class ExchangeHandler implements FrontEndEvents {
 function route(exchange: Exchange): void {
   const { snapshot, url, peer } = exchange
   const { host, port } = splitAuthority(exchange.head.first('host') ?? '')
+  const redirectPort = snapshot.settings.listeners[exchange.listenerPlace]?.redirectPort
+  if (redirectPort !== undefined) {
+    answer(exchange, httpsRedirect(host, redirectPort, url.target))
+    return
+  }
   const endpoint =
     snapshot.endpoints.findPublic(host, port ?? peer.localPort) ?? snapshot.defaultEndpoint(exchange.listenerPlace)
+  // a connection made for one name serves no other endpoint (H-17)
+  const asked = peer.tls?.serverName ?? ''
+  if (asked !== '' && asked !== host && endpoint !== undefined) {
+    const meant =
+      snapshot.endpoints.findPublic(asked, peer.localPort) ?? snapshot.defaultEndpoint(exchange.listenerPlace)
+    // members of a pool share their url
+    if (meant?.view.url !== endpoint.view.url) throw new GatewayError('MISDIRECTED')
+  }
   if (endpoint === undefined) throw new GatewayError('UNKNOWN_HOST')
   // refused whatever the policy says; other readings of a path only where a rule looks at it (H-66, in enterEndpoint)
   if (url.aboveRoot) throw new GatewayError('AMBIGUOUS_PATH', { reason: 'bad_request:H-67' })
@@ -137,6 +150,12 @@ function route(exchange: Exchange): void {
   enterEndpoint(exchange, endpoint, 'halt')
   if (!exchangeConnectionAllowed(exchange)) exchange.frontEnd.abort(exchange.handle)
   else runRequestPhase(exchange)
+}
+
+/** 308 keeps method and body, as a redirect of the same resource must (RFC 9110 §15.4.9). */
+function httpsRedirect(host: string, port: number, target: string): Respond {
+  const url = `https://${host}${port === 443 ? '' : `:${port}`}${target}`
+  return { kind: 'respond', status: 308, lines: `location: ${url}\r\n`, body: '', reason: 'ok', responsePhase: false }
 }
 
 function enterEndpoint(exchange: Exchange, endpoint: Endpoint, onError: 'halt' | 'continue'): void {

@@ -19,6 +19,7 @@ import type {
   ExchangeRecord,
   FrontEndEvents,
   FrontEndLimits,
+  PeerTls,
   UpstreamFailure,
   UpstreamTarget,
 } from './front-end.ts'
@@ -72,6 +73,8 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
   listenerId = 0
   address: ArrayBuffer | null = null
   proxiedAddress: ArrayBuffer | null = null
+  /** Null on plain connections. */
+  tls: PeerTls | null = null
 
   // ── request ──
   /** -1 = chunked. */
@@ -188,7 +191,7 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
     this.isHead = isHead
     this.bodyLength = bodyLength
     this.expectsContinue = this.clientCloses = this.libraryCloses = this.refused = false
-    this.address = this.proxiedAddress = null
+    this.address = this.proxiedAddress = this.tls = null
     this.#isOpen = false
     this.#received = 0
     this.#isComplete = bodyLength === 0

@@ -24,8 +24,8 @@ export interface FrontEndCapabilities {
   readonly http2: boolean
   readonly trailers: boolean
   readonly tunnel: boolean
-  /** `conn.tls.*` can be filled. */
-  readonly tlsInfo: boolean
+  /** Versions of TLS that listeners speak; the range cannot be narrowed when it is fixed. */
+  readonly tls: { readonly versions: readonly ['1.2', '1.3']; readonly isFixed: boolean }
   /** PROXY protocol version 2 is understood. */
   readonly proxyProtocol: boolean
   /** 413, 414 and 431 are sent by the limits of the configuration, not by the library's own. */
@@ -39,6 +39,44 @@ export interface ListenOptions {
   readonly port: number
   /** Take the client's address from a PROXY v2 header (only from peers that `trusts`). */
   readonly proxyProtocol: boolean
+  /** Undefined: plain HTTP. */
+  readonly tls?: ListenTls | undefined
+}
+
+/** What a listener shows its clients, and asks of them. */
+export interface ListenTls {
+  /** Equal when nothing changed. */
+  readonly identity: string
+  /** At least one; the first serves clients that name no host, or one that no certificate is for. */
+  readonly certificates: readonly ListenCertificate[]
+  /** PEM. Clients are asked for a certificate, and one that these authorities have not signed ends the handshake. */
+  readonly clientAuthorities: string | undefined
+}
+
+export interface ListenCertificate {
+  /** PEM, the certificate itself first. */
+  readonly chain: string
+  /** PEM, not encrypted. */
+  readonly key: string
+  /** Lower case; `*.example.org` stands for one label. */
+  readonly names: readonly string[]
+}
+
+/** New certificates of a listener, ready to be used. */
+export interface PreparedTls {
+  /** New connections see them from now on; those that exist go on as they are. */
+  commit(): void
+  abort(): void
+}
+
+/** What is known of a TLS connection. */
+export interface PeerTls {
+  /** The name that the client asked for; '' = none, or one that no certificate is for. */
+  readonly serverName: string
+  /** What the client was shown. */
+  readonly certificate: ListenCertificate
+  /** PEM of the client's certificate, verified; '' = it showed none. */
+  readonly clientCertificate: string
 }
 
 /** Limits and timers that the front end enforces; bytes and milliseconds. Swapped as a whole on reload. */
@@ -62,6 +100,8 @@ export interface Peer {
   /** The source that a PROXY v2 header named, when the listener accepts one and the peer sent it. */
   readonly proxiedAddress?: string
   readonly proxiedPort?: number
+  /** Absent on plain connections, and before the first request. */
+  readonly tls?: PeerTls
 }
 
 /** Facts of a request beside its head. */
@@ -171,6 +211,8 @@ export interface FrontEnd {
   readonly capabilities: FrontEndCapabilities
   /** Binds; rejects with an `Error` that names address and cause. */
   listen(options: ListenOptions): Promise<void>
+  /** Builds new certificates for a TLS listener. Throws an `Error` with one sentence when they cannot be used. */
+  prepareTls(listenerId: number, tls: ListenTls): PreparedTls
   /** Stops accepting on a listener; connections that exist go on. */
   closeListener(id: number): void
   setLimits(limits: FrontEndLimits): void

@@ -7,7 +7,8 @@ import * as library from 'uWebSockets.js'
 import {
   App,
   type HttpRequest,
-  type HttpResponse,
+  type HttpResponse as DeclaredHttpResponse,
+  SSLApp as DeclaredSslApp,
   type TemplatedApp,
   us_listen_socket_close,
   us_socket_local_port,
@@ -18,7 +19,27 @@ import {
 // The typings leave `_cfg` out.
 ;(library as unknown as { _cfg(option: string): void })._cfg('silent')
 
-export { App, us_listen_socket_close as closeListenSocket, type HttpRequest, type HttpResponse, type TemplatedApp }
+export { App, us_listen_socket_close as closeListenSocket, type HttpRequest, type TemplatedApp }
+
+/** What the typings leave out, too: the certificate that a client showed, PEM, '' when it showed none. */
+export type HttpResponse = DeclaredHttpResponse & { getX509Certificate(): string }
+
+/**
+ * An app that can be handed connections by another one of its kind. The library made this for apps on several threads;
+ * within one thread it lets the app behind a listen socket be replaced.
+ */
+export interface SslApp extends TemplatedApp {
+  getDescriptor(): unknown
+  addChildAppDescriptor(descriptor: unknown): void
+  removeChildAppDescriptor(descriptor: unknown): void
+}
+
+/** Throws when certificate or key cannot be used. */
+export const createSslApp = DeclaredSslApp as (options: {
+  readonly cert_file_name: string
+  readonly key_file_name: string
+  readonly ca_file_name?: string
+}) => SslApp
 export type ListenSocket = us_listen_socket
 
 /** The port a listen socket got; the useful answer when port 0 was asked for. */

@@ -19,7 +19,10 @@ import type {
   FrontEndEvents,
   FrontEndLimits,
   ListenOptions,
+  ListenTls,
   Peer,
+  PeerTls,
+  PreparedTls,
   UpstreamTarget,
 } from './front-end.ts'
 import { libraryAllows } from './head-limit.ts'
@@ -35,6 +38,7 @@ import {
 import { addressText } from './peer-address.ts'
 import { describeRequestLine, type HeadRefusal, readHead } from './read-head.ts'
 import { SlotTable } from './slots.ts'
+import { type ServerNameFacts, TlsApps } from './tls-apps.ts'
 
 export interface UwsFrontEndOptions {
   readonly events: FrontEndEvents
@@ -74,7 +78,9 @@ const PROXY_HEADER_REFUSED: HeadRefusal = {
 
 interface Listener {
   readonly options: ListenOptions
+  /** What listens; with TLS it only hands on. */
   readonly app: TemplatedApp
+  readonly tls: TlsApps | undefined
   readonly localAddress: string
   socket: ListenSocket | null
   port: number
@@ -124,7 +130,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
       http2: false,
       trailers: false,
       tunnel: false,
-      tlsInfo: false,
+      tls: { versions: ['1.2', '1.3'], isFixed: true },
       proxyProtocol: true,
       headLimits: libraryAllows(this.limits),
     }
@@ -149,21 +155,17 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
   listen(options: ListenOptions): Promise<void> {
     const { id, host, port } = options
     if (this.#listeners.has(id)) return Promise.reject(new Error(`listener ${id} exists already`))
-    const app = App()
-    const listener: Listener = {
-      options,
-      app,
-      localAddress: isIP(host) === 0 ? '' : host,
-      socket: null,
-      port,
-      connections: 0,
+    let listener: Listener
+    try {
+      listener = this.#listener(options)
+    } catch (error) {
+      return Promise.reject(error as Error)
     }
-    app.any('/*', (res, req) => this.#request(listener, res, req))
-    app.filter((res, count) => this.#connection(listener, res, count))
+    const { app } = listener
     return new Promise((resolve, reject) => {
       app.listen(host, port, (socket) => {
         if (socket === false) {
-          app.close()
+          closeApps(listener)
           reject(new Error(`cannot listen on ${host}:${port}`))
           return
         }
@@ -173,6 +175,42 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
         resolve()
       })
     })
+  }
+
+  /** Its apps, with their routes; nothing listens yet. Throws when a certificate cannot be used. */
+  #listener(options: ListenOptions): Listener {
+    const { host, port } = options
+    const filter = (app: TemplatedApp): void => {
+      app.filter((res, count) => this.#connection(listener, res as HttpResponse, count))
+    }
+    // the routes refer to it, and it to the apps they are registered with
+    const listener = {
+      options,
+      localAddress: isIP(host) === 0 ? '' : host,
+      socket: null,
+      port,
+      connections: 0,
+      tls: undefined,
+    } as Omit<Listener, 'app' | 'tls'> as { -readonly [K in keyof Listener]: Listener[K] }
+    if (options.tls === undefined) {
+      listener.app = App()
+      this.#attach(listener, listener.app, null)
+      filter(listener.app)
+    } else {
+      listener.tls = new TlsApps(options.tls, (app, facts) => this.#attach(listener, app, facts), filter)
+      listener.app = listener.tls.acceptor
+    }
+    return listener
+  }
+
+  #attach(listener: Listener, app: TemplatedApp, name: ServerNameFacts | null): void {
+    app.any('/*', (res, req) => this.#request(listener, name, res as HttpResponse, req))
+  }
+
+  prepareTls(listenerId: number, tls: ListenTls): PreparedTls {
+    const apps = this.#listeners.get(listenerId)?.tls
+    if (apps === undefined) throw new Error(`listener ${listenerId} speaks no TLS`)
+    return apps.prepare(tls)
   }
 
   closeListener(id: number): void {
@@ -195,7 +233,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     this.draining = true
     for (const id of this.#listeners.keys()) this.closeListener(id)
     for (const slot of this.#slots.live()) slot.close()
-    for (const listener of this.#listeners.values()) listener.app.close()
+    for (const listener of this.#listeners.values()) closeApps(listener)
     this.#listeners.clear()
     clearInterval(this.#ticker)
     this.#ticker = undefined
@@ -211,7 +249,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     if (onConnect === undefined) return
     let accepted = false
     try {
-      const peer = peerOf(listener, new Uint8Array(res.getRemoteAddress()), null)
+      const peer = peerOf(listener, new Uint8Array(res.getRemoteAddress()), null, null)
       accepted = this.events.onConnect!(listener.options.id, peer)
     } catch (error) {
       this.report(error)
@@ -219,7 +257,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     if (!accepted) res.close()
   }
 
-  #request(listener: Listener, res: HttpResponse, req: HttpRequest): void {
+  #request(listener: Listener, name: ServerNameFacts | null, res: HttpResponse, req: HttpRequest): void {
     const receivedAtMs = performance.now()
     const slot = this.#slots.acquire()
     try {
@@ -241,6 +279,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
       slot.libraryCloses = head.libraryCloses
       slot.address = res.getRemoteAddress()
       if (proxied.byteLength > 0) slot.proxiedAddress = proxied
+      slot.tls = name === null ? null : peerTls(name, res)
       slot.announce()
       this.#open++
       const { handle } = slot
@@ -298,7 +337,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     if (slot === undefined || slot.address === null || listener === undefined) {
       return { address: '', port: 0, localAddress: '', localPort: 0 }
     }
-    return peerOf(listener, new Uint8Array(slot.address), slot.proxiedAddress)
+    return peerOf(listener, new Uint8Array(slot.address), slot.proxiedAddress, slot.tls)
   }
 
   readRequestBody(handle: ExchangeHandle, limitBytes: number): void {
@@ -360,7 +399,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
   release(slot: ExchangeSlot): void {
     this.#watched.delete(slot)
     this.#lingering.delete(slot)
-    slot.address = slot.proxiedAddress = null
+    slot.address = slot.proxiedAddress = slot.tls = null
     this.#slots.release(slot)
   }
 
@@ -415,13 +454,24 @@ function checkResponseHead(head: string): void {
   }
 }
 
-function peerOf(listener: Listener, address: Uint8Array, proxied: ArrayBuffer | null): Peer {
-  const peer = {
+function closeApps(listener: Listener): void {
+  if (listener.tls === undefined) listener.app.close()
+  else listener.tls.close()
+}
+
+function peerTls(name: ServerNameFacts, res: HttpResponse): PeerTls {
+  const { serverName, certificate, asksClients } = name
+  return { serverName, certificate, clientCertificate: asksClients ? res.getX509Certificate() : '' }
+}
+
+function peerOf(listener: Listener, address: Uint8Array, proxied: ArrayBuffer | null, tls: PeerTls | null): Peer {
+  const peer: Peer = {
     address: addressText(address),
     // The library tells addresses only (F-17).
     port: 0,
     localAddress: listener.localAddress,
     localPort: listener.port,
+    ...(tls === null ? {} : { tls }),
   }
   const proxiedAddress = proxied === null ? '' : addressText(new Uint8Array(proxied))
   return proxiedAddress === '' ? peer : { ...peer, proxiedAddress, proxiedPort: 0 }

@@ -5,6 +5,7 @@
  */
 import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
+import { reportDates } from '../config/certificate.ts'
 import { BundleReader, DiskReader, loadBundle, loadConfiguration } from '../config/load.ts'
 import type { ConfigurationBundle, ConfigurationInput, LoadedConfiguration } from '../config/load.ts'
 import type { FileReader } from '../config/reader.ts'
@@ -30,6 +31,9 @@ export async function checkFromDisk(input: ConfigurationInput): Promise<LoadedAn
   const loaded = loadConfiguration(input, reader)
   const stateDir = stateDirOf(loaded)
   await check(loaded, reader, stateDir)
+  for (const { tls } of loaded.settings.listeners) {
+    for (const certificate of tls?.certificates ?? []) reportDates(certificate, Date.now(), loaded.diagnostics)
+  }
   // the check has read more files: rule sets
   return checked(loaded, { ...reader.recorded(), input }, stateDir)
 }
@@ -63,9 +67,19 @@ function checked(loaded: LoadedConfiguration, bundle: ConfigurationBundle, state
   return {
     reports,
     settings: errors.length > 0 ? undefined : settings,
+    certificates: certificatesOf(loaded),
     bundle,
     fingerprint: createHash('sha256').update(JSON.stringify(bundle)).digest('hex'),
     stateDir,
     isUnreadable: errors.length > 0 && errors.every(({ code }) => UNREADABLE.has(code)),
   }
+}
+
+/** The earliest end wins where a name has several. */
+function certificatesOf({ settings }: LoadedConfiguration): CheckedConfiguration['certificates'] {
+  const ends = new Map<string, number>()
+  for (const { names, notAfterMs } of settings.listeners.flatMap(({ tls }) => tls?.certificates ?? [])) {
+    for (const name of names) ends.set(name, Math.min(ends.get(name) ?? Infinity, notAfterMs))
+  }
+  return [...ends].map(([name, notAfterMs]) => ({ name, notAfterMs }))
 }

@@ -11,7 +11,7 @@ import { BundleReader, loadBundle, type ConfigurationBundle } from '../config/lo
 import type { LimitSettings, ListenerSettings, Settings } from '../config/settings.ts'
 import { ExchangeHandler } from '../exchange/handle.ts'
 import { JwtService } from '../jwt/service.ts'
-import type { FrontEnd, FrontEndLimits, UpstreamTarget } from '../listener/front-end.ts'
+import type { FrontEnd, FrontEndLimits, ListenTls, PreparedTls, UpstreamTarget } from '../listener/front-end.ts'
 import { UwsFrontEnd } from '../listener/uws.ts'
 import { openTransactions } from '../native.ts'
 import { Metrics } from '../metrics/metrics.ts'
@@ -22,7 +22,7 @@ import { ThreadPool } from '../threads/pool.ts'
 import { UpstreamPools } from '../upstream/pools.ts'
 import type { UpstreamPool } from '../upstream/upstream-pool.ts'
 import { reportDiagnostic } from './diagnostic-report.ts'
-import type { WorkerSetting } from './messages.ts'
+import { WORKER_STANDARD_OUTPUT, type WorkerSetting } from './messages.ts'
 import type { GatewayServices } from './services.ts'
 import { buildSnapshot, type Snapshot } from './snapshot.ts'
 import type { PreparedConfiguration, WorkerProgram } from './worker.ts'
@@ -92,6 +92,8 @@ async function build(bundle: ConfigurationBundle, setting: WorkerSetting): Promi
 interface OpenListener {
   readonly id: number
   readonly identity: string
+  /** What its clients are shown; '' without TLS. */
+  readonly tlsIdentity: string
 }
 
 interface Stores {
@@ -133,6 +135,7 @@ class Gateway {
       instanceId: setting.instanceId,
       accessLog: openAccessLog({
         output: settings.accessLog.output,
+        standardOutput: WORKER_STANDARD_OUTPUT,
         onDropped: (lines) => metrics.logDropped('access', lines),
       }),
       matchLog: new MatchLog({ logger, metrics, modsecurityOutput: settings.waf.modsecurityLog }),
@@ -159,14 +162,25 @@ class Gateway {
     const open = new Map(this.#listeners.map((listener) => [listener.identity, listener]))
     const added: OpenListener[] = []
     const next: OpenListener[] = []
+    const renewed: PreparedTls[] = []
     try {
-      for (const listener of snapshot.settings.listeners) {
-        const identity = `${listener.address} ${listener.proxyProtocol}`
-        const known = open.get(identity) ?? (await this.#listen(listener, identity))
-        if (!open.has(identity)) added.push(known)
-        next.push(known)
+      for (const [place, listener] of snapshot.settings.listeners.entries()) {
+        const tls = snapshot.listenTls[place]
+        const identity = `${listener.address} ${listener.proxyProtocol} ${tls === undefined ? 'plain' : 'tls'}`
+        const known = open.get(identity)
+        if (known === undefined) {
+          added.push(await this.#listen(listener, tls, identity))
+          next.push(added.at(-1)!)
+          continue
+        }
+        // the listen socket stays: only what new connections are shown changes (O-25)
+        if (tls !== undefined && tls.identity !== known.tlsIdentity) {
+          renewed.push(this.#frontEnd.prepareTls(known.id, tls))
+        }
+        next.push({ ...known, tlsIdentity: tls?.identity ?? '' })
       }
     } catch (error) {
+      for (const tls of renewed) tls.abort()
       for (const { id } of added) this.#frontEnd.closeListener(id)
       snapshot.release()
       throw error
@@ -176,9 +190,10 @@ class Gateway {
     jwt.watch([...this.#keySetUrls, ...snapshot.keySetUrls])
     return {
       diagnostics: warnings,
-      commit: () => this.#commit(snapshot, next),
+      commit: () => this.#commit(snapshot, next, renewed),
       abort: () => {
         jwt.watch(this.#keySetUrls)
+        for (const tls of renewed) tls.abort()
         for (const { id } of added) this.#frontEnd.closeListener(id)
         snapshot.release()
       },
@@ -246,11 +261,11 @@ class Gateway {
     await Promise.all([accessLog.close(), matchLog.close()])
   }
 
-  async #listen(listener: ListenerSettings, identity: string): Promise<OpenListener> {
+  async #listen(listener: ListenerSettings, tls: ListenTls | undefined, identity: string): Promise<OpenListener> {
     const id = ++this.#lastListenerId
     const { host, port, proxyProtocol } = listener
-    await this.#frontEnd.listen({ id, host, port, proxyProtocol })
-    return { id, identity }
+    await this.#frontEnd.listen({ id, host, port, proxyProtocol, tls })
+    return { id, identity, tlsIdentity: tls?.identity ?? '' }
   }
 
   /**
@@ -271,8 +286,9 @@ class Gateway {
     for (const { id } of listeners) this.#frontEnd.closeListener(id)
   }
 
-  #commit(snapshot: Snapshot, listeners: readonly OpenListener[]): void {
+  #commit(snapshot: Snapshot, listeners: readonly OpenListener[], renewed: readonly PreparedTls[]): void {
     const { settings } = snapshot
+    for (const tls of renewed) tls.commit()
     this.#handler.activate(snapshot, new Map(listeners.map(({ id }, place) => [id, place])))
     this.#frontEnd.setLimits(frontEndLimits(settings.limits))
     this.#services.jwt.watch(snapshot.keySetUrls)

@@ -8,6 +8,9 @@
 import type { MetricsReport } from '../metrics/metrics.ts'
 import type { DiagnosticReport } from './diagnostic-report.ts'
 
+/** Descriptor of the primary's standard output in a worker; its own, 1, leads nowhere. */
+export const WORKER_STANDARD_OUTPUT = 4
+
 /** What a worker must know before it builds anything; the same for its whole life. */
 export interface WorkerSetting {
   /** Slot, from 1; a replacement takes the slot of the dead. */

@@ -35,6 +35,8 @@ export interface CheckedConfiguration {
   /** Errors and warnings; with an error there are no settings. */
   readonly reports: readonly DiagnosticReport[]
   readonly settings: PrimarySettings | undefined
+  /** Until when the certificates of listeners are valid, by name. */
+  readonly certificates: readonly { readonly name: string; readonly notAfterMs: number }[]
   /** The very texts that were checked, for the workers; plain JSON. */
   readonly bundle: unknown
   /** Equal when nothing changed. */
@@ -190,6 +192,7 @@ export class Primary {
   #serving: Serving | undefined
   #lastGeneration = 0
   #acceptedAt: Date | undefined
+  readonly #certificateNames = new Set<string>()
   #lastReload: PrimaryStatus['lastReload']
   #bucketsPath = ''
   #collectTimer: NodeJS.Timeout | undefined
@@ -225,7 +228,13 @@ export class Primary {
     this.#bucketsPath = buckets.path
     this.#metrics.gauge('rateLimitBucketEvictions', [], () => buckets.evictions())
     this.#serving = { generation: ++this.#lastGeneration, configuration: first, settings }
-    cluster.setupPrimary({ exec: this.#options.workerScript, args: [], serialization: 'advanced' })
+    cluster.setupPrimary({
+      exec: this.#options.workerScript,
+      args: [],
+      serialization: 'advanced',
+      // the front end's library prints to standard output as it likes: the access log has a descriptor of its own
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc', 1],
+    })
     const count = settings.workers === 'auto' ? automaticWorkers() : settings.workers
     for (let id = 1; id <= count; id++) {
       const slot: Slot = {
@@ -673,10 +682,20 @@ export class Primary {
 
   #accepted(serving: Serving): void {
     this.#acceptedAt = new Date()
+    this.#tellCertificates(serving.configuration.certificates)
     try {
       this.#options.onAccepted(serving.configuration)
     } catch (error) {
       this.#log.warn({ err: error }, 'the last good configuration could not be kept on disk')
+    }
+  }
+
+  /** Here and not in the workers, whose gauges are added up. A name that is shown no more goes to 0. */
+  #tellCertificates(certificates: CheckedConfiguration['certificates']): void {
+    for (const name of this.#certificateNames) this.#metrics.setGauge('tlsCertificateNotAfter', [name], 0)
+    for (const { name, notAfterMs } of certificates) {
+      this.#certificateNames.add(name)
+      this.#metrics.setGauge('tlsCertificateNotAfter', [name], notAfterMs / 1000)
     }
   }
 

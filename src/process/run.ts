@@ -138,7 +138,7 @@ class Instance {
         'STANDARD_INPUT',
         'the configuration came from standard input, which cannot be read again',
       )
-      return { reports: [report], settings: undefined, bundle: undefined, fingerprint: '' }
+      return { reports: [report], settings: undefined, certificates: [], bundle: undefined, fingerprint: '' }
     }
     const checked = await checkFromDisk(this.#options.input)
     if (checked.settings?.listeners.length !== 0 || hasErrors(checked.reports)) return checked

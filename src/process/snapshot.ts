@@ -9,7 +9,7 @@ import type { FileReader } from '../config/reader.ts'
 import type { Settings } from '../config/settings.ts'
 import { SourceFile } from '../config/source.ts'
 import { type Cidr, parseCidr } from '../exchange/cidr.ts'
-import type { UpstreamTarget } from '../listener/front-end.ts'
+import type { ListenTls, UpstreamTarget } from '../listener/front-end.ts'
 import {
   loadRuleSet,
   releaseRuleSet,
@@ -26,6 +26,7 @@ import { type Endpoint, endpointTable, type EndpointTable } from '../routing/end
 import { TargetGroup } from '../upstream/balancer.ts'
 import { installedRulesFolder, readRuleFiles } from '../waf/rule-files.ts'
 import { WafProfiles } from '../waf/profiles.ts'
+import { checkListenTls, listenTls } from './listen-tls.ts'
 
 export interface Snapshot {
   readonly settings: Settings
@@ -35,6 +36,8 @@ export interface Snapshot {
   readonly inspectedMimeTypes: ReadonlySet<string>
   readonly keySetUrls: readonly string[]
   readonly targets: readonly UpstreamTarget[]
+  /** What TLS listeners show, by their place in the settings; undefined = plain. */
+  readonly listenTls: readonly (ListenTls | undefined)[]
   /** Who answers hosts that no endpoint names (listeners[].default_endpoint). Listeners by their place in the settings. */
   defaultEndpoint(listenerPlace: number): Endpoint | undefined
   /** The endpoint whose `on_tcp_connect` rules decide at accept: the only one behind a listener. */
@@ -98,6 +101,7 @@ export async function buildSnapshot(
     trustedProxies: settings.trustedProxies.flatMap((text) => parseCidr(text) ?? []),
     inspectedMimeTypes: new Set(ruleSet?.mimeTypes ?? []),
     keySetUrls: [...new Set(compiled.flatMap(({ needs }) => [...needs.keySetUrls]))],
+    listenTls: settings.listeners.map((listener) => listenTls(listener)),
     targets: endpoints.flatMap((it) => it.upstream?.targets ?? []),
     defaultEndpoint: (place) => listeners[place]?.named,
     connectEndpoint: (place) => {
@@ -115,6 +119,7 @@ function compile(loaded: LoadedConfiguration, reader: FileReader, stateDir: stri
   const { settings, diagnostics } = loaded
   for (const definition of loaded.endpoints) refuseUnserved(definition, diagnostics)
   checkRedisAddress(settings, diagnostics)
+  checkListenTls(settings.listeners, loaded.endpoints, diagnostics)
   const endpoints = loaded.endpoints.map((definition) => ({
     definition,
     needs: definition.policy === undefined ? NO_POLICY : policyOf(definition, settings, diagnostics),

@@ -28,6 +28,12 @@ export const ERRORS = {
     message: 'The content coding of the request body cannot be inspected.',
     reason: 'bad_request:T-43',
   },
+  MISDIRECTED: {
+    status: 421,
+    gw: 1004,
+    message: 'The connection was made for another host.',
+    reason: 'bad_request:H-17',
+  },
   UNKNOWN_HOST: {
     status: 404,
     gw: 1010,

@@ -75,6 +75,8 @@ export interface RunningGateway extends StartContext {
   log(): readonly LogLine[]
   /** All of stderr, diagnostics included. */
   stderr(): string
+  /** All of stdout: the access log, and whatever does not belong there. */
+  stdout(): string
   /** Writes a file of the folder, `gateway.yaml` for one. */
   write(name: string, text: string): void
   /** Runs `sallyport <words>` against this instance. */
@@ -157,6 +159,7 @@ export async function startGateway(options: StartOptions): Promise<RunningGatewa
     access: () => jsonLines<AccessLine>(stdout).filter(({ msg }) => msg === 'request'),
     log: () => jsonLines<LogLine>(stderr),
     stderr: () => stderr,
+    stdout: () => stdout,
     write,
     waitForAccess: async (matches, timeoutMs = 5000) => {
       for (const until = performance.now() + timeoutMs; performance.now() < until; await pause(10)) {

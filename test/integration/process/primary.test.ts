@@ -36,7 +36,7 @@ const SETTINGS = {
 } as unknown as PrimarySettings
 
 function configuration(bundle: Bundle): CheckedConfiguration {
-  return { reports: [], settings: SETTINGS, bundle, fingerprint: JSON.stringify(bundle) }
+  return { reports: [], settings: SETTINGS, certificates: [], bundle, fingerprint: JSON.stringify(bundle) }
 }
 
 const primaries: Primary[] = []

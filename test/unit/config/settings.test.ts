@@ -1,6 +1,7 @@
 /** gateway.yaml lists exactly the settings there are, with their defaults; the JSON Schema is the one of the code. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
+import { makeCertificate } from '../../support/certificates.ts'
 import { gatewayJsonSchema, jsonSchemaText } from '../../../src/config/json-schema.ts'
 import type { ConfigNode } from '../../../src/config/node.ts'
 import { describeSettings } from '../../../src/config/settings.ts'
@@ -16,7 +17,9 @@ const examples = text
   .join('\n')
 
 function keysOf(node: ConfigNode, prefix = ''): string[] {
-  if (node.kind === 'list' && node.items.length > 0) return node.items.flatMap((item) => keysOf(item, `${prefix}[]`))
+  if (node.kind === 'list' && node.items.length > 0) {
+    return [prefix, ...node.items.flatMap((item) => keysOf(item, `${prefix}[]`))]
+  }
   if (node.kind !== 'map' || node.entries.length === 0) return [prefix]
   return node.entries.flatMap(({ key, value }) => keysOf(value, prefix === '' ? key : `${prefix}.${key}`))
 }
@@ -26,7 +29,10 @@ function settingOf(key: string): string {
   return key
     .replace(/^(substitutions\.values|upstream_hosts)\..*$/, '$1')
     .replace(/^(.*\.traffic_policy)\..*$/, '$1')
-    .replace(/^(manifests|substitutions\.environment|substitutions\.files|.*\.bindings|.*\.targets)\[\]$/, '$1')
+    .replace(
+      /^(manifests|substitutions\.environment|substitutions\.files|.*\.bindings|.*\.targets|.*\.names)\[\]$/,
+      '$1',
+    )
 }
 
 describe('config/gateway.yaml', () => {
@@ -48,7 +54,10 @@ describe('config/gateway.yaml', () => {
   })
 
   it('its examples are valid', () => {
+    const shop = makeCertificate({ names: 'DNS:shop.example.org' })
     const files = {
+      'tls/shop.pem': shop.certificate,
+      'tls/shop.key': shop.key,
       'upstream-ca.pem': '-----BEGIN CERTIFICATE-----',
       'policy.yaml': '',
       'names.env': '',

@@ -1,6 +1,7 @@
 /** Reference tables and the code say the same: settings, actions, errors, reasons, metrics, log fields, exit codes. */
 import { readdirSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
+import { makeCertificate } from '../../support/certificates.ts'
 import { accessLine, emptyAccessRecord } from '../../../src/access-log/record.ts'
 import { ACTIONS, ACTIONS_NOT_BUILT } from '../../../src/actions/index.ts'
 import { environmentName as flagVariable } from '../../../src/cli/arguments.ts'
@@ -68,6 +69,13 @@ describe('settings', () => {
 })
 
 describe('examples in the pages', () => {
+  const made = ['shop', 'example'].map((name) => [name, makeCertificate({ names: `DNS:${name}.example.org` })] as const)
+  const CERTIFICATES = Object.fromEntries(
+    made.flatMap(([name, { certificate, key }]) => [
+      [`tls/${name}.pem`, certificate],
+      [`tls/${name}.key`, key],
+    ]),
+  )
   const blocks = PAGES.flatMap((path) =>
     codeBlocks(text(path))
       .filter(({ language }) => language === 'yaml')
@@ -93,6 +101,7 @@ describe('examples in the pages', () => {
     const manifest = (name: string): string =>
       `apiVersion: ngrok.k8s.ngrok.com/v1alpha1\nkind: AgentEndpoint\nmetadata: {name: ${name}}\nspec: {url: "https://${name}.internal", upstream: {url: "http://${name}-service.default.svc.cluster.local:8080"}}\n`
     const files = {
+      ...CERTIFICATES,
       'policy.yaml': 'on_http_request: [{actions: [{type: deny}]}]',
       'manifests.yaml': `${manifest('user')}---\n${manifest('order')}`,
     }
