@@ -23,6 +23,7 @@ export const owaspCrsRequest: Action<OwaspConfig, OwaspPlan> = {
     profile: context.waf.forRequest({
       processBody: config.process_body,
       excludeRuleIds: config.exclude_rule_ids,
+      enforce: config.on_error === 'halt',
     }),
     processBody: config.process_body,
     enforce: config.on_error === 'halt',

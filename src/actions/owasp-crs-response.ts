@@ -31,6 +31,7 @@ export const owaspCrsResponse: Action<OwaspConfig, OwaspPlan> = {
     profile: context.waf.forResponse({
       processBody: config.process_body,
       excludeRuleIds: config.exclude_rule_ids,
+      enforce: config.on_error === 'halt',
     }),
     processBody: config.process_body,
     enforce: config.on_error === 'halt',

@@ -9,6 +9,7 @@ import { healthVerb, reloadVerb, statusVerb, stopVerb } from './instance.ts'
 import { runVerb } from './run.ts'
 import { EXIT, type Surroundings, type Verb } from './verb.ts'
 import { versionVerb } from './version.ts'
+import { wafVerb } from './waf.ts'
 
 /** Every verb, in the order of the help. */
 export const VERBS: readonly Verb[] = [
@@ -20,6 +21,7 @@ export const VERBS: readonly Verb[] = [
   statusVerb,
   healthVerb,
   crsVerb,
+  wafVerb,
   versionVerb,
 ]
 

@@ -243,7 +243,8 @@ async function buildRuleSet(sources: RuleSetSources, diagnostics: Diagnostics): 
   }
 }
 
-function reportRuleErrors(error: RuleSetError, sources: RuleSetSources, diagnostics: Diagnostics): void {
+/** Each error at its place in the sources. */
+export function reportRuleErrors(error: RuleSetError, sources: RuleSetSources, diagnostics: Diagnostics): void {
   const texts = new Map([...sources.files, ...sources.data].map(({ path, text }) => [path, text]))
   for (const { path, line, column, code, message } of error.diagnostics) {
     const source = new SourceFile(path, texts.get(path) ?? '')

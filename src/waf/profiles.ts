@@ -6,12 +6,20 @@
  * request: a request profile carries what the policy's response action asks as well.
  */
 import type { Settings } from '../config/settings.ts'
-import { createProfile, type ProfileHandle, releaseProfile, type RuleSetHandle } from '../native.ts'
+import {
+  createProfile,
+  type ProfileHandle,
+  type ProfileOptions,
+  releaseProfile,
+  type RuleSetHandle,
+} from '../native.ts'
 
 /** What one action's config says. */
 export interface WafOptions {
   readonly processBody: boolean
   readonly excludeRuleIds: readonly number[]
+  /** False for `on_error: continue`: rules are evaluated, nothing is enforced. */
+  readonly enforce: boolean
 }
 
 export class WafProfile {
@@ -31,26 +39,35 @@ export class WafProfile {
   }
 
   bind(ruleSet: RuleSetHandle, settings: Settings['waf']): void {
-    this.#handle = createProfile(ruleSet, {
-      // each action's exclusions count for the rules that it asks for (§5.14, §5.15)
-      excludeRequestRuleIds: this.request?.excludeRuleIds ?? [],
-      excludeResponseRuleIds: this.response?.excludeRuleIds ?? [],
-      requestBodyAccess: this.request?.processBody ?? false,
-      responseBodyAccess: this.response?.processBody ?? false,
-      requestBodyLimit: settings.requestBodyBytes,
-      responseBodyLimit: settings.responseBodyBytes,
-      paranoiaLevel: settings.paranoiaLevel,
-      detectionParanoiaLevel: Math.max(settings.paranoiaLevel, settings.detectionParanoiaLevel),
-      inboundThreshold: settings.inboundThreshold,
-      outboundThreshold: settings.outboundThreshold,
-      // `on` leaves the choice to the rule set, whose set-up may say SecRuleEngine DetectionOnly
-      ...(settings.mode === 'detection_only' ? { detectionOnly: true } : {}),
-    })
+    this.#handle = createProfile(ruleSet, profileOptions(this.request, this.response, settings))
   }
 
   release(): void {
     if (this.#handle !== 0) releaseProfile(this.#handle)
     this.#handle = 0
+  }
+}
+
+/** What the matcher is asked for actions with these options; undefined where there is no such action. */
+export function profileOptions(
+  request: WafOptions | undefined,
+  response: WafOptions | undefined,
+  settings: Settings['waf'],
+): ProfileOptions {
+  return {
+    // each action's exclusions count for the rules that it asks for (§5.14, §5.15)
+    excludeRequestRuleIds: request?.excludeRuleIds ?? [],
+    excludeResponseRuleIds: response?.excludeRuleIds ?? [],
+    requestBodyAccess: request?.processBody ?? false,
+    responseBodyAccess: response?.processBody ?? false,
+    requestBodyLimit: settings.requestBodyBytes,
+    responseBodyLimit: settings.responseBodyBytes,
+    paranoiaLevel: settings.paranoiaLevel,
+    detectionParanoiaLevel: Math.max(settings.paranoiaLevel, settings.detectionParanoiaLevel),
+    inboundThreshold: settings.inboundThreshold,
+    outboundThreshold: settings.outboundThreshold,
+    // `on` leaves the choice to the rule set, whose set-up may say SecRuleEngine DetectionOnly
+    ...(settings.mode === 'detection_only' ? { detectionOnly: true } : {}),
   }
 }
 

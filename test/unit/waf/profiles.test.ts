@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { WafProfiles } from '../../../src/waf/profiles.ts'
 
-const options = (excludeRuleIds: number[] = [], processBody = false) => ({ processBody, excludeRuleIds })
+const options = (excludeRuleIds: number[] = [], processBody = false) => ({ processBody, excludeRuleIds, enforce: true })
 
 describe('WafProfiles', () => {
   it('a request profile carries what the first response action asks, in either order', () => {
