@@ -4,6 +4,7 @@ import { addHeaders } from './add-headers.ts'
 import { basicAuth } from './basic-auth.ts'
 import { circuitBreaker } from './circuit-breaker.ts'
 import { closeConnection } from './close-connection.ts'
+import { compressResponse } from './compress-response.ts'
 import { customResponse } from './custom-response.ts'
 import { deny } from './deny.ts'
 import { forwardInternal } from './forward-internal.ts'
@@ -14,8 +15,11 @@ import { owaspCrsResponse } from './owasp-crs-response.ts'
 import { rateLimit } from './rate-limit.ts'
 import { redirect } from './redirect.ts'
 import { removeHeaders } from './remove-headers.ts'
+import { requestBodyFindReplace } from './request-body-find-replace.ts'
+import { responseBodyFindReplace } from './response-body-find-replace.ts'
 import { restrictIps } from './restrict-ips.ts'
 import { setVars } from './set-vars.ts'
+import { sseFindReplace } from './sse-find-replace.ts'
 import { urlRewrite } from './url-rewrite.ts'
 import { verifyWebhook } from './verify-webhook.ts'
 
@@ -24,6 +28,7 @@ export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
   register(basicAuth),
   register(circuitBreaker),
   register(closeConnection),
+  register(compressResponse),
   register(customResponse),
   register(deny),
   register(forwardInternal),
@@ -34,8 +39,11 @@ export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
   register(rateLimit),
   register(redirect),
   register(removeHeaders),
+  register(requestBodyFindReplace),
+  register(responseBodyFindReplace),
   register(restrictIps),
   register(setVars),
+  register(sseFindReplace),
   register(urlRewrite),
   register(verifyWebhook),
 ])
@@ -43,14 +51,10 @@ export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
 /** ngrok's actions that are not built: named, so that the error can say so instead of "unknown". */
 export const ACTIONS_NOT_BUILT: ReadonlySet<string> = new Set([
   'ai-gateway',
-  'compress-response',
   'http-request',
   'oauth',
   'openid-connect',
-  'request-body-find-replace',
-  'response-body-find-replace',
   'saml',
-  'sse-find-replace',
   'terminate-tls',
 ])
 

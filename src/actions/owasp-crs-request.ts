@@ -9,7 +9,7 @@
 import type { CollectedBody, Exchange } from '../exchange/exchange.ts'
 import type { Outcome } from '../phase/outcome.ts'
 import { GatewayError } from '../response/gateway-error.ts'
-import { decodeBody, isPlain } from '../waf/decoded-body.ts'
+import { decodeBody, isPlain } from '../body/decoded-body.ts'
 import { scanRequest } from '../waf/scan.ts'
 import type { Action } from './action.ts'
 import { judge, notInspected, notJudged, OWASP_SCHEMA, type OwaspConfig, type OwaspPlan } from './owasp-crs.ts'
@@ -31,11 +31,11 @@ export const owaspCrsRequest: Action<OwaspConfig, OwaspPlan> = {
   run(plan, exchange) {
     const { mode, requestBodyBytes } = exchange.snapshot.settings.waf
     if (mode === 'off') return notJudged(exchange, 'inbound')
-    if (!plan.processBody || exchange.facts.bodyLength === 0) {
+    if (!plan.processBody || exchange.requestBodyLength === 0) {
       return judge(plan, exchange, 'inbound', () => scanRequest(exchange, plan, null))
     }
     const rejects = rejectsLarge(plan, exchange)
-    if (rejects && exchange.facts.bodyLength > requestBodyBytes) throw new GatewayError('BODY_TOO_LARGE')
+    if (rejects && exchange.requestBodyLength > requestBodyBytes) throw new GatewayError('BODY_TOO_LARGE')
     // one byte more tells the matcher that there is more
     const body = exchange.requestBody(rejects ? requestBodyBytes : requestBodyBytes + 1)
     return body instanceof Promise ? body.then((it) => judgeBody(plan, exchange, it)) : judgeBody(plan, exchange, body)
@@ -50,7 +50,7 @@ function rejectsLarge(plan: OwaspPlan, exchange: Exchange): boolean {
 function judgeBody(plan: OwaspPlan, exchange: Exchange, body: CollectedBody): Outcome | Promise<Outcome> {
   const { requestBodyBytes } = exchange.snapshot.settings.waf
   const rejects = rejectsLarge(plan, exchange)
-  if (rejects && !body.complete) throw new GatewayError('BODY_TOO_LARGE')
+  if (rejects && (!body.complete || body.bytes.length > requestBodyBytes)) throw new GatewayError('BODY_TOO_LARGE')
   const encoding = exchange.head.first('content-encoding')
   if (encoding === undefined || isPlain(encoding)) return judgeBytes(plan, exchange, body, false)
   return decodeBody(encoding, body, rejects ? requestBodyBytes : requestBodyBytes + 1).then((decoded) => {
@@ -74,5 +74,7 @@ function judgeBytes(
   if (!body.complete || body.bytes.length > requestBodyBytes) {
     notInspected(exchange, 'request', requestBodyBytes, 'the rest lies beyond waf.request_body')
   }
-  return judge(plan, exchange, 'inbound', () => scanRequest(exchange, plan, body.bytes, isDecoded))
+  return judge(plan, exchange, 'inbound', () =>
+    scanRequest(exchange, plan, body.bytes.subarray(0, requestBodyBytes + 1), isDecoded),
+  )
 }

@@ -9,7 +9,7 @@
  */
 import type { CollectedBody, Exchange } from '../exchange/exchange.ts'
 import type { Outcome } from '../phase/outcome.ts'
-import { decodeBody, isPlain } from '../waf/decoded-body.ts'
+import { decodeBody, isPlain } from '../body/decoded-body.ts'
 import { scanResponse } from '../waf/scan.ts'
 import type { Action } from './action.ts'
 import {
@@ -54,8 +54,11 @@ function isInspected(exchange: Exchange): boolean {
 }
 
 function judgeBody(plan: OwaspPlan, exchange: Exchange, body: CollectedBody): Outcome | Promise<Outcome> {
-  const encoding = exchange.responseState!.head.first('content-encoding')
-  if (encoding === undefined || isPlain(encoding)) return judgeBytes(plan, exchange, body, false)
+  const encoding = exchange.responseCoding
+  if (encoding === undefined || isPlain(encoding)) {
+    // a compression that is still to come stands in the head already
+    return judgeBytes(plan, exchange, body, exchange.responseState!.compression !== undefined)
+  }
   return decodeBody(encoding, body, exchange.snapshot.settings.waf.responseBodyBytes).then((decoded) => {
     if (decoded.kind === 'decoded') return judgeBytes(plan, exchange, decoded, true)
     notInspected(exchange, 'response', 0, `its content coding is ${decoded.kind}`)

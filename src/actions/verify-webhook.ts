@@ -79,9 +79,9 @@ export const verifyWebhook: Action<Config, Plan> = {
     return { provider: known, secret, needsBody: readsBody, enforce }
   },
   run(plan, exchange) {
-    if (!plan.needsBody || exchange.facts.bodyLength === 0) return judge(plan, exchange, new Uint8Array(0))
+    if (!plan.needsBody || exchange.requestBodyLength === 0) return judge(plan, exchange, new Uint8Array(0))
     const limitBytes = exchange.snapshot.settings.limits.bufferedBodyBytes
-    if (exchange.facts.bodyLength > limitBytes) return tooLarge(plan, exchange)
+    if (exchange.requestBodyLength > limitBytes) return tooLarge(plan, exchange)
     const withBody = ({ bytes, complete }: CollectedBody): Outcome | Promise<Outcome> =>
       complete ? judge(plan, exchange, bytes) : tooLarge(plan, exchange)
     const body = exchange.requestBody(limitBytes)

@@ -21,6 +21,8 @@ import type { Snapshot } from '../process/snapshot.ts'
 import type { Reason } from '../response/reason.ts'
 import type { Endpoint } from '../routing/endpoints.ts'
 import type { WafProfile } from '../waf/profiles.ts'
+import type { EventMessage } from '../body/event-stream.ts'
+import type { ContentCoding } from '../body/content-coding.ts'
 import { type ClientAddress, clientAddress } from './client-address.ts'
 import { MessageHead } from './message-head.ts'
 import { isRequestId, newRequestId, type TraceContext, traceContext } from './request-ids.ts'
@@ -46,6 +48,10 @@ export interface ResponseState {
   readonly bodyLength: number
   /** Set for responses we made; the upstream's body stays in the front end. */
   readonly ownBody: Uint8Array | string | undefined
+  /** The body is, or for HEAD would be, another than the one whose length was announced. */
+  readonly bodyChanged?: boolean
+  /** `compress-response` chose it: applied when the response leaves, behind everything that changes the body. */
+  readonly compression?: ContentCoding | undefined
 }
 
 /** What the rule matcher found, for the log. */
@@ -102,6 +108,8 @@ export class Exchange implements PolicyScope {
   /** Index of the frame whose policy runs. */
   frameIndex = -1
   responseState: ResponseState | undefined
+  /** The event that `on_event_stream_message` looks at. */
+  eventMessage: EventMessage | undefined
   /** The rule matcher's transaction; 0 = none. Ended when the exchange ends. */
   transaction = 0
   transactionProfile: WafProfile | undefined
@@ -130,6 +138,7 @@ export class Exchange implements PolicyScope {
   #runningRule = ''
   #runningAction = ''
   #requestBody: CollectedBody | undefined
+  #newRequestBody: Uint8Array | undefined
   #requestBodyWaiter: ((body: CollectedBody) => void) | undefined
   #responseBody: CollectedBody | undefined
   #responseBodyWaiter: ((body: CollectedBody) => void) | undefined
@@ -195,6 +204,12 @@ export class Exchange implements PolicyScope {
     frame.variables = undefined
   }
 
+  /** Content coding of the bytes that `responseBody` gives; a compression that is still to come is not in them. */
+  get responseCoding(): string | undefined {
+    const state = this.responseState
+    return state?.compression === undefined ? state?.head.first('content-encoding') : undefined
+  }
+
   setResponse(state: ResponseState): void {
     this.responseState = state
     this.#responseView = undefined
@@ -255,8 +270,9 @@ export class Exchange implements PolicyScope {
 
   /** Up to `limitBytes` of the request body; at once when there is none or it was collected before. */
   requestBody(limitBytes: number): CollectedBody | Promise<CollectedBody> {
+    if (this.#newRequestBody !== undefined) return { bytes: this.#newRequestBody, complete: true }
     if (this.facts.bodyLength === 0) return EMPTY_BODY
-    if (this.#requestBody !== undefined) return this.#requestBody
+    if (isEnough(this.#requestBody, limitBytes)) return this.#requestBody
     return new Promise((resolve) => {
       this.#requestBodyWaiter = resolve
       this.frontEnd.readRequestBody(this.handle, limitBytes)
@@ -270,12 +286,29 @@ export class Exchange implements PolicyScope {
     this.#requestBodyWaiter = undefined
   }
 
+  /** What goes upstream instead of the client's body, and what later actions see as the body; undefined: the client's. */
+  get newRequestBody(): Uint8Array | undefined {
+    return this.#newRequestBody
+  }
+
+  replaceRequestBody(bytes: Uint8Array): void {
+    this.#newRequestBody = bytes
+  }
+
+  /** Length of the body as it goes upstream; -1 = unknown. */
+  get requestBodyLength(): number {
+    return this.#newRequestBody?.length ?? this.facts.bodyLength
+  }
+
   /** Up to `limitBytes` of the response body, before anything of the response goes out. */
   responseBody(limitBytes: number): CollectedBody | Promise<CollectedBody> {
     const state = this.responseState
     if (state === undefined || state.bodyLength === 0) return EMPTY_BODY
-    if (state.ownBody !== undefined) return { bytes: Buffer.from(state.ownBody), complete: true }
-    if (this.#responseBody !== undefined) return this.#responseBody
+    if (state.ownBody !== undefined) {
+      const bytes = typeof state.ownBody === 'string' ? Buffer.from(state.ownBody) : state.ownBody
+      return { bytes, complete: true }
+    }
+    if (isEnough(this.#responseBody, limitBytes)) return this.#responseBody
     return new Promise((resolve) => {
       this.#responseBodyWaiter = resolve
       this.frontEnd.readResponseBody(this.handle, limitBytes)
@@ -376,6 +409,11 @@ export class Exchange implements PolicyScope {
   }
 }
 
+/** The whole body, or as much of it as is asked for. */
+function isEnough(body: CollectedBody | undefined, limitBytes: number): body is CollectedBody {
+  return body !== undefined && (body.complete || body.bytes.length >= limitBytes)
+}
+
 /** `req.*`: reads through to the exchange, so that header edits and rewrites show. */
 class ExchangeRequestView implements RequestView {
   readonly #exchange: Exchange
@@ -400,7 +438,7 @@ class ExchangeRequestView implements RequestView {
     return this.#exchange.url
   }
   get contentLength(): number | undefined {
-    const { bodyLength } = this.#exchange.facts
+    const bodyLength = this.#exchange.requestBodyLength
     return bodyLength === -1 ? undefined : bodyLength
   }
   get headReceivedAtMs(): number {

@@ -29,6 +29,7 @@ const ALLOWED_REPEATS = 1
 export function forwardHead(exchange: Exchange): string {
   const { url, client, peer } = exchange
   const head = new MessageHead(exchange.head.text)
+  if (exchange.frames.some(({ endpoint }) => endpoint.policy.changesResponseBody)) askForReadable(head)
   const { instanceId } = exchange.services
   const via = head.all('via')
   if (via.length > 0 && occurrences(via.join(','), `sallyport (${instanceId})`) > ALLOWED_REPEATS) {
@@ -61,6 +62,22 @@ export function forwardHead(exchange: Exchange): string {
     line('via', `1.1 sallyport (${instanceId})`),
   ]
   return `${exchange.method} ${url.target} HTTP/1.1\r\n${head.lines}${added.join('')}`
+}
+
+/** Codings that can be taken off (body/decoded-body.ts). */
+const READABLE_CODING = /^\s*(?:gzip|x-gzip|deflate|br|identity)\s*(?:;|$)/i
+
+/** The policy may look into the body: a whole one, in a coding that we know. A proxy may ask for less (RFC 9110 §14.2). */
+function askForReadable(head: MessageHead): void {
+  head.remove('range')
+  head.remove('if-range')
+  const accepted = head.all('accept-encoding')
+  if (accepted.length === 0) return
+  const readable = accepted
+    .join(',')
+    .split(',')
+    .filter((member) => READABLE_CODING.test(member))
+  head.set('accept-encoding', readable.length === 0 ? 'identity' : readable.map((member) => member.trim()).join(', '))
 }
 
 function occurrences(text: string, part: string): number {

@@ -1,11 +1,12 @@
 /**
  * THE SPINE: the life of one request. Start reading here.
  *
- * head → endpoint by host → on_http_request → (internal endpoints) → upstream → on_http_response, inside out → client
- * → log. Every step stays in the tick it began in unless an action waits. Failures leave by `fail` only.
+ * head → endpoint by host → on_http_request → (internal endpoints) → upstream → on_http_response, inside out → body
+ * through on_event_stream_message and compression, where there is any → client → log. Every step stays in the tick it began in unless an action waits. Failures leave by `fail` only.
  *
  * Source: operations.md §3.10 (order of work), traffic-policy.md §2.
  */
+import { throughFilter } from '../body/filter-chain.ts'
 import type {
   ExchangeHandle,
   ExchangeRecord,
@@ -30,6 +31,7 @@ import { Exchange } from './exchange.ts'
 import { forwardHead } from './forward-head.ts'
 import { logExchange, logRefused } from './log-exchange.ts'
 import { MessageHead } from './message-head.ts'
+import { responseFilters } from './response-filters.ts'
 import { mayRepeat } from './retry.ts'
 import { splitAuthority } from './request-url.ts'
 import { endTransaction } from '../waf/scan.ts'
@@ -206,7 +208,7 @@ function sendUpstream(exchange: Exchange): void {
   exchange.tried.push(target)
   if (exchange.forwardedAtMs === 0) exchange.forwardedAtMs = performance.now()
   exchange.upstreamHead ??= forwardHead(exchange)
-  exchange.frontEnd.forward(exchange.handle, target, exchange.upstreamHead)
+  exchange.frontEnd.forward(exchange.handle, target, exchange.upstreamHead, exchange.newRequestBody)
 }
 
 /** An upstream leg failed before anything reached the client: another target, the next `forward-internal`, or an error. */
@@ -314,10 +316,18 @@ function replaceResponse(exchange: Exchange, outcome: Respond): void {
 /** The response leaves: the upstream's body streams on behind it, or ours goes with it. */
 function deliver(exchange: Exchange): void {
   const state = exchange.responseState!
+  const { ownBody } = state
+  const filter = responseFilters(exchange, state)
   state.head.remove('x-request-id')
   const head = `${state.head.text}x-request-id: ${exchange.requestId}\r\n${exchange.answerLines}`
-  if (state.ownBody === undefined) exchange.frontEnd.continueResponse(exchange.handle, head)
-  else exchange.frontEnd.respond(exchange.handle, head, state.ownBody)
+  if (ownBody === undefined) exchange.frontEnd.continueResponse(exchange.handle, head, undefined, filter)
+  else if (filter === undefined) exchange.frontEnd.respond(exchange.handle, head, ownBody)
+  else if (exchange.method === 'HEAD') exchange.frontEnd.respond(exchange.handle, head, '')
+  else {
+    throughFilter(filter(), Buffer.from(ownBody))
+      .then((bytes) => exchange.finished || exchange.frontEnd.respond(exchange.handle, head, bytes))
+      .catch((error: unknown) => fail(exchange, error))
+  }
 }
 
 // ── failure ──

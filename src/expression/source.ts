@@ -6,7 +6,7 @@
  */
 import type { CelValue } from './value.ts'
 
-export type PhaseName = 'on_tcp_connect' | 'on_http_request' | 'on_http_response'
+export type PhaseName = 'on_tcp_connect' | 'on_http_request' | 'on_http_response' | 'on_event_stream_message'
 
 /** Results of actions and claims of tokens: plain JSON trees. Integral numbers read as int, others as double (§7.3). */
 export type JsonValue = null | boolean | number | string | readonly JsonValue[] | { readonly [key: string]: JsonValue }
@@ -16,7 +16,7 @@ export interface VariableSource {
   readonly endpoint: EndpointView
   /** Absent in `on_tcp_connect`. */
   readonly request: RequestView | undefined
-  /** Present in `on_http_response` only. */
+  /** Present in `on_http_response` and `on_event_stream_message` only. */
   readonly response: ResponseView | undefined
   /** `vars.*` of the running phase. */
   readonly variables: ReadonlyMap<string, CelValue>

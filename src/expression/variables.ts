@@ -50,7 +50,7 @@ export function variableTree(phase: PhaseName, now: () => Date): ReadonlyMap<str
       ? refused('req is not known in on_tcp_connect', 'move the rule to on_http_request')
       : request
   tree['res'] =
-    phase === 'on_http_response'
+    phase === 'on_http_response' || phase === 'on_event_stream_message'
       ? response
       : refused(`res is not known in ${phase}`, 'move the rule to on_http_response')
   return new Map(Object.entries(tree))

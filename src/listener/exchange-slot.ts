@@ -15,6 +15,8 @@
 import { withoutFields } from '../upstream/hop-headers.ts'
 import type { UpstreamHandler, UpstreamLeg } from '../upstream/upstream-pool.ts'
 import type {
+  BodyFilter,
+  FilterSink,
   ExchangeHandle,
   ExchangeRecord,
   FrontEndEvents,
@@ -62,7 +64,7 @@ export interface SlotOwner {
 type BodySink = 'hold' | 'collect' | 'upstream' | 'discard'
 type OutMode = 'none' | 'length' | 'chunked'
 
-export class ExchangeSlot implements Slotted, UpstreamHandler {
+export class ExchangeSlot implements Slotted, UpstreamHandler, FilterSink {
   readonly slot: number
   generation = 0
   handle: ExchangeHandle = 0
@@ -100,6 +102,7 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
 
   // ── upstream ──
   #leg: UpstreamLeg | null = null
+  #target: UpstreamTarget | null = null
   #legWritable = false
   #connectedAtMs = 0
   #reused = false
@@ -111,6 +114,10 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
   #upstreamEnded = false
   #firstByteAtMs = 0
   #collectResponseBytes = -1
+  /** What changes the body between the upstream and `#out`. */
+  #filter: BodyFilter | null = null
+  /** It goes, or went, through a filter: chunked, whether or not its end is there when the head leaves. */
+  #isFiltered = false
   #headToSend: string | null = null
   #status = 0
   #mode: OutMode = 'none'
@@ -207,6 +214,9 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
     this.#connectedAtMs = 0
     this.#reused = false
     this.#resetUpstream()
+    this.#filter = null
+    this.#isFiltered = false
+    this.#target = null
     this.#headToSend = null
     this.#status = 0
     this.#mode = 'none'
@@ -319,7 +329,7 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
 
   /** See FrontEnd.readRequestBody. */
   readBody(limitBytes: number): void {
-    if (this.#sink !== 'hold' || this.#collectBytes !== -1) return
+    if (this.#sink !== 'hold' || limitBytes <= this.#collectBytes) return
     this.#collectBytes = limitBytes
     this.#sink = 'collect'
     if (this.#isComplete || this.#heldBytes >= limitBytes) {
@@ -388,6 +398,7 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
     if (this.#leg !== null || this.#status !== 0 || this.#headToSend !== null) return
     this.#resetUpstream()
     this.#legWritable = false
+    this.#target = target
     if (body !== undefined) {
       this.#sink = 'discard'
       this.#leg = send(target, head, body.length, body, this)
@@ -436,6 +447,10 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
   }
 
   onUpstreamData(chunk: Uint8Array): void {
+    if (this.#filter !== null) {
+      if (!this.#filter.write(chunk)) this.#leg?.pause()
+      return
+    }
     this.#out.push(chunk)
     this.#outBytes += chunk.length
     if (this.#headToSend !== null || this.#mode !== 'none') {
@@ -450,7 +465,9 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
     this.#noteLeg()
     this.#leg = null
     this.#upstreamEnded = true
-    if (this.#headToSend !== null || this.#mode !== 'none') {
+    if (this.#filter !== null) {
+      this.#filter.end()
+    } else if (this.#headToSend !== null || this.#mode !== 'none') {
       this.#outEnded = true
       this.#flushSoon()
     } else if (this.#collectResponseBytes !== -1) {
@@ -461,6 +478,7 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
   onUpstreamFailure(failure: UpstreamFailure): void {
     this.#noteLeg()
     this.#leg = null
+    this.#dropFilter()
     if (this.#status === 0 && (this.#headToSend === null || this.#mode === 'none')) {
       // Nothing has left us: not even a head that was promised a moment ago.
       this.#headToSend = null
@@ -527,7 +545,7 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
   readResponse(limitBytes: number): void {
     if (
       this.#upstreamStatus === 0 ||
-      this.#collectResponseBytes !== -1 ||
+      limitBytes <= this.#collectResponseBytes ||
       this.#headToSend !== null ||
       this.#mode !== 'none'
     )
@@ -563,9 +581,10 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
   }
 
   /** See FrontEnd.continueResponse. */
-  continueResponse(head: string, body: Uint8Array | undefined): void {
+  continueResponse(head: string, body: Uint8Array | undefined, filter: (() => BodyFilter) | undefined): void {
     if (this.#upstreamStatus === 0 || this.#headToSend !== null || this.#mode !== 'none' || this.res === null) return
     this.#headToSend = head
+    if (filter !== undefined && this.#filterBody(head, filter)) return
     if (body !== undefined) {
       this.#dropLeg()
       this.#out = body.length === 0 ? [] : [body]
@@ -581,9 +600,79 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
     this.#flushSoon()
   }
 
+  /** The body goes through a filter from here on. False when none follows. */
+  #filterBody(head: string, make: () => BodyFilter): boolean {
+    this.#upstreamContentLength = -1
+    const status = Number(head.slice(9, 12))
+    if (this.isHead || status === 204 || status === 304 || this.#upstreamLength === 0) return false
+    const filter = make()
+    this.#filter = filter
+    this.#isFiltered = true
+    this.#upstreamLength = -1
+    const collected = this.#out
+    this.#dropOut()
+    filter.attach(this)
+    let hasRoom = true
+    for (const chunk of collected) hasRoom = filter.write(chunk)
+    if (this.#upstreamEnded) filter.end()
+    else if (hasRoom) this.#leg?.resume()
+    return true
+  }
+
+  /** See FilterSink: a piece of the changed body. */
+  output(chunk: Uint8Array): void {
+    if (chunk.length === 0) return
+    this.#out.push(chunk)
+    this.#outBytes += chunk.length
+    this.#flushSoon()
+    if (this.#isBlocked || this.#outBytes >= this.#owner.limits.streamBufferBytes) this.#filter?.pause()
+  }
+
+  /** See FilterSink. */
+  ready(): void {
+    this.#leg?.resume()
+  }
+
+  /** See FilterSink. */
+  finished(): void {
+    this.#filter = null
+    this.#outEnded = true
+    this.#flushSoon()
+  }
+
+  /** See FilterSink: the upstream's body was not what it had to be. */
+  broken(detail: string): void {
+    const target = this.#target
+    this.#dropLeg()
+    if (target === null) this.failed(new Error(detail))
+    else {
+      this.onUpstreamFailure({
+        target,
+        reason: 'upstream_bad_response',
+        detail,
+        notProcessed: false,
+        bodyConsumed: true,
+      })
+    }
+  }
+
+  /** More of the body may come: from the filter, or without one from the upstream. */
+  #resumeResponse(): void {
+    if (this.#filter === null) this.#leg?.resume()
+    else this.#filter.resume()
+  }
+
+  #dropFilter(): void {
+    const filter = this.#filter
+    this.#filter = null
+    filter?.close()
+  }
+
   /** See FrontEnd.respond. */
   respond(head: string, body: Uint8Array | string): void {
     if (this.res === null) return
+    this.#dropFilter()
+    this.#isFiltered = false
     if (this.#status !== 0) {
       // Bytes of another answer are out.
       this.#dropLeg()
@@ -634,7 +723,7 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
       return
     }
     if (this.#isSent) this.#finished()
-    else if (!this.#isBlocked && this.#outBytes < this.#owner.limits.streamBufferBytes) this.#leg?.resume()
+    else if (!this.#isBlocked && this.#outBytes < this.#owner.limits.streamBufferBytes) this.#resumeResponse()
   }
 
   /** Whether this connection must not carry another request. */
@@ -705,7 +794,7 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
     const close = this.#mustClose()
     let fields = withoutOwnFields(head.slice(lineEnd + 2))
     const bodiless = this.isHead || status === 204 || status === 304
-    const length = bodiless ? 0 : this.#outEnded ? this.#outBytes : this.#upstreamLength
+    const length = bodiless ? 0 : this.#outEnded && !this.#isFiltered ? this.#outBytes : this.#upstreamLength
     const announced = bodiless ? this.#bodilessLength(status) : -1
     if (bodiless) this.#dropOut()
     // Announced by us, except where the library does it together with `end`.
@@ -770,7 +859,8 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
     this.#isBlocked = this.#wasBlocked = true
     this.stalledSinceMs = performance.now()
     this.#owner.watch(this)
-    this.#leg?.pause()
+    if (this.#filter === null) this.#leg?.pause()
+    else this.#filter.pause()
     if (this.#writableAsked) return
     this.#writableAsked = true
     res.onWritable(this.#onWritable)
@@ -835,6 +925,7 @@ export class ExchangeSlot implements Slotted, UpstreamHandler {
   }
 
   #end(end: ExchangeRecord['end'], failure?: UpstreamFailure): void {
+    this.#dropFilter()
     if (!this.#isOpen) return
     this.#isOpen = false
     this.#owner.ended()

@@ -206,6 +206,33 @@ export interface RefusedRequest {
   readonly requestLine: string
 }
 
+/**
+ * Changes a response body on its way to the client, piece by piece: what takes a content coding off, rewrites events, or
+ * compresses. It holds a bounded part of the body.
+ */
+export interface BodyFilter {
+  /** Comes first, once. The sink must not be called before this has returned. */
+  attach(sink: FilterSink): void
+  /** The bytes are the filter's to keep. False: it has enough, until `sink.ready`. */
+  write(chunk: Uint8Array): boolean
+  /** The body is complete; the filter gives the rest and then calls `sink.finished`. */
+  end(): void
+  /** The sink wants no more output for now. */
+  pause(): void
+  resume(): void
+  /** Nothing more is wanted: the sink is not called any more, and memory is given back. */
+  close(): void
+}
+
+export interface FilterSink {
+  output(chunk: Uint8Array): void
+  /** `write` said false before and may be called again. */
+  ready(): void
+  finished(): void
+  /** The body cannot be changed as asked; nothing follows. */
+  broken(detail: string): void
+}
+
 /** Calls into the front end. None of them throws for a stale handle. */
 export interface FrontEnd {
   readonly capabilities: FrontEndCapabilities
@@ -225,17 +252,21 @@ export interface FrontEnd {
   /** The connection's addresses; read lazily, may be asked again until `onDone`. */
   peer(handle: ExchangeHandle): Peer
 
-  /** Collects the request body up to `limitBytes`; answered once by `onRequestBody`. Ignored when already asked. */
+  /** Collects the request body up to `limitBytes`; answered once by `onRequestBody`. Ignored unless more is asked for than before. */
   readRequestBody(handle: ExchangeHandle, limitBytes: number): void
   /**
    * Sends the request upstream: `head` as it shall arrive there (request line and lines; the front end adds framing
    * and `connection`), then the body: bytes collected before, then whatever still comes. `body` replaces the client's.
    */
   forward(handle: ExchangeHandle, target: UpstreamTarget, head: string, body?: Uint8Array): void
-  /** Collects the response body up to `limitBytes` before anything is sent downstream; answered by `onResponseBody`. */
+  /** Collects the response body up to `limitBytes` before anything is sent downstream; answered by `onResponseBody`. Again only for more. */
   readResponseBody(handle: ExchangeHandle, limitBytes: number): void
-  /** Sends the upstream's answer on: `head` as it shall leave us (status line and lines), then bytes collected before, then the rest. */
-  continueResponse(handle: ExchangeHandle, head: string, body?: Uint8Array): void
+  /**
+   * Sends the upstream's answer on: `head` as it shall leave us (status line and lines), then bytes collected before, then
+   * the rest. With `filter` the body goes through what it makes, and its length is no longer that of the upstream's body;
+   * it is called only where a body follows.
+   */
+  continueResponse(handle: ExchangeHandle, head: string, body?: Uint8Array, filter?: () => BodyFilter): void
   /**
    * Answers by ourselves: status line and lines, then the body. Ends the upstream leg if there is one and drains or
    * ends the request (H-37). After bytes of another answer went out: closes the connection instead.

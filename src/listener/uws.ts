@@ -13,6 +13,7 @@ import { isIP } from 'node:net'
 import type { UpstreamHandler, UpstreamPool } from '../upstream/upstream-pool.ts'
 import { ExchangeSlot, type SlotOwner } from './exchange-slot.ts'
 import type {
+  BodyFilter,
   ExchangeHandle,
   FrontEnd,
   FrontEndCapabilities,
@@ -357,11 +358,11 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     this.#find(handle)?.readResponse(limitBytes)
   }
 
-  continueResponse(handle: ExchangeHandle, head: string, body?: Uint8Array): void {
+  continueResponse(handle: ExchangeHandle, head: string, body?: Uint8Array, filter?: () => BodyFilter): void {
     const slot = this.#find(handle)
     if (slot === undefined) return
     checkResponseHead(head)
-    slot.continueResponse(head, body)
+    slot.continueResponse(head, body, filter)
   }
 
   respond(handle: ExchangeHandle, head: string, body: Uint8Array | string): void {

@@ -54,7 +54,9 @@ export function compilePolicy(parsed: ParsedPolicy, options: PolicyOptions): Pol
     onHttpResponse,
     requestIndex: RuleIndex.of(onHttpRequest),
     responseIndex: RuleIndex.of(onHttpResponse),
+    onEventStreamMessage: compile('on_event_stream_message'),
     dependsOnPath: dependsOnPath(parsed),
+    changesResponseBody: changesResponseBody(parsed),
   })
   checkPhases(parsed, options)
   if (options.mustTerminate) checkTermination(parsed, options)
@@ -207,6 +209,15 @@ function dependsOnPath(parsed: ParsedPolicy): boolean {
   )
 }
 
+/** Some action puts something else in the place of what an upstream's body says. */
+function changesResponseBody({ phases }: ParsedPolicy): boolean {
+  return [...phases.on_http_response, ...phases.on_event_stream_message].some((rule) =>
+    rule.actions.some(({ type }) => BODY_CHANGING_ACTIONS.has(actionName(type))),
+  )
+}
+
+const BODY_CHANGING_ACTIONS = new Set(['response-body-find-replace', 'sse-find-replace'])
+
 /** Also by index (`req['url']`); that a text merely looks like it does no harm. */
 function namesPath(text: string): boolean {
   return /\breq\s*(?:\.\s*|\[\s*['"])(?:url|URL|Path)\b/.test(text)
@@ -237,7 +248,7 @@ function holdsPath(node: ConfigNode): boolean {
 /** §1.1: phases that endpoints of this scheme do not have. */
 function checkPhases(parsed: ParsedPolicy, { scheme, diagnostics }: PolicyOptions): void {
   if (scheme === 'http' || scheme === 'https') return
-  for (const phase of ['on_http_request', 'on_http_response'] as const) {
+  for (const phase of ['on_http_request', 'on_http_response', 'on_event_stream_message'] as const) {
     const first = parsed.phases[phase][0]
     if (first === undefined) continue
     const hint = `${scheme} endpoints have on_tcp_connect only`

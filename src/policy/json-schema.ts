@@ -26,6 +26,7 @@ export function policyJsonSchema(): JsonSchema {
       on_tcp_connect: rules('on_tcp_connect'),
       on_http_request: rules('on_http_request'),
       on_http_response: rules('on_http_response'),
+      on_event_stream_message: rules('on_event_stream_message'),
     },
     additionalProperties: false,
   }

@@ -39,7 +39,12 @@ export interface ParsedAction {
   readonly span: Span
 }
 
-const PHASES: readonly PhaseName[] = ['on_tcp_connect', 'on_http_request', 'on_http_response']
+const PHASES: readonly PhaseName[] = [
+  'on_tcp_connect',
+  'on_http_request',
+  'on_http_response',
+  'on_event_stream_message',
+]
 const LEGACY_PHASES: Readonly<Record<string, PhaseName>> = { inbound: 'on_http_request', outbound: 'on_http_response' }
 
 const NOT_A_LIST_HINT = 'a phase is a list of rules: begin each with `- `'
@@ -47,7 +52,7 @@ const LIST_HINT = 'begin each entry with `- `'
 
 /** Every error is reported; what could be read is returned all the same, so that its errors are found as well. */
 export function parsePolicy(document: MapNode, diagnostics: Diagnostics): ParsedPolicy {
-  const phases: Record<PhaseName, ParsedRule[]> = { on_tcp_connect: [], on_http_request: [], on_http_response: [] }
+  const phases = noRules()
   const legacy = document.entries.filter((entry) => Object.hasOwn(LEGACY_PHASES, entry.key))
   let enabled = true
   for (const entry of document.entries) {
@@ -63,8 +68,11 @@ export function parsePolicy(document: MapNode, diagnostics: Diagnostics): Parsed
     const hint = 'write on_http_request for inbound and on_http_response for outbound'
     diagnostics.warning('LEGACY_POLICY_FORMAT', 'inbound and outbound are the format of 2024', first.keySpan, hint)
   }
-  const nothing = { on_tcp_connect: [], on_http_request: [], on_http_response: [] }
-  return { phases: enabled ? phases : nothing, legacyFormat: first !== undefined, span: document.span }
+  return { phases: enabled ? phases : noRules(), legacyFormat: first !== undefined, span: document.span }
+}
+
+function noRules(): Record<PhaseName, ParsedRule[]> {
+  return { on_tcp_connect: [], on_http_request: [], on_http_response: [], on_event_stream_message: [] }
 }
 
 function isEnabled(entry: MapEntry, diagnostics: Diagnostics): boolean {
@@ -75,10 +83,6 @@ function isEnabled(entry: MapEntry, diagnostics: Diagnostics): boolean {
 }
 
 function unknownPhase(entry: MapEntry, diagnostics: Diagnostics): void {
-  if (entry.key === 'on_event_stream_message') {
-    diagnostics.error('PHASE_NOT_BUILT', 'the phase on_event_stream_message is not built yet', entry.keySpan)
-    return
-  }
   const near = nearest(entry.key, [...PHASES, ...Object.keys(LEGACY_PHASES)])
   const hint = near === undefined ? `phases are ${PHASES.join(', ')}` : `did you mean ${near}?`
   diagnostics.error('ERR_NGROK_2236', `${entry.key} is not a phase`, entry.keySpan, hint)

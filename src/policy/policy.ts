@@ -12,8 +12,11 @@ export interface CompiledPolicy {
   /** Where a phase has many rules: which of them a request can match. */
   readonly requestIndex: RuleIndex | undefined
   readonly responseIndex: RuleIndex | undefined
+  readonly onEventStreamMessage: readonly CompiledRule[]
   /** Some expression reads the path: ambiguous paths are then refused (H-66). */
   readonly dependsOnPath: boolean
+  /** Some action replaces parts of response bodies: they are asked for whole, and in a coding that we can take off. */
+  readonly changesResponseBody: boolean
 }
 
 export interface CompiledRule {
@@ -36,5 +39,7 @@ export const EMPTY_POLICY: CompiledPolicy = Object.freeze({
   onHttpResponse: Object.freeze([]),
   requestIndex: undefined,
   responseIndex: undefined,
+  onEventStreamMessage: Object.freeze([]),
   dependsOnPath: false,
+  changesResponseBody: false,
 })

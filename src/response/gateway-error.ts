@@ -196,6 +196,41 @@ export const ERRORS = {
     reason: 'idle_timeout',
   },
   OVERFLOW: { status: 503, gw: 1066, message: 'Too many requests wait for the upstream.', reason: 'overflow' },
+  BODY_VALUE_FAILED: {
+    status: 500,
+    gw: 1070,
+    ngrok: 3900,
+    message: 'A value that the body is to be changed by could not be computed.',
+    reason: 'internal',
+  },
+  BODY_PATTERN_INVALID: {
+    status: 500,
+    gw: 1071,
+    ngrok: 3901,
+    message: 'A pattern that the body is to be changed by is not valid.',
+    reason: 'internal',
+  },
+  RESPONSE_TOO_LARGE: {
+    status: 502,
+    gw: 1072,
+    ngrok: 3903,
+    message: 'The response body is too large to be changed.',
+    reason: 'upstream_bad_response:too_large',
+  },
+  RESPONSE_UNREADABLE: {
+    status: 502,
+    gw: 1073,
+    ngrok: 3903,
+    message: 'The content coding of the response body cannot be read.',
+    reason: 'upstream_bad_response:encoding',
+  },
+  BODY_CHANGE_FAILED: {
+    status: 500,
+    gw: 1074,
+    ngrok: 3904,
+    message: 'The body could not be changed as the policy asks.',
+    reason: 'internal',
+  },
   INTERNAL: { status: 500, gw: 1090, ngrok: 2300, message: 'Internal error.', reason: 'internal' },
 } as const satisfies Record<string, ErrorEntry>
 

@@ -3,6 +3,7 @@
  * caller's arrays stay whole. Keys are handles that node:crypto shares between threads.
  */
 import type { KeyObject } from 'node:crypto'
+import type { FoundMatch, ReplaceStep } from '../body/replace.ts'
 import type { SignatureAlgorithm } from '../jwt/signature.ts'
 
 /** For jwt-verify.task.ts; answers whether the signature is good. */
@@ -34,3 +35,15 @@ export interface ResponseScanTask {
 
 /** For waf-scan.task.ts; answers the number that scanFlags and scanTransaction read. */
 export type ScanTask = RequestScanTask | ResponseScanTask
+
+/** For replace.task.ts. */
+export interface ReplaceTask {
+  readonly bytes: Uint8Array
+  readonly steps: readonly ReplaceStep[]
+}
+
+/** As replaceInBytes answers. */
+export interface ReplaceAnswer {
+  readonly bytes: Uint8Array | undefined
+  readonly matches: readonly FoundMatch[]
+}

@@ -1,6 +1,6 @@
 /**
- * Threads for work that would hold the event loop for too long: signatures of large keys, scans of large bodies. None is
- * started before there is work; idle ones end. The only file that knows piscina.
+ * Threads for work that would hold the event loop for too long: signatures of large keys, scans of large bodies,
+ * replacing in them. None is started before there is work; idle ones end. The only file that knows piscina.
  * Source: bench/results/2026-11-22-jwt.md (what a hand-over costs); piscina README, "Class: Piscina".
  */
 import type { KeyObject } from 'node:crypto'
@@ -8,7 +8,14 @@ import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { Piscina } from 'piscina'
 import type { SignatureAlgorithm } from '../jwt/signature.ts'
-import type { RequestScanTask, ResponseScanTask, ScanTask, SignatureTask } from './messages.ts'
+import type {
+  ReplaceAnswer,
+  ReplaceTask,
+  RequestScanTask,
+  ResponseScanTask,
+  ScanTask,
+  SignatureTask,
+} from './messages.ts'
 
 export interface ThreadPoolOptions {
   /** Default: the cores there are, but at most 4. With several worker processes: their share. */
@@ -32,16 +39,18 @@ export interface ThreadCounters {
 }
 
 export class ThreadPool {
-  readonly #pool: Piscina<SignatureTask | ScanTask, unknown>
+  readonly #pool: Piscina<SignatureTask | ScanTask | ReplaceTask, unknown>
   readonly #maxQueue: number
   readonly #signatureFile: string
   readonly #scanFile: string
+  readonly #replaceFile: string
   #declined = 0
 
   constructor(options: ThreadPoolOptions = {}) {
     const directory = options.taskDirectory ?? builtDirectory()
     this.#signatureFile = fileURLToPath(new URL('jwt-verify.task.js', directory))
     this.#scanFile = fileURLToPath(new URL('waf-scan.task.js', directory))
+    this.#replaceFile = fileURLToPath(new URL('replace.task.js', directory))
     this.#maxQueue = options.maxQueue ?? 256
     this.#pool = new Piscina({
       minThreads: 0,
@@ -82,6 +91,20 @@ export class ThreadPool {
     const own =
       task.kind === 'request' ? { ...task, client: new Uint8Array(task.client), head, body } : { ...task, head, body }
     return this.#pool.run(own, { filename: this.#scanFile, transferList }) as Promise<number>
+  }
+
+  /**
+   * Find and replace, as replaceInBytes does it. Undefined when too many tasks wait. Rejects when a step throws, the thread
+   * dies or the pool is closed. The bytes are copied before this returns.
+   */
+  replace(task: ReplaceTask): Promise<ReplaceAnswer> | undefined {
+    if (this.#isFull()) return undefined
+    const bytes = new Uint8Array(task.bytes)
+    const own = { bytes, steps: task.steps }
+    return this.#pool.run(own, {
+      filename: this.#replaceFile,
+      transferList: [bytes.buffer],
+    }) as Promise<ReplaceAnswer>
   }
 
   get counters(): ThreadCounters {

@@ -40,6 +40,8 @@ export interface Expectation {
   /** undefined as a value: the field must not be there. */
   readonly headers?: Readonly<Record<string, string | RegExp | undefined>>
   readonly body?: string | RegExp
+  /** The body's bytes, for those who decode them. */
+  readonly decoded?: (body: Buffer) => void
   /** What arrived upstream; `false`: nothing may have arrived. */
   readonly upstream?: false | ((received: RecordedRequest) => void)
   readonly reason?: string | RegExp
@@ -116,7 +118,7 @@ export function policyCases(title: string, cases: readonly PolicyCase[], setting
 }
 
 async function check(reply: Reply, step: Step, upstream: EchoUpstream, gateway: RunningGateway): Promise<void> {
-  const { status, headers = {}, body, upstream: arrived, reason, log } = step.expect
+  const { status, headers = {}, body, decoded, upstream: arrived, reason, log } = step.expect
   expect(reply.status, reply.body).toBe(status)
   for (const [name, wanted] of Object.entries(headers)) {
     if (wanted === undefined) expect(reply.headers[name], name).toBeUndefined()
@@ -125,6 +127,7 @@ async function check(reply: Reply, step: Step, upstream: EchoUpstream, gateway: 
   }
   if (body instanceof RegExp) expect(reply.body).toMatch(body)
   else if (body !== undefined) expect(reply.body).toBe(body)
+  decoded?.(Buffer.from(reply.body, 'latin1'))
   if (arrived === false) expect(upstream.requests).toHaveLength(0)
   else if (arrived !== undefined) {
     const received = upstream.complete.at(-1)

@@ -12,12 +12,12 @@ import { requestOf, responseOf } from '../variables.ts'
 import { wantList, wantText } from './arguments.ts'
 import type { FunctionServices, FunctionTable, Implementation } from './registry.ts'
 
-const HTTP_PHASES: readonly PhaseName[] = ['on_http_request', 'on_http_response']
-const RESPONSE_PHASE: readonly PhaseName[] = ['on_http_response']
+const HTTP_PHASES: readonly PhaseName[] = ['on_http_request', 'on_http_response', 'on_event_stream_message']
+const RESPONSE_PHASES: readonly PhaseName[] = ['on_http_response', 'on_event_stream_message']
 
 export function defineExchangeFunctions(table: FunctionTable, services: FunctionServices): void {
   defineHeaderFunctions(table, 'Req', (frame) => requestOf(frame).headers, HTTP_PHASES)
-  defineHeaderFunctions(table, 'Res', (frame) => responseOf(frame).headers, RESPONSE_PHASE)
+  defineHeaderFunctions(table, 'Res', (frame) => responseOf(frame).headers, RESPONSE_PHASES)
   defineCookieFunctions(table)
   defineQueryFunctions(table)
   defineAddressFunctions(table)
@@ -81,13 +81,13 @@ function defineCookieFunctions(table: FunctionTable): void {
     'getResCookie',
     ['getResCookie(string) -> map(string, dyn)'],
     (frame, a) => inResponse(frame, wantText(a, 'getResCookie')) ?? cookie({}),
-    { pure: false, phases: RESPONSE_PHASE },
+    { pure: false, phases: RESPONSE_PHASES },
   )
   table.define(
     'hasResCookie',
     ['hasResCookie(string) -> bool'],
     (frame, a) => inResponse(frame, wantText(a, 'hasResCookie')) !== undefined,
-    { pure: false, phases: RESPONSE_PHASE },
+    { pure: false, phases: RESPONSE_PHASES },
   )
 }
 

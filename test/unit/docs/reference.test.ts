@@ -116,7 +116,12 @@ describe('examples in the pages', () => {
 
 describe('actions', () => {
   it('policy.md has exactly the actions that are built, with their phases', () => {
-    const letters = { on_tcp_connect: 'connect', on_http_request: 'request', on_http_response: 'response' } as const
+    const letters = {
+      on_tcp_connect: 'connect',
+      on_http_request: 'request',
+      on_http_response: 'response',
+      on_event_stream_message: 'event',
+    } as const
     const table = section(policy, 'Actions').split('\n### ', 1)[0]!
     const named = Object.fromEntries(rows(table).map(([name, phases]) => [plain(name), phases]))
     const built = [...new Set(ACTIONS.values())].map(({ type, phases }) => [

@@ -338,7 +338,7 @@ describe('§7.8 secrets', () => {
 test('functions of the response do not exist in on_http_request (§7.1)', () => {
   expect(problemsOf(`hasResHeader('x')`, { ...environment, phase: 'on_http_request' })).toBe(
     [
-      `policy.yaml:1:1: error: hasResHeader() exists in on_http_response only, not in on_http_request [ERR_NGROK_2200]`,
+      `policy.yaml:1:1: error: hasResHeader() exists in on_http_response and on_event_stream_message only, not in on_http_request [ERR_NGROK_2200]`,
       `  1 | hasResHeader('x')`,
       `    | ^^^^^^^^^^^^`,
     ].join('\n'),

@@ -108,7 +108,7 @@ function decoded(bytes: Uint8Array, complete: boolean): DecodedBody {
 }
 
 /** RFC 1950 §2.2: method 8, and a check that makes the first two bytes a multiple of 31. */
-function hasZlibHeader(bytes: Uint8Array): boolean {
+export function hasZlibHeader(bytes: Uint8Array): boolean {
   const [first = 0, second = 0] = bytes
   return (first & 0x0f) === 8 && ((first << 8) | second) % 31 === 0
 }
