@@ -51,14 +51,7 @@ class CompiledExpression implements Expression {
   readonly #runWhole: Evaluate
   readonly #slotCount: number
 
-  constructor(
-    source: TextSource,
-    type: string,
-    needs: Needs,
-    run: Evaluate,
-    runWhole: Evaluate,
-    slotCount: number,
-  ) {
+  constructor(source: TextSource, type: string, needs: Needs, run: Evaluate, runWhole: Evaluate, slotCount: number) {
     this.source = source
     this.type = type
     this.needs = needs

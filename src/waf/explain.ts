@@ -28,7 +28,7 @@ import {
   transactionDetails,
   type TransactionDetails,
 } from '../native.ts'
-import { decodeBody, isPlain } from './decoded-body.ts'
+import { decodeBody, isPlain } from '../body/decoded-body.ts'
 import { exclusionsFor, isDecisionRule, type Exclusion } from './exclusions.ts'
 import type { MessageFile } from './message-file.ts'
 import { profileOptions, type WafOptions } from './profiles.ts'
