@@ -33,6 +33,11 @@ export interface Action<Config, Plan> {
   run(plan: Plan, exchange: Exchange): Outcome | Promise<Outcome>
   /** Given exactly where `phases` has `on_tcp_connect`. */
   runOnConnect?(plan: Plan, scope: PolicyScope): Next | Close
+  /**
+   * Asked before any rule of the endpoint, whether or not a rule will run the action: paths of its own that no rule may
+   * stand in front of. Undefined: go on with the rules. `isLast`: no other action of the policy will be asked.
+   */
+  servePath?(plan: Plan, exchange: Exchange, isLast: boolean): Outcome | Promise<Outcome> | undefined
 }
 
 /** What compiling an action may use. Nothing here opens a file, a socket or a thread. */
@@ -49,6 +54,8 @@ export interface CompileContext {
   expression(source: TextSource): Expression | undefined
   template(source: TextSource): Template | undefined
   readonly waf: WafProfiles
+  /** Host of the endpoint's url, `*.` included; undefined where a policy is compiled by itself. */
+  readonly host: string | undefined
   /** Key sets that some action will need: fetched in the background once the policy serves. */
   readonly keySetUrls: Set<string>
 }
@@ -89,6 +96,9 @@ export function register<Config, Plan>(action: Action<Config, Plan>): Registered
         compiled: {
           type,
           run: (exchange) => action.run(plan, exchange),
+          ...(action.servePath && {
+            servePath: (exchange, isLast) => action.servePath!(plan, exchange, isLast),
+          }),
           ...(action.runOnConnect && { runOnConnect: (scope) => action.runOnConnect!(plan, scope) }),
         },
       }

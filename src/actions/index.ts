@@ -10,6 +10,8 @@ import { deny } from './deny.ts'
 import { forwardInternal } from './forward-internal.ts'
 import { jwtValidation } from './jwt-validation.ts'
 import { log } from './log.ts'
+import { oauth } from './oauth.ts'
+import { openidConnect } from './openid-connect.ts'
 import { owaspCrsRequest } from './owasp-crs-request.ts'
 import { owaspCrsResponse } from './owasp-crs-response.ts'
 import { rateLimit } from './rate-limit.ts'
@@ -34,6 +36,8 @@ export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
   register(forwardInternal),
   register(jwtValidation),
   register(log),
+  register(oauth),
+  register(openidConnect),
   register(owaspCrsRequest),
   register(owaspCrsResponse),
   register(rateLimit),
@@ -52,19 +56,14 @@ export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
 export const ACTIONS_NOT_BUILT: ReadonlySet<string> = new Set([
   'ai-gateway',
   'http-request',
-  'oauth',
-  'openid-connect',
   'saml',
   'terminate-tls',
 ])
 
-/** Other spellings in public documents of actions that are not built (§11); built ones name theirs themselves. */
-const ALIASES: ReadonlyMap<string, string> = new Map([['oidc', 'openid-connect']])
-
 /** The proper name of an action, however it is spelled: an alias, or with underscores as in old documents (§11). */
 export function actionName(written: string): string {
   const hyphened = written.replaceAll('_', '-')
-  return ACTIONS.get(written)?.type ?? ACTIONS.get(hyphened)?.type ?? ALIASES.get(hyphened) ?? hyphened
+  return ACTIONS.get(written)?.type ?? ACTIONS.get(hyphened)?.type ?? hyphened
 }
 
 function byType(actions: readonly RegisteredAction[]): ReadonlyMap<string, RegisteredAction> {

@@ -22,7 +22,7 @@ export const checkVerb: Verb = {
   },
   notes: ['Exits 0 when the configuration is good, 1 when it is not. Warnings alone are good, except with --strict.'],
   run: async (given, { out, err }) => {
-    const { reports } = await checkFromDisk(configurationInput(given))
+    const { reports } = await checkFromDisk(configurationInput(given), 'check')
     const errors = reports.filter(({ severity }) => severity === 'error').length
     const warnings = reports.length - errors
     const isGood = errors === 0 && (warnings === 0 || given.switch('strict') !== true)

@@ -15,6 +15,8 @@ export interface Diagnostic {
   readonly hint?: string | undefined
   /** The other place, when two clash. */
   readonly related?: { readonly message: string; readonly span: Span } | undefined
+  /** Right as a document, so `check` only warns; but this gateway cannot serve it, so `run` refuses. */
+  readonly refusesRun?: boolean | undefined
 }
 
 /** Collects every diagnostic of a load. The same at the same place is kept once: endpoints share policy files. */
@@ -28,6 +30,11 @@ export class Diagnostics {
 
   warning(code: string, message: string, span?: Span, hint?: string): void {
     this.add({ severity: 'warning', code, message, span, hint })
+  }
+
+  /** Right as a document, and nothing that this gateway can serve: a warning of `check`, an error of `run`. */
+  notServed(code: string, message: string, span?: Span, hint?: string): void {
+    this.add({ severity: 'warning', code, message, span, hint, refusesRun: true })
   }
 
   add(diagnostic: Diagnostic): void {

@@ -665,6 +665,7 @@ function settingsOf(
       cacheEntries: jwt.cache_entries,
       allowHttp: jwt.allow_http,
     },
+    login: loginSettings(document.login, reader, diagnostics),
     redis: { url: redisUrl(redis, reader, diagnostics) },
     rateLimit: {
       onStoreError: rateLimit.on_store_error,
@@ -679,6 +680,42 @@ function settingsOf(
     drain: { delayMs: document.drain.delay, timeoutMs: document.drain.timeout },
     policy: { strict: document.policy.strict },
   }
+}
+
+function loginSettings(
+  login: GatewayDocument['login'],
+  reader: FileReader,
+  diagnostics: Diagnostics,
+): Settings['login'] {
+  const { session_keys: keys, session_keys_file: file } = login
+  if (file !== undefined && keys.length > 0) {
+    diagnostics.error('KEY_GIVEN_TWICE', 'give either login.session_keys or login.session_keys_file', file.span)
+  }
+  return {
+    sessionKeys: file === undefined ? keys : keysOf(file, reader, diagnostics),
+    callbackPath: login.callback_path,
+    fetchTimeoutMs: login.fetch_timeout,
+    staleMs: login.stale,
+    cacheEntries: login.cache_entries,
+    allowHttp: login.allow_http,
+    githubUrl: login.github_url,
+    gitlabUrl: login.gitlab_url,
+  }
+}
+
+const SHORTEST_SESSION_KEY = 32
+
+/** One key in each line; blank lines and comments do not count. The texts stay out of messages. */
+function keysOf(file: PathText, reader: FileReader, diagnostics: Diagnostics): readonly string[] {
+  const lines = (readText(file, reader, diagnostics) ?? '').split('\n').map((line) => line.trim())
+  const keys = lines.filter((line) => line !== '' && !line.startsWith('#'))
+  if (keys.length === 0) diagnostics.error('EMPTY', 'login.session_keys_file holds no key', file.span)
+  if (keys.some((key) => key.length < SHORTEST_SESSION_KEY)) {
+    const hint = 'make one with `openssl rand -hex 32`'
+    const text = `each key in login.session_keys_file must have at least ${SHORTEST_SESSION_KEY} characters`
+    diagnostics.error('TOO_SHORT', text, file.span, hint)
+  }
+  return keys
 }
 
 function folderOf(path: PathText | undefined): string | undefined {

@@ -49,6 +49,7 @@ export interface Settings {
   readonly limits: LimitSettings
   readonly waf: WafSettings
   readonly jwt: JwtSettings
+  readonly login: LoginSettings
   /** `url` holds the password of `password_file`; undefined = no Redis. */
   readonly redis: { readonly url: string | undefined }
   readonly rateLimit: RateLimitSettings
@@ -153,6 +154,23 @@ export interface JwtSettings {
   readonly allowHttp: 'loopback' | boolean
 }
 
+export interface LoginSettings {
+  /** Newest first; empty: the gateway makes one of its own and keeps it in its state folder. */
+  readonly sessionKeys: readonly string[]
+  /** Where providers send browsers back to, on every endpoint with a login. */
+  readonly callbackPath: string
+  readonly fetchTimeoutMs: number
+  /** How long logins hold, and metadata serves, while a provider is out of reach. */
+  readonly staleMs: number
+  /** Sessions that are remembered, per worker. */
+  readonly cacheEntries: number
+  /** Which plain http URLs of providers are asked. */
+  readonly allowHttp: 'loopback' | boolean
+  /** A GitHub Enterprise Server, a self-managed GitLab; without a slash at the end. Undefined: the public ones. */
+  readonly githubUrl: string | undefined
+  readonly gitlabUrl: string | undefined
+}
+
 export interface RateLimitSettings {
   readonly onStoreError: 'local' | 'open' | 'closed'
   /** Whether workers hold permits of hot buckets. */
@@ -222,6 +240,25 @@ const allowHttp: Schema<'loopback' | boolean> = {
   },
   jsonSchema: () => ({ enum: ['loopback', true, false] }),
 }
+
+/** Where a path on the gateway's endpoints begins. */
+const endpointPath: Schema<string> = string({
+  pattern: /^\/(?:[A-Za-z0-9._~-]+\/)*[A-Za-z0-9._~-]+$/,
+  maxLength: 128,
+  must: 'must be a path such as /ngrok/oauth2/callback',
+})
+
+/** Scheme, host and perhaps a path, without the slash at the end; empty means: not set. */
+const baseUrl: Schema<string | undefined> = transform(
+  string(),
+  (value, { node, diagnostics, label }) => {
+    if (value === '') return undefined
+    if (URL.canParse(value) && /^https?:\/\/[^?#@]+$/.test(value)) return value.replace(/\/+$/, '')
+    diagnostics.error('INVALID_URL', `${label} must be a url such as https://git.example.com`, node.span)
+    return INVALID
+  },
+  { write: (value) => value ?? '' },
+)
 
 // the message must not show the url: it may hold a password
 const redisUrl: Schema<string> = transform(string(), (value, { node, diagnostics, label }) => {
@@ -566,6 +603,47 @@ const gatewayFields = {
       }),
     ),
     'Key sets and tokens of jwt-validation.',
+  ),
+  login: described(
+    section(
+      object({
+        session_keys: described(
+          withDefault(list(string({ minLength: 32, maxLength: 1024 }), { max: 16, unique: true }), []),
+          'Keys that seal session cookies, newest first; empty: one that the gateway makes and keeps in state_dir.',
+        ),
+        session_keys_file: described(
+          withDefault(optionalPath(), undefined),
+          'File with one key in each line, newest first, instead of session_keys.',
+        ),
+        callback_path: described(
+          withDefault(endpointPath, '/ngrok/oauth2/callback'),
+          'Path, on every endpoint with oauth or openid-connect, to which providers send browsers back.',
+        ),
+        fetch_timeout: described(withDefault(timer(100), 10_000), 'Longest time for one request to a provider.'),
+        stale: described(
+          withDefault(durationMs(), 86_400_000),
+          'How long metadata serves, and sessions hold that should be renewed, while a provider cannot be reached.',
+        ),
+        cache_entries: described(
+          withDefault(integer({ min: 0, max: 10_000_000 }), 10_000),
+          'Sessions that are remembered so that their cookie is not opened again, per worker; 0 = none.',
+          'sessions',
+        ),
+        allow_http: described(
+          withDefault(allowHttp, 'loopback'),
+          'Which http:// urls of providers are asked: loopback, true (all) or false (none).',
+        ),
+        github_url: described(
+          withDefault(baseUrl, undefined),
+          'GitHub Enterprise Server that the provider github means; empty: github.com.',
+        ),
+        gitlab_url: described(
+          withDefault(baseUrl, undefined),
+          'Self-managed GitLab that the provider gitlab means; empty: gitlab.com.',
+        ),
+      }),
+    ),
+    'Sessions and providers of oauth, openid-connect and saml.',
   ),
   redis: described(
     section(

@@ -12,7 +12,7 @@ import type {
   UpstreamFailure,
   UpstreamTarget,
 } from '../listener/front-end.ts'
-import type { Outcome } from '../phase/outcome.ts'
+import type { Outcome, Respond } from '../phase/outcome.ts'
 import type { PhaseCursor } from '../phase/run-phase.ts'
 import type { CompiledAction, CompiledRule } from '../policy/policy.ts'
 import type { PolicyScope } from '../policy/scope.ts'
@@ -120,6 +120,11 @@ export class Exchange implements PolicyScope {
   suppressed: Set<string> | undefined
   /** Forwarding fields that `add-headers` gave a value: it goes upstream instead of ours. */
   assigned: Set<string> | undefined
+
+  /** Names of cookies that are ours, as tests of them: they do not go upstream. */
+  ownCookies: ((name: string) => boolean)[] | undefined
+  /** Instead of anything the upstream would say: a path that must not reach it. */
+  insteadOfUpstream: Respond | undefined
 
   // ── for the log and for retries ──
   target: UpstreamTarget | undefined

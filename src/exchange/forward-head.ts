@@ -35,6 +35,7 @@ export function forwardHead(exchange: Exchange): string {
   if (via.length > 0 && occurrences(via.join(','), `sallyport (${instanceId})`) > ALLOWED_REPEATS) {
     throw new GatewayError('LOOP')
   }
+  if (exchange.ownCookies !== undefined) dropOwnCookies(head, exchange.ownCookies)
   const publicHost = exchange.publicHost
   const inboundFor = client.peerTrusted ? head.all('x-forwarded-for').join(', ') : ''
   const inboundProto = client.peerTrusted ? head.first('x-forwarded-proto') : undefined
@@ -78,6 +79,19 @@ function askForReadable(head: MessageHead): void {
     .split(',')
     .filter((member) => READABLE_CODING.test(member))
   head.set('accept-encoding', readable.length === 0 ? 'identity' : readable.map((member) => member.trim()).join(', '))
+}
+
+/** Whoever has a session cookie is that user: no upstream gets to see one. */
+function dropOwnCookies(head: MessageHead, isOwn: readonly ((name: string) => boolean)[]): void {
+  const fields = head.all('cookie')
+  if (fields.length === 0) return
+  head.remove('cookie')
+  const nameOf = (pair: string): string => (pair.includes('=') ? pair.slice(0, pair.indexOf('=')) : pair).trim()
+  for (const field of fields) {
+    const kept = field.split(';').filter((pair) => !isOwn.some((test) => test(nameOf(pair))))
+    const text = kept.join(';').trim()
+    if (text !== '') head.add('cookie', text)
+  }
 }
 
 function occurrences(text: string, part: string): number {

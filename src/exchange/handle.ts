@@ -151,7 +151,7 @@ function route(exchange: Exchange): void {
   if (url.ambiguity === 'null byte') throw new GatewayError('AMBIGUOUS_PATH', { reason: 'bad_request:H-68' })
   enterEndpoint(exchange, endpoint, 'halt')
   if (!exchangeConnectionAllowed(exchange)) exchange.frontEnd.abort(exchange.handle)
-  else runRequestPhase(exchange)
+  else beginRequestPhase(exchange)
 }
 
 /** 308 keeps method and body, as a redirect of the same resource must (RFC 9110 §15.4.9). */
@@ -165,6 +165,19 @@ function enterEndpoint(exchange: Exchange, endpoint: Endpoint, onError: 'halt' |
   if (exchange.frames.length > exchange.snapshot.settings.limits.hops) throw new GatewayError('TOO_MANY_ENDPOINTS')
   if (endpoint.policy.dependsOnPath && exchange.url.ambiguity !== undefined) throw new GatewayError('AMBIGUOUS_PATH')
   exchange.enter(endpoint, onError)
+}
+
+/** Paths that actions of the policy keep for themselves come before its rules. */
+function beginRequestPhase(exchange: Exchange): void {
+  const { pathServers } = exchange.frame.endpoint.policy
+  for (const [index, action] of pathServers.entries()) {
+    const outcome = action.servePath!(exchange, index === pathServers.length - 1) // what makes it one of them
+    if (outcome === undefined) continue
+    exchange.decidingAction = action.type
+    follow(exchange, outcome, followRequestOutcome)
+    return
+  }
+  runRequestPhase(exchange)
 }
 
 /** Runs `on_http_request` of the current endpoint from where its cursor stands. */
@@ -182,12 +195,16 @@ function followRequestOutcome(exchange: Exchange, outcome: Outcome): void {
   switch (outcome.kind) {
     case 'next':
       // falling off the end sends upstream; a cloud endpoint has none (§1.3)
+      if (exchange.insteadOfUpstream !== undefined) {
+        answer(exchange, exchange.insteadOfUpstream)
+        return
+      }
       if (exchange.frame.endpoint.upstream === undefined) throw new GatewayError('POLICY_DID_NOT_END')
       sendUpstream(exchange)
       return
     case 'forward':
       enterEndpoint(exchange, outcome.endpoint, outcome.onError)
-      runRequestPhase(exchange)
+      beginRequestPhase(exchange)
       return
     case 'respond':
       answer(exchange, outcome)

@@ -26,6 +26,8 @@ export interface PolicyOptions {
   readonly identity: string
   /** The endpoint's scheme: tcp and tls endpoints have no HTTP phases (2230). */
   readonly scheme: 'http' | 'https' | 'tcp' | 'tls'
+  /** The endpoint's host; for policies that belong to one. */
+  readonly host?: string
   /** Cloud endpoints have no upstream to fall back to: some rule must be able to end the request (2235). */
   readonly mustTerminate: boolean
 }
@@ -48,10 +50,12 @@ export function compilePolicy(parsed: ParsedPolicy, options: PolicyOptions): Pol
   const onTcpConnect = compile('on_tcp_connect')
   const onHttpRequest = compile('on_http_request')
   const onHttpResponse = compile('on_http_response')
+  const pathServers = onHttpRequest.flatMap((rule) => rule.actions).filter((it) => it.servePath !== undefined)
   const policy: CompiledPolicy = Object.freeze({
     onTcpConnect,
     onHttpRequest,
     onHttpResponse,
+    pathServers: Object.freeze(pathServers),
     requestIndex: RuleIndex.of(onHttpRequest),
     responseIndex: RuleIndex.of(onHttpResponse),
     onEventStreamMessage: compile('on_event_stream_message'),
@@ -157,8 +161,9 @@ class PhaseCompiler {
   }
 
   #context(span: Span, place: string): CompileContext {
-    const { diagnostics, settings, identity } = this.#options
+    const { diagnostics, settings, identity, host } = this.#options
     return {
+      host,
       diagnostics,
       settings,
       phase: this.#phase,

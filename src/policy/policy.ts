@@ -13,6 +13,8 @@ export interface CompiledPolicy {
   readonly requestIndex: RuleIndex | undefined
   readonly responseIndex: RuleIndex | undefined
   readonly onEventStreamMessage: readonly CompiledRule[]
+  /** Actions of the request phase that answer paths of their own before any rule runs. */
+  readonly pathServers: readonly CompiledAction[]
   /** Some expression reads the path: ambiguous paths are then refused (H-66). */
   readonly dependsOnPath: boolean
   /** Some action replaces parts of response bodies: they are asked for whole, and in a coding that we can take off. */
@@ -31,6 +33,8 @@ export interface CompiledAction {
   run(exchange: Exchange): Outcome | Promise<Outcome>
   /** Present where the action may stand in `on_tcp_connect`. */
   runOnConnect?: (scope: PolicyScope) => Next | Close
+  /** Present where the action has paths of its own; undefined: go on with the rules. */
+  servePath?: (exchange: Exchange, isLast: boolean) => Outcome | Promise<Outcome> | undefined
 }
 
 export const EMPTY_POLICY: CompiledPolicy = Object.freeze({
@@ -40,6 +44,7 @@ export const EMPTY_POLICY: CompiledPolicy = Object.freeze({
   requestIndex: undefined,
   responseIndex: undefined,
   onEventStreamMessage: Object.freeze([]),
+  pathServers: Object.freeze([]),
   dependsOnPath: false,
   changesResponseBody: false,
 })

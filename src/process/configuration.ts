@@ -25,8 +25,14 @@ export interface LoadedAndChecked extends CheckedConfiguration {
 /** Errors about files, not about what they say. */
 const UNREADABLE = new Set(['FILE_NOT_FOUND', 'FILE_NOT_READABLE', 'NO_CONFIGURATION'])
 
-/** What `check` does, and `run` and a reload begin with. Opens no socket. Never rejects for bad content. */
-export async function checkFromDisk(input: ConfigurationInput): Promise<LoadedAndChecked> {
+/**
+ * What `check` does, and `run` and a reload begin with. Opens no socket. Never rejects for bad content. What is right
+ * but cannot be served here is an error only for those who want to serve it.
+ */
+export async function checkFromDisk(
+  input: ConfigurationInput,
+  purpose: 'check' | 'run' = 'run',
+): Promise<LoadedAndChecked> {
   const reader = new DiskReader()
   const loaded = loadConfiguration(input, reader)
   const stateDir = stateDirOf(loaded)
@@ -35,7 +41,7 @@ export async function checkFromDisk(input: ConfigurationInput): Promise<LoadedAn
     for (const certificate of tls?.certificates ?? []) reportDates(certificate, Date.now(), loaded.diagnostics)
   }
   // the check has read more files: rule sets
-  return checked(loaded, { ...reader.recorded(), input }, stateDir)
+  return checked(loaded, { ...reader.recorded(), input }, stateDir, purpose)
 }
 
 /** The same for texts that were kept. */
@@ -43,7 +49,7 @@ export async function checkBundle(bundle: ConfigurationBundle): Promise<LoadedAn
   const loaded = loadBundle(bundle)
   const stateDir = stateDirOf(loaded)
   await check(loaded, new BundleReader(bundle), stateDir)
-  return checked(loaded, bundle, stateDir)
+  return checked(loaded, bundle, stateDir, 'run')
 }
 
 /** Absolute: what is read below it is recorded under this name, and workers ask for it under the same. */
@@ -60,9 +66,18 @@ async function check(loaded: LoadedConfiguration, reader: FileReader, stateDir: 
   }
 }
 
-function checked(loaded: LoadedConfiguration, bundle: ConfigurationBundle, stateDir: string): LoadedAndChecked {
+function checked(
+  loaded: LoadedConfiguration,
+  bundle: ConfigurationBundle,
+  stateDir: string,
+  purpose: 'check' | 'run',
+): LoadedAndChecked {
   const { diagnostics, settings } = loaded
-  const reports: readonly DiagnosticReport[] = diagnostics.all.map((diagnostic) => reportDiagnostic(diagnostic))
+  const reports: readonly DiagnosticReport[] = diagnostics.all.map((diagnostic) =>
+    reportDiagnostic(
+      purpose === 'run' && diagnostic.refusesRun === true ? { ...diagnostic, severity: 'error' } : diagnostic,
+    ),
+  )
   const errors = reports.filter(({ severity }) => severity === 'error')
   return {
     reports,

@@ -13,6 +13,7 @@ import { ExchangeHandler } from '../exchange/handle.ts'
 import { JwtService } from '../jwt/service.ts'
 import type { FrontEnd, FrontEndLimits, ListenTls, PreparedTls, UpstreamTarget } from '../listener/front-end.ts'
 import { UwsFrontEnd } from '../listener/uws.ts'
+import { OpenidClients } from '../login/openid.ts'
 import { openTransactions } from '../native.ts'
 import { Metrics } from '../metrics/metrics.ts'
 import { registerProcessMetrics, watchEventLoop } from '../metrics/process-metrics.ts'
@@ -140,6 +141,7 @@ class Gateway {
       }),
       matchLog: new MatchLog({ logger, metrics, modsecurityOutput: settings.waf.modsecurityLog }),
       rateLimits: stores.rateLimits,
+      openid: new OpenidClients(),
       jwt: new JwtService({ ...settings.jwt, stateDirectory: setting.stateDir, threads, logger }),
     }
     this.#handler = new ExchangeHandler(snapshot, this.#services, () => this.#frontEnd)

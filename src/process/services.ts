@@ -2,6 +2,7 @@
 import type { AccessLog, Logger } from '../access-log/logger.ts'
 import type { MatchLog } from '../access-log/match-log.ts'
 import type { JwtService } from '../jwt/service.ts'
+import type { OpenidClients } from '../login/openid.ts'
 import type { Metrics } from '../metrics/metrics.ts'
 import type { RateLimitStore } from '../rate-limit/store.ts'
 import type { ThreadPool } from '../threads/pool.ts'
@@ -13,6 +14,7 @@ export interface GatewayServices {
   readonly metrics: Metrics
   readonly rateLimits: RateLimitStore
   readonly jwt: JwtService
+  readonly openid: OpenidClients
   readonly threads: ThreadPool
   /** Names this gateway in Via, the same in all its workers (H-57). */
   readonly instanceId: string

@@ -23,6 +23,8 @@ import { parsePolicy } from '../policy/parse.ts'
 import { EMPTY_POLICY } from '../policy/policy.ts'
 import { parseRedisAddress, RedisAddressError } from '../redis/address.ts'
 import { type Endpoint, endpointTable, type EndpointTable } from '../routing/endpoints.ts'
+import { SessionBox } from '../login/session.ts'
+import { ownSessionKeys, SessionKeys } from '../login/session-keys.ts'
 import { TargetGroup } from '../upstream/balancer.ts'
 import { installedRulesFolder, readRuleFiles } from '../waf/rule-files.ts'
 import { WafProfiles } from '../waf/profiles.ts'
@@ -35,6 +37,8 @@ export interface Snapshot {
   /** Media types whose response bodies the rule set wants to see. */
   readonly inspectedMimeTypes: ReadonlySet<string>
   readonly keySetUrls: readonly string[]
+  /** Given exactly when some policy has a login. */
+  readonly sessions: SessionBox | undefined
   readonly targets: readonly UpstreamTarget[]
   /** What TLS listeners show, by their place in the settings; undefined = plain. */
   readonly listenTls: readonly (ListenTls | undefined)[]
@@ -100,6 +104,9 @@ export async function buildSnapshot(
     // the loader has checked them
     trustedProxies: settings.trustedProxies.flatMap((text) => parseCidr(text) ?? []),
     inspectedMimeTypes: new Set(ruleSet?.mimeTypes ?? []),
+    sessions: endpoints.some(({ policy }) => policy.pathServers.length > 0)
+      ? sessionBox(settings, stateDir)
+      : undefined,
     keySetUrls: [...new Set(compiled.flatMap(({ needs }) => [...needs.keySetUrls]))],
     listenTls: settings.listeners.map((listener) => listenTls(listener)),
     targets: endpoints.flatMap((it) => it.upstream?.targets ?? []),
@@ -113,6 +120,12 @@ export async function buildSnapshot(
       ruleSet?.release()
     },
   }
+}
+
+/** Sessions that were opened are forgotten with the configuration, and with it the keys that were taken out. */
+function sessionBox({ login }: Settings, stateDir: string): SessionBox {
+  const keys = login.sessionKeys.length > 0 ? login.sessionKeys : ownSessionKeys(stateDir)
+  return new SessionBox(new SessionKeys(keys), login.cacheEntries)
 }
 
 function compile(loaded: LoadedConfiguration, reader: FileReader, stateDir: string): Compiled {
@@ -164,8 +177,8 @@ function policyOf(definition: EndpointDefinition, settings: Settings, diagnostic
     diagnostics.error('ERR_NGROK_2262', text, parsed.phases.on_tcp_connect[0]!.span)
   }
   const mustTerminate = definition.kind === 'cloud'
-  const { scheme } = definition.url
-  return compilePolicy(parsed, { settings, diagnostics, identity: definition.name, scheme, mustTerminate })
+  const { scheme, host } = definition.url
+  return compilePolicy(parsed, { settings, diagnostics, identity: definition.name, scheme, host, mustTerminate })
 }
 
 function endpoint(definition: EndpointDefinition, needs: PolicyWithNeeds, settings: Settings): Endpoint {

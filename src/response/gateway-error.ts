@@ -104,6 +104,200 @@ export const ERRORS = {
     message: 'The webhook could not be verified.',
     reason: 'auth:ERR_NGROK_3204',
   },
+  LOGIN_STATE_INVALID: {
+    status: 400,
+    gw: 1100,
+    ngrok: 5500,
+    message: 'The login cannot be finished here: its state is missing or invalid.',
+    reason: 'auth:ERR_NGROK_5500',
+  },
+  LOGIN_TOO_LATE: {
+    status: 400,
+    gw: 1101,
+    ngrok: 5501,
+    message: 'The login was not finished in time.',
+    reason: 'auth:ERR_NGROK_5501',
+  },
+  LOGIN_SCOPES_NOT_GRANTED: {
+    status: 403,
+    gw: 1102,
+    ngrok: 5502,
+    message: 'The login needs permissions that were not granted.',
+    reason: 'auth:ERR_NGROK_5502',
+  },
+  LOGIN_NO_EMAIL: {
+    status: 403,
+    gw: 1103,
+    ngrok: 5510,
+    message: 'The provider gave no verified e-mail address.',
+    reason: 'auth:ERR_NGROK_5510',
+  },
+  LOGIN_NOT_AUTHORISED: {
+    status: 403,
+    gw: 1104,
+    ngrok: 5511,
+    message: 'This account is not authorised.',
+    reason: 'auth:ERR_NGROK_5511',
+  },
+  LOGIN_DENIED: {
+    status: 403,
+    gw: 1105,
+    ngrok: 5517,
+    message: 'The login was denied at the provider.',
+    reason: 'auth:ERR_NGROK_5517',
+  },
+  LOGIN_REVOKED: {
+    status: 403,
+    gw: 1106,
+    ngrok: 5518,
+    message: 'The provider has taken the access back.',
+    reason: 'auth:ERR_NGROK_5518',
+  },
+  LOGIN_BAD_SCOPE: {
+    status: 500,
+    gw: 1107,
+    ngrok: 5520,
+    message: 'The provider does not know a scope that this endpoint asks for.',
+    reason: 'auth:ERR_NGROK_5520',
+  },
+  LOGIN_PROVIDER_FAILED: {
+    status: 502,
+    gw: 1108,
+    ngrok: 5521,
+    message: 'The provider fails at the moment.',
+    reason: 'auth:ERR_NGROK_5521',
+  },
+  LOGIN_PROVIDER_BUSY: {
+    status: 503,
+    gw: 1109,
+    ngrok: 5522,
+    message: 'The provider is busy at the moment.',
+    reason: 'auth:ERR_NGROK_5522',
+  },
+  LOGIN_BAD_REDIRECT: {
+    status: 500,
+    gw: 1110,
+    ngrok: 5523,
+    message: 'The provider does not know the redirect URL of this endpoint.',
+    reason: 'auth:ERR_NGROK_5523',
+  },
+  LOGIN_REJECTED: {
+    status: 403,
+    gw: 1111,
+    ngrok: 5524,
+    message: 'The provider rejected the login.',
+    reason: 'auth:ERR_NGROK_5524',
+  },
+  LOGIN_PROVIDER_UNREADABLE: {
+    status: 502,
+    gw: 1112,
+    ngrok: 5525,
+    message: 'The answer of the provider cannot be used.',
+    reason: 'auth:ERR_NGROK_5525',
+  },
+  LOGIN_WRONG_ACCOUNT: {
+    status: 403,
+    gw: 1113,
+    ngrok: 5526,
+    message: 'The provider asks to choose another account.',
+    reason: 'auth:ERR_NGROK_5526',
+  },
+  LOGIN_BAD_CLIENT: {
+    status: 500,
+    gw: 1114,
+    ngrok: 5527,
+    message: 'The provider does not accept the credentials of this endpoint.',
+    reason: 'auth:ERR_NGROK_5527',
+  },
+  LOGIN_CODE_EXPIRED: {
+    status: 400,
+    gw: 1115,
+    ngrok: 5528,
+    message: 'The code of the login has expired or was used before.',
+    reason: 'auth:ERR_NGROK_5528',
+  },
+  LOGIN_REQUIRED_AGAIN: {
+    status: 403,
+    gw: 1116,
+    ngrok: 5529,
+    message: 'The provider asks to log in again.',
+    reason: 'auth:ERR_NGROK_5529',
+  },
+  LOGIN_INTERACTION_REQUIRED: {
+    status: 403,
+    gw: 1117,
+    ngrok: 5531,
+    message: 'The provider has questions to ask first.',
+    reason: 'auth:ERR_NGROK_5531',
+  },
+  LOGIN_CONSENT_REQUIRED: {
+    status: 403,
+    gw: 1118,
+    ngrok: 5532,
+    message: 'The provider needs your consent first.',
+    reason: 'auth:ERR_NGROK_5532',
+  },
+  LOGIN_PROVIDER_THROTTLES: {
+    status: 503,
+    gw: 1119,
+    ngrok: 5533,
+    message: 'The provider takes no more requests at the moment.',
+    reason: 'auth:ERR_NGROK_5533',
+  },
+  LOGIN_NO_METADATA: {
+    status: 503,
+    gw: 1120,
+    ngrok: 5534,
+    message: 'The provider cannot be reached at the moment.',
+    reason: 'auth:ERR_NGROK_5534',
+  },
+  LOGIN_NEEDS_CLIENT: {
+    status: 500,
+    gw: 1121,
+    ngrok: 5535,
+    message: 'The provider needs a client id of your own.',
+    reason: 'auth:ERR_NGROK_5535',
+  },
+  LOGIN_NO_USER_ID: {
+    status: 403,
+    gw: 1122,
+    ngrok: 5536,
+    message: 'The provider gave no user id.',
+    reason: 'auth:ERR_NGROK_5536',
+  },
+  LOGIN_VALUE_FAILED: {
+    status: 500,
+    gw: 1123,
+    ngrok: 5537,
+    message: 'A value of the login could not be computed.',
+    reason: 'internal',
+  },
+  LOGIN_NOT_SEALED: {
+    status: 500,
+    gw: 1124,
+    ngrok: 5538,
+    message: 'The session does not fit into a cookie.',
+    reason: 'internal',
+  },
+  LOGIN_PROVIDER_TIMEOUT: {
+    status: 504,
+    gw: 1125,
+    ngrok: 5521,
+    message: 'The provider did not answer in time.',
+    reason: 'auth:ERR_NGROK_5521',
+  },
+  LOGIN_TOO_MANY: {
+    status: 503,
+    gw: 1126,
+    message: 'Too many logins are under way.',
+    reason: 'overflow',
+  },
+  LOGIN_ASSERTION_REFUSED: {
+    status: 403,
+    gw: 1127,
+    message: 'The answer of the identity provider was refused.',
+    reason: 'auth:saml',
+  },
   RATE_LIMITED: { status: 429, gw: 1030, message: 'Too many requests.', reason: 'rate_limited:' },
   LIMITER_DOWN: {
     status: 503,
@@ -242,13 +436,16 @@ export class GatewayError extends Error {
   readonly reason: Reason
   /** Extra response lines (`retry-after: 3\r\n`). */
   readonly lines: string
+  /** Where the error page offers to try again: a path on this host, without quotes and angle brackets. */
+  readonly retryPath: string | undefined
 
-  constructor(code: ErrorCode, options: { reason?: Reason; lines?: string; cause?: unknown } = {}) {
+  constructor(code: ErrorCode, options: { reason?: Reason; lines?: string; cause?: unknown; retryPath?: string } = {}) {
     super(ERRORS[code].message, options.cause === undefined ? {} : { cause: options.cause })
     this.name = 'GatewayError'
     this.code = code
     this.reason = options.reason ?? ERRORS[code].reason
     this.lines = options.lines ?? ''
+    this.retryPath = options.retryPath
   }
 }
 

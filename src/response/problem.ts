@@ -28,7 +28,7 @@ export function errorAnswer(error: GatewayError, accept: string, requestId: stri
     `sallyport-error-code: ERR_GW_${entry.gw}\r\n` +
     (entry.ngrok === undefined ? '' : `ngrok-error-code: ERR_NGROK_${entry.ngrok}\r\n`) +
     error.lines
-  return { status: entry.status, lines, body: render(format, entry, code, requestId) }
+  return { status: entry.status, lines, body: render(format, entry, code, requestId, error.retryPath) }
 }
 
 type Format = 'html' | 'json' | 'text'
@@ -39,7 +39,13 @@ const CONTENT_TYPES: Record<Format, string> = {
   text: 'text/plain; charset=utf-8',
 }
 
-function render(format: Format, entry: ErrorEntry, code: string, requestId: string): string {
+function render(
+  format: Format,
+  entry: ErrorEntry,
+  code: string,
+  requestId: string,
+  retryPath: string | undefined,
+): string {
   const title = reasonPhrase(entry.status)
   if (format === 'json') {
     return JSON.stringify({
@@ -53,11 +59,16 @@ function render(format: Format, entry: ErrorEntry, code: string, requestId: stri
     })
   }
   if (format === 'text') return `${entry.message} (${code})\n`
-  // the request id is ours or matched [A-Za-z0-9._~+/=-], so nothing here needs escaping (H-86)
+  const again = retryPath === undefined ? '' : `<p><a href="${escaped(retryPath)}">Try again</a></p>\n`
+  // the request id is ours or matched [A-Za-z0-9._~+/=-], so nothing else here needs escaping (H-86)
   return (
     `<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>${entry.status} ${title}</title></head>\n` +
-    `<body><h1>${entry.status} ${title}</h1>\n<p>${entry.message} (${code})</p>\n<p>Request ${requestId}</p></body></html>\n`
+    `<body><h1>${entry.status} ${title}</h1>\n<p>${entry.message} (${code})</p>\n${again}<p>Request ${requestId}</p></body></html>\n`
   )
+}
+
+function escaped(text: string): string {
+  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
 }
 
 /** HTML for `text/html`, a wildcard or nothing; JSON when asked for and HTML is not; plain text when only text is asked for. */

@@ -139,6 +139,7 @@ export class MemoryGateway {
         close: () => Promise.resolve(),
       },
       jwt: undefined as unknown as GatewayServices['jwt'],
+      openid: undefined as unknown as GatewayServices['openid'],
       threads: undefined as unknown as GatewayServices['threads'],
       instanceId: 'gw1',
     } as GatewayServices
