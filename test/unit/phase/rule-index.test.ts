@@ -23,7 +23,7 @@ function run(
     expressionFailed: (rule: CompiledRule) => void told.push(`${rule.name} failed`),
     rewrite: (path: string) => Object.assign(exchange, sourceOf({ ...request, path })),
   }
-  runPhase(rules, exchange as unknown as Exchange, { rule: 0, action: 0 }, index)
+  void runPhase(rules, exchange as unknown as Exchange, { rule: 0, action: 0 }, index)
   return told
 }
 
