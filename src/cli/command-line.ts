@@ -3,10 +3,13 @@ import { nearest } from '../config/spelling.ts'
 import { readArguments, UsageError } from './arguments.ts'
 import { checkVerb } from './check.ts'
 import { crsVerb } from './crs.ts'
+import { diffVerb } from './diff.ts'
+import { explainVerb } from './explain.ts'
 import { generalHelp, usageLine, verbHelp } from './help.ts'
 import { httpVerb } from './http.ts'
 import { healthVerb, reloadVerb, statusVerb, stopVerb } from './instance.ts'
 import { runVerb } from './run.ts'
+import { testVerb } from './test.ts'
 import { EXIT, type Surroundings, type Verb } from './verb.ts'
 import { versionVerb } from './version.ts'
 import { wafVerb } from './waf.ts'
@@ -20,6 +23,9 @@ export const VERBS: readonly Verb[] = [
   stopVerb,
   statusVerb,
   healthVerb,
+  explainVerb,
+  testVerb,
+  diffVerb,
   crsVerb,
   wafVerb,
   versionVerb,

@@ -1,17 +1,15 @@
 /** `sallyport waf explain`: from files and flags to an explanation. The judging is waf/explain.ts. */
-import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { resolve } from 'node:path'
-import { type Diagnostics, renderDiagnostic } from '../config/diagnostic.ts'
+import { renderDiagnostic } from '../config/diagnostic.ts'
 import { DiskReader, loadConfiguration, type EndpointDefinition, type LoadedConfiguration } from '../config/load.ts'
-import { SourceFile } from '../config/source.ts'
 import { NativeAddonError, RuleSetError } from '../native.ts'
 import { compilePolicy } from '../policy/compile.ts'
 import { parsePolicy } from '../policy/parse.ts'
 import { reportRuleErrors } from '../process/snapshot.ts'
 import { defaultStateDir } from '../process/state-dir.ts'
 import { explain } from '../waf/explain.ts'
-import { type MessageFile, readMessageFile } from '../waf/message-file.ts'
+import { type MessageFile, readMessage } from '../waf/message-file.ts'
 import type { WafOptions, WafProfile } from '../waf/profiles.ts'
 import { installedRulesFolder, readRuleFiles } from '../waf/rule-files.ts'
 import { UsageError, type Arguments } from './arguments.ts'
@@ -98,21 +96,6 @@ function load(given: Arguments, reader: DiskReader): LoadedConfiguration {
 
 /** Name of the endpoint that stands for `--policy`. */
 const EXPLAINED = 'explained'
-
-function readMessage(path: string, kind: 'request' | 'response', diagnostics: Diagnostics): MessageFile | undefined {
-  let text: string
-  try {
-    text = readFileSync(path === '-' ? 0 : path, 'latin1')
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException
-    diagnostics.error(
-      code === 'ENOENT' ? 'FILE_NOT_FOUND' : 'FILE_NOT_READABLE',
-      code === 'ENOENT' ? `${path}: no such file` : `${path}: ${message}`,
-    )
-    return undefined
-  }
-  return readMessageFile(new SourceFile(path === '-' ? '<stdin>' : path, text), kind, diagnostics)
-}
 
 interface ChosenPolicy {
   readonly request: WafOptions | undefined

@@ -72,6 +72,11 @@ export class ExchangeHandler implements FrontEndEvents {
     else this.#retired.set(previous, users)
   }
 
+  /** An exchange that is under way. */
+  exchange(handle: ExchangeHandle): Exchange | undefined {
+    return this.#exchanges.get(handle)
+  }
+
   onConnect(listenerId: number, peer: Peer): boolean {
     return connectionAllowed(this.#snapshot, this.#services, this.#listenerPlaces.get(listenerId) ?? -1, peer)
   }

@@ -43,6 +43,8 @@ export interface KeySetOptions {
   readonly stateDirectory?: string | undefined
   readonly clock: Clock
   readonly logger?: JwtLogger | undefined
+  /** Default: the network. */
+  readonly fetch?: typeof fetchKeySet | undefined
 }
 
 /** Fetches of one key set, for metrics. */
@@ -187,8 +189,8 @@ export class KeySet {
     clearTimeout(this.#timer)
     this.counters.fetches++
     try {
-      const { allowHttp, fetchTimeoutMs } = this.#options
-      const fetched = await fetchKeySet(this.url, {
+      const { allowHttp, fetchTimeoutMs, fetch = fetchKeySet } = this.#options
+      const fetched = await fetch(this.url, {
         allowHttp,
         timeoutMs: fetchTimeoutMs,
         etag: this.#current === undefined ? undefined : this.#etag,

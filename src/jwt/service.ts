@@ -9,7 +9,7 @@
 import { checkClaims } from './claims.ts'
 import { Malformed, parseClaims, parseJws, type CompactJws } from './compact.ts'
 import type { VerificationKey } from './jwk.ts'
-import type { AllowHttp } from './key-set-fetch.ts'
+import type { fetchKeySet, AllowHttp } from './key-set-fetch.ts'
 import { KeySet, SYSTEM_CLOCK, type Clock, type JwtLogger } from './key-set.ts'
 import { checkSignature, isSignatureAlgorithm, isSlow, type SignatureAlgorithm } from './signature.ts'
 import type { JsonObject } from './strict-json.ts'
@@ -79,6 +79,8 @@ export interface JwtServiceOptions {
   readonly threads?: SignatureThreads
   readonly logger?: JwtLogger
   readonly clock?: Clock
+  /** Where key sets come from; default: the network. */
+  readonly fetch?: typeof fetchKeySet
 }
 
 /** For /metrics. All counts since the start. */
@@ -344,6 +346,7 @@ export class JwtService {
       stateDirectory: options.stateDirectory,
       clock: this.#clock,
       logger: options.logger,
+      fetch: options.fetch,
     })
     keySet.start()
     return keySet

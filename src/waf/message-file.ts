@@ -4,8 +4,9 @@
  *
  * Source: RFC 9112 §2–§7 for the form; the head comes out as the front end gives it to the rules.
  */
+import { readFileSync } from 'node:fs'
 import type { Diagnostics } from '../config/diagnostic.ts'
-import type { SourceFile } from '../config/source.ts'
+import { SourceFile } from '../config/source.ts'
 
 export interface MessageFile {
   /** `GET /path HTTP/1.1` or `HTTP/1.1 200 OK`, then `name: value` lines with names in lower case, each with CRLF. */
@@ -24,6 +25,26 @@ export interface MessageFile {
 const REQUEST_LINE = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S(?:.*\S)?) HTTP\/\d(?:\.\d)?$/
 const STATUS_LINE = /^HTTP\/\d(?:\.\d)? (\d{3})(?: (.*))?$/
 const FIELD = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*$/
+
+/** Reads a file, or standard input for `-`. Undefined after errors. */
+export function readMessage(
+  path: string,
+  kind: 'request' | 'response',
+  diagnostics: Diagnostics,
+): MessageFile | undefined {
+  let text: string
+  try {
+    text = readFileSync(path === '-' ? 0 : path, 'latin1')
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    diagnostics.error(
+      code === 'ENOENT' ? 'FILE_NOT_FOUND' : 'FILE_NOT_READABLE',
+      code === 'ENOENT' ? `${path}: no such file` : `${path}: ${message}`,
+    )
+    return undefined
+  }
+  return readMessageFile(new SourceFile(path === '-' ? '<stdin>' : path, text), kind, diagnostics)
+}
 
 /** Undefined after errors. Texts are bytes: one character each (latin1). */
 export function readMessageFile(
