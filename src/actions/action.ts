@@ -51,7 +51,8 @@ export interface CompileContext {
   readonly identity: string
   /** Written in the inbound/outbound format of 2024 (§9). */
   readonly legacyFormat: boolean
-  expression(source: TextSource): Expression | undefined
+  /** `locals`: names that the action gives values for when it evaluates (Exchange.locals). */
+  expression(source: TextSource, locals?: readonly string[]): Expression | undefined
   template(source: TextSource): Template | undefined
   readonly waf: WafProfiles
   /** Host of the endpoint's url, `*.` included; undefined where a policy is compiled by itself. */

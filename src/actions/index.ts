@@ -8,6 +8,7 @@ import { compressResponse } from './compress-response.ts'
 import { customResponse } from './custom-response.ts'
 import { deny } from './deny.ts'
 import { forwardInternal } from './forward-internal.ts'
+import { httpRequest } from './http-request.ts'
 import { jwtValidation } from './jwt-validation.ts'
 import { log } from './log.ts'
 import { oauth } from './oauth.ts'
@@ -34,6 +35,7 @@ export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
   register(customResponse),
   register(deny),
   register(forwardInternal),
+  register(httpRequest),
   register(jwtValidation),
   register(log),
   register(oauth),
@@ -53,12 +55,7 @@ export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
 ])
 
 /** ngrok's actions that are not built: named, so that the error can say so instead of "unknown". */
-export const ACTIONS_NOT_BUILT: ReadonlySet<string> = new Set([
-  'ai-gateway',
-  'http-request',
-  'saml',
-  'terminate-tls',
-])
+export const ACTIONS_NOT_BUILT: ReadonlySet<string> = new Set(['ai-gateway', 'saml', 'terminate-tls'])
 
 /** The proper name of an action, however it is spelled: an alias, or with underscores as in old documents (§11). */
 export function actionName(written: string): string {

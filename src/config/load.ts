@@ -679,6 +679,11 @@ function settingsOf(
     admin: { address: document.admin.address },
     drain: { delayMs: document.drain.delay, timeoutMs: document.drain.timeout },
     policy: { strict: document.policy.strict },
+    httpRequest: {
+      external: document.http_request.external,
+      privateNetworks: document.http_request.private_networks,
+      userAgent: document.http_request.user_agent,
+    },
   }
 }
 

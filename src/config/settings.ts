@@ -62,6 +62,11 @@ export interface Settings {
   readonly admin: { readonly address: HostPort | undefined }
   readonly drain: { readonly delayMs: number; readonly timeoutMs: number }
   readonly policy: { readonly strict: boolean }
+  readonly httpRequest: {
+    readonly external: boolean
+    readonly privateNetworks: boolean
+    readonly userAgent: string
+  }
 }
 
 export type LogLevel = 'crit' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
@@ -727,6 +732,25 @@ const gatewayFields = {
       }),
     ),
     'How policies are read.',
+  ),
+  http_request: described(
+    section(
+      object({
+        external: described(
+          withDefault(boolean(), false),
+          'http-request may ask hosts that are no internal endpoints.',
+        ),
+        private_networks: described(
+          withDefault(boolean(), false),
+          'It may then ask hosts in private networks and on this machine, too.',
+        ),
+        user_agent: described(
+          withDefault(string({ minLength: 1, maxLength: 200, pattern: /^[\x20-\x7e]+$/ }), 'sallyport'),
+          'User-Agent of requests that policies make.',
+        ),
+      }),
+    ),
+    'Requests that policies make themselves.',
   ),
 }
 

@@ -25,6 +25,7 @@ import type { EventMessage } from '../body/event-stream.ts'
 import type { ContentCoding } from '../body/content-coding.ts'
 import { type ClientAddress, clientAddress } from './client-address.ts'
 import { MessageHead } from './message-head.ts'
+import type { Subrequests } from './subrequest.ts'
 import { isRequestId, newRequestId, type TraceContext, traceContext } from './request-ids.ts'
 import { RequestUrl } from './request-url.ts'
 
@@ -108,6 +109,12 @@ export class Exchange implements PolicyScope {
   /** Index of the frame whose policy runs. */
   frameIndex = -1
   responseState: ResponseState | undefined
+  /** Makes requests of internal endpoints for actions; set by the spine. */
+  subrequests: Subrequests | undefined
+  /** How many exchanges made this one: 0 for a client's. */
+  depth = 0
+  /** Names that a single expression sees besides the variables (`attempts` of http-request). */
+  locals: ReadonlyMap<string, CelValue> | undefined
   /** The event that `on_event_stream_message` looks at. */
   eventMessage: EventMessage | undefined
   /** The rule matcher's transaction; 0 = none. Ended when the exchange ends. */

@@ -21,6 +21,7 @@ import type {
 import type { Outcome, Respond } from '../phase/outcome.ts'
 import { runPhase } from '../phase/run-phase.ts'
 import type { GatewayServices } from '../process/services.ts'
+import type { OutboundAnswer } from '../outbound/answer.ts'
 import type { Snapshot } from '../process/snapshot.ts'
 import { GatewayError, UPSTREAM_ERRORS } from '../response/gateway-error.ts'
 import { errorAnswer, toGatewayError } from '../response/problem.ts'
@@ -32,15 +33,17 @@ import { forwardHead } from './forward-head.ts'
 import { logExchange, logRefused } from './log-exchange.ts'
 import { MessageHead } from './message-head.ts'
 import { responseFilters } from './response-filters.ts'
+import { SubrequestFrontEnd, type SubrequestOptions, type Subrequests } from './subrequest.ts'
 import { mayRepeat } from './retry.ts'
 import { splitAuthority } from './request-url.ts'
 import { endTransaction } from '../waf/scan.ts'
 
-export class ExchangeHandler implements FrontEndEvents {
+export class ExchangeHandler implements FrontEndEvents, Subrequests {
   readonly #services: GatewayServices
   readonly #frontEnd: () => FrontEnd
   readonly #exchanges = new Map<ExchangeHandle, Exchange>()
   #snapshot: Snapshot
+  #lastSubrequest = 0
   /** Listener id of the front end → its place in the settings; ids outlive settings. */
   #listenerPlaces: ReadonlyMap<number, number> = new Map()
   /** Exchanges that run against a configuration other than the current one. */
@@ -85,8 +88,31 @@ export class ExchangeHandler implements FrontEndEvents {
     this.#services.metrics.requestStarted()
     const place = this.#listenerPlaces.get(facts.listenerId) ?? -1
     const exchange = new Exchange(handle, head, facts, place, this.#frontEnd(), this.#snapshot, this.#services)
+    exchange.subrequests = this
     this.#exchanges.set(handle, exchange)
     attempt(exchange, () => route(exchange))
+  }
+
+  /** An exchange that nobody on a wire asked for: it begins at an internal endpoint (subrequest.ts). */
+  subrequest(parent: Exchange, options: SubrequestOptions): Promise<OutboundAnswer> {
+    const { endpoint, head, body } = options
+    const { metrics, upstreams } = this.#services
+    // a front end's handles are positive
+    const handle = --this.#lastSubrequest
+    const frontEnd = new SubrequestFrontEnd(this, handle, parent.peer, upstreams, options)
+    metrics.requestStarted()
+    const { listenerId } = parent.facts
+    const facts = { listenerId, bodyLength: body.length, receivedAtMs: performance.now(), connectionLines: '' }
+    const { listenerPlace, snapshot } = parent
+    const exchange = new Exchange(handle, head, facts, listenerPlace, frontEnd, snapshot, this.#services)
+    exchange.depth = parent.depth + 1
+    exchange.subrequests = this
+    this.#exchanges.set(handle, exchange)
+    attempt(exchange, () => {
+      enterEndpoint(exchange, endpoint, 'halt')
+      runRequestPhase(exchange)
+    })
+    return frontEnd.answer
   }
 
   onRequestBody(handle: ExchangeHandle, body: Uint8Array, complete: boolean): void {

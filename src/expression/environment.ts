@@ -10,6 +10,8 @@ export interface ExpressionEnvironment {
   now(): Date
   /** A document in the old format: its spellings (§6.10) are accepted silently. */
   readonly legacy?: boolean | undefined
+  /** Names of values that the caller gives with each evaluation (`attempts` in `retry_condition`). */
+  readonly locals?: readonly string[] | undefined
   /** Regular expressions; default: the native engine. */
   readonly patterns?: PatternEngine | undefined
   /** Reads a secret at run time (§7.8); undefined = there is none of that name. */

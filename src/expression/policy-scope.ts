@@ -24,7 +24,7 @@ export class PolicyScope implements Scope {
 
   constructor(environment: ExpressionEnvironment) {
     this.#environment = environment
-    this.#tree = variableTree(environment.phase, () => environment.now())
+    this.#tree = variableTree(environment.phase, () => environment.now(), environment.locals)
     this.#functions = functionTable(environment)
   }
 

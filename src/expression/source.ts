@@ -22,6 +22,8 @@ export interface VariableSource {
   readonly variables: ReadonlyMap<string, CelValue>
   /** `actions.ngrok.<name>` in snake case, as the action left it. */
   readonly results: ReadonlyMap<string, JsonValue>
+  /** Names that a single expression sees besides these (ExpressionEnvironment.locals). */
+  readonly locals?: ReadonlyMap<string, CelValue> | undefined
 }
 
 /** §6.2 and what is known of §6.3, §6.4. */

@@ -34,8 +34,12 @@ type Fields = Readonly<Record<string, Branch>>
 
 const MAP = mapOf(STRING, DYN)
 
-/** The tree for one phase. `now` is the clock behind `time.now`. */
-export function variableTree(phase: PhaseName, now: () => Date): ReadonlyMap<string, Branch> {
+/** The tree for one phase. `now` is the clock behind `time.now`; `locals` are known to one expression only. */
+export function variableTree(
+  phase: PhaseName,
+  now: () => Date,
+  locals: readonly string[] = [],
+): ReadonlyMap<string, Branch> {
   const tree: Record<string, Branch> = {
     conn: namespace(connection(phase)),
     endpoint: namespace(ENDPOINT),
@@ -53,6 +57,7 @@ export function variableTree(phase: PhaseName, now: () => Date): ReadonlyMap<str
     phase === 'on_http_response' || phase === 'on_event_stream_message'
       ? response
       : refused(`res is not known in ${phase}`, 'move the rule to on_http_response')
+  for (const name of locals) tree[name] = optional(DYN, (frame) => frame.source.locals?.get(name))
   return new Map(Object.entries(tree))
 }
 

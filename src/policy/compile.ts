@@ -125,9 +125,10 @@ class PhaseCompiler {
     return expression
   }
 
-  #expression(source: TextSource): Expression | undefined {
+  #expression(source: TextSource, locals?: readonly string[]): Expression | undefined {
     this.#refuseSecrets(source)
-    return compileExpression(source, this.#environment, this.#options.diagnostics)
+    const environment = locals === undefined ? this.#environment : { ...this.#environment, locals }
+    return compileExpression(source, environment, this.#options.diagnostics)
   }
 
   /** Without vaults every use would fail at run time, and a rule that silently never matches is worse than an error. */
@@ -170,7 +171,7 @@ class PhaseCompiler {
       span,
       identity: `${identity}\0${place}`,
       legacyFormat: this.#legacyFormat,
-      expression: (source) => this.#expression(source),
+      expression: (source, locals) => this.#expression(source, locals),
       template: (source) => {
         this.#refuseSecrets(source)
         return compileTemplate(source, this.#environment, diagnostics)

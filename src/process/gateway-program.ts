@@ -18,6 +18,7 @@ import { openTransactions } from '../native.ts'
 import { Metrics } from '../metrics/metrics.ts'
 import { registerProcessMetrics, watchEventLoop } from '../metrics/process-metrics.ts'
 import { MemoryStore } from '../rate-limit/memory-store.ts'
+import { ExternalRequests } from '../outbound/external.ts'
 import type { RateLimitStore } from '../rate-limit/store.ts'
 import { ThreadPool } from '../threads/pool.ts'
 import { UpstreamPools } from '../upstream/pools.ts'
@@ -133,6 +134,8 @@ class Gateway {
       logger,
       metrics,
       threads,
+      upstreams: pool,
+      external: new ExternalRequests(),
       instanceId: setting.instanceId,
       accessLog: openAccessLog({
         output: settings.accessLog.output,
@@ -256,10 +259,10 @@ class Gateway {
   }
 
   async close(): Promise<void> {
-    const { jwt, threads, rateLimits, accessLog, matchLog } = this.#services
+    const { jwt, threads, external, rateLimits, accessLog, matchLog } = this.#services
     // closing ends the exchanges, and their log lines are still to be written
     await this.#frontEnd.close()
-    await Promise.allSettled([jwt.close(), threads.close(), rateLimits.close(), this.#memory.close()])
+    await Promise.allSettled([jwt.close(), external.close(), threads.close(), rateLimits.close(), this.#memory.close()])
     await Promise.all([accessLog.close(), matchLog.close()])
   }
 

@@ -4,8 +4,10 @@ import type { MatchLog } from '../access-log/match-log.ts'
 import type { JwtService } from '../jwt/service.ts'
 import type { OpenidClients } from '../login/openid.ts'
 import type { Metrics } from '../metrics/metrics.ts'
+import type { ExternalRequests } from '../outbound/external.ts'
 import type { RateLimitStore } from '../rate-limit/store.ts'
 import type { ThreadPool } from '../threads/pool.ts'
+import type { UpstreamPool } from '../upstream/upstream-pool.ts'
 
 export interface GatewayServices {
   readonly logger: Logger
@@ -16,6 +18,10 @@ export interface GatewayServices {
   readonly jwt: JwtService
   readonly openid: OpenidClients
   readonly threads: ThreadPool
+  /** Connections to upstreams. */
+  readonly upstreams: UpstreamPool
+  /** Requests to hosts outside. */
+  readonly external: ExternalRequests
   /** Names this gateway in Via, the same in all its workers (H-57). */
   readonly instanceId: string
 }

@@ -425,6 +425,46 @@ export const ERRORS = {
     message: 'The body could not be changed as the policy asks.',
     reason: 'internal',
   },
+  HTTP_REQUEST_TOO_LARGE: {
+    status: 502,
+    gw: 1080,
+    ngrok: 3601,
+    message: 'A service that the policy asked sent too large an answer.',
+    reason: 'upstream_bad_response:http_request',
+  },
+  HTTP_REQUEST_TIMEOUT: {
+    status: 504,
+    gw: 1081,
+    ngrok: 3602,
+    message: 'A service that the policy asked did not answer in time.',
+    reason: 'total_timeout',
+  },
+  HTTP_REQUEST_LOOP: {
+    status: 508,
+    gw: 1082,
+    ngrok: 3603,
+    message: 'Requests of the policy led to further ones too often.',
+    reason: 'no_route',
+  },
+  HTTP_REQUEST_REDIRECTS: {
+    status: 502,
+    gw: 1083,
+    ngrok: 3214,
+    message: 'A service that the policy asked redirected too often.',
+    reason: 'upstream_bad_response:http_request',
+  },
+  HTTP_REQUEST_FAILED: {
+    status: 502,
+    gw: 1084,
+    message: 'A service that the policy asked could not be reached.',
+    reason: 'connect_failed',
+  },
+  HTTP_REQUEST_REFUSED: {
+    status: 500,
+    gw: 1085,
+    message: 'The policy asks a service that it may not ask.',
+    reason: 'internal',
+  },
   INTERNAL: { status: 500, gw: 1090, ngrok: 2300, message: 'Internal error.', reason: 'internal' },
 } as const satisfies Record<string, ErrorEntry>
 

@@ -142,7 +142,7 @@ export class MemoryGateway {
       openid: undefined as unknown as GatewayServices['openid'],
       threads: undefined as unknown as GatewayServices['threads'],
       instanceId: 'gw1',
-    } as GatewayServices
+    } as Partial<GatewayServices> as GatewayServices
   }
 }
 
