@@ -15,12 +15,14 @@ import type { Exchange } from '../exchange/exchange.ts'
 import type { FetchedKeySet } from '../jwt/key-set-fetch.ts'
 import { JwtService } from '../jwt/service.ts'
 import { OpenidClients } from '../login/openid.ts'
+import { ExternalRequests } from '../outbound/external.ts'
 import { Metrics } from '../metrics/metrics.ts'
 import type { GatewayServices } from '../process/services.ts'
 import { buildSnapshot, type Snapshot } from '../process/snapshot.ts'
 import { defaultStateDir } from '../process/state-dir.ts'
 import { MemoryStore } from '../rate-limit/memory-store.ts'
 import { ThreadPool } from '../threads/pool.ts'
+import { NO_UPSTREAMS } from './no-upstreams.ts'
 import { OfflineFrontEnd, type OfflineAnswer, type UpstreamAnswer } from './offline-front-end.ts'
 import type { WrittenRequest } from './written-request.ts'
 import { signTestToken, testKeySet, type TestAlgorithm } from './test-keys.ts'
@@ -127,6 +129,11 @@ export class Replay {
       rateLimits,
       jwt,
       openid: new OpenidClients(),
+      upstreams: NO_UPSTREAMS,
+      external: new ExternalRequests({
+        pool: NO_UPSTREAMS,
+        lookup: (name, done) => done(new Error(`${name} is not looked up here`), []),
+      }),
       instanceId: 'offline',
     }
     try {

@@ -42,7 +42,10 @@ export class ExternalRequests {
   readonly #servers = new Map<string, UpstreamTarget>()
   #pool: UpstreamPool | undefined
 
-  constructor(lookup?: Lookup) {
+  /** `pool` and `lookup`: others than the network's. */
+  constructor(options: { readonly pool?: UpstreamPool; readonly lookup?: Lookup } = {}) {
+    const { pool, lookup } = options
+    this.#pool = pool
     this.#addressBook = new AddressBook(lookup === undefined ? {} : { lookup })
   }
 
