@@ -609,7 +609,16 @@ function settingsOf(
   reader: FileReader,
   diagnostics: Diagnostics,
 ): Omit<Settings, 'listeners'> {
-  const { upstream, limits, waf, jwt, redis, rate_limit: rateLimit, access_log: accessLog } = document
+  const {
+    upstream,
+    limits,
+    websocket: webSocket,
+    waf,
+    jwt,
+    redis,
+    rate_limit: rateLimit,
+    access_log: accessLog,
+  } = document
   const texts = (paths: readonly PathText[]): SourceFile[] =>
     paths.flatMap((path) => {
       const text = readText(path, reader, diagnostics)
@@ -639,6 +648,13 @@ function settingsOf(
       bufferedBodyBytes: limits.buffered_body,
       streamBufferBytes: limits.stream_buffer,
       hops: limits.hops,
+    },
+    webSocket: {
+      maxMessageBytes: webSocket.max_message,
+      idleMs: webSocket.idle_timeout,
+      pingMs: webSocket.ping_interval,
+      maxOpen: webSocket.max_open,
+      compress: webSocket.compression,
     },
     waf: {
       rules: folderOf(waf.rules),

@@ -47,6 +47,7 @@ export interface Settings {
   readonly region: string
   readonly upstream: UpstreamSettings
   readonly limits: LimitSettings
+  readonly webSocket: WebSocketSettings
   readonly waf: WafSettings
   readonly jwt: JwtSettings
   readonly login: LoginSettings
@@ -119,6 +120,16 @@ export interface LimitSettings {
   readonly bufferedBodyBytes: number
   readonly streamBufferBytes: number
   readonly hops: number
+}
+
+/** Milliseconds, 0 = off. */
+export interface WebSocketSettings {
+  readonly maxMessageBytes: number
+  readonly idleMs: number
+  readonly pingMs: number
+  /** Per worker. */
+  readonly maxOpen: number
+  readonly compress: boolean
 }
 
 export interface WafSettings {
@@ -524,6 +535,34 @@ const gatewayFields = {
       }),
     ),
     'Sizes of requests.',
+  ),
+  websocket: described(
+    section(
+      object({
+        max_message: described(
+          withDefault(byteSize({ min: 1024, max: 2 ** 29 }), 16 * 2 ** 20),
+          'Message of a WebSocket; beyond it the connection closes (1009).',
+        ),
+        idle_timeout: described(
+          withDefault(timer(), 300_000),
+          'Longest time in which nothing comes from either side, pings and pongs included; 0 = off.',
+        ),
+        ping_interval: described(
+          withDefault(timer(), 20_000),
+          'A side that was silent for so long is pinged; one that does not answer within 10s is gone; 0 = off.',
+        ),
+        max_open: described(
+          withDefault(integer({ min: 0, max: 500_000 }), 10_000),
+          'WebSockets open at a time, per worker; beyond it 503.',
+          'connections',
+        ),
+        compression: described(
+          withDefault(boolean(), false),
+          'Whether messages are compressed where client and upstream both offer it (permessage-deflate).',
+        ),
+      }),
+    ),
+    'WebSockets.',
   ),
   waf: described(
     section(

@@ -19,10 +19,12 @@ const NOTHING = emptyAccessRecord()
 export function logExchange(exchange: Exchange, end: ExchangeRecord): void {
   const { services, facts, head, frames } = exchange
   const abandoned = end.end === 'client_abort' && exchange.reason === 'ok'
-  const status = abandoned ? CLIENT_ABORT_STATUS : end.status
+  // a WebSocket that was open has its status, however it ended
+  const status = abandoned && end.webSocket === undefined ? CLIENT_ABORT_STATUS : end.status
   const endpoint = frames[0]?.endpoint.name ?? ''
   const totalMs = end.endedAtMs - facts.receivedAtMs
   services.metrics.httpRequest(endpoint, exchange.method, status, totalMs, end.requestBodyBytes, end.responseBodyBytes)
+  if (end.webSocket !== undefined) services.metrics.webSocketMessages(endpoint, end.webSocket)
   if (end.connectedAtMs !== 0 && !end.connectionReused) {
     // a leg was sent, so there is a frame; the innermost one has the upstream, as in upstream_requests_total
     services.metrics.upstreamConnected(frames.at(-1)!.endpoint.name, end.connectedAtMs - exchange.forwardedAtMs)

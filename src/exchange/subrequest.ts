@@ -44,6 +44,7 @@ const CAPABILITIES: FrontEndCapabilities = {
   http2: false,
   trailers: false,
   tunnel: false,
+  webSockets: false,
   tls: { versions: ['1.2', '1.3'], isFixed: true },
   proxyProtocol: false,
   headLimits: true,
@@ -187,6 +188,9 @@ export class SubrequestFrontEnd implements FrontEnd, UpstreamHandler {
   setLimits(): void {}
   drain(): void {}
   connectionsOf(): number {
+    return 0
+  }
+  webSocketsOf(): number {
     return 0
   }
   close(): Promise<void> {

@@ -14,6 +14,7 @@
  */
 import { withoutFields } from '../upstream/hop-headers.ts'
 import type { UpstreamHandler, UpstreamLeg } from '../upstream/upstream-pool.ts'
+import { openWebSocket, type UpstreamWebSocket, type WebSocketHandler } from '../upstream/web-socket.ts'
 import type {
   BodyFilter,
   FilterSink,
@@ -23,10 +24,14 @@ import type {
   FrontEndLimits,
   PeerTls,
   UpstreamFailure,
+  UpstreamFailureReason,
   UpstreamTarget,
+  WebSocketLimits,
 } from './front-end.ts'
-import type { HttpResponse } from './library.ts'
+import type { HttpResponse, UpgradeContext } from './library.ts'
+import type { WebSocketRequest } from './read-head.ts'
 import type { Slotted } from './slots.ts'
+import { type RelayEnd, type RelayOwner, WebSocketRelay } from './web-socket-relay.ts'
 
 /** H-37: what we read and throw away of a body that nobody wants any more. */
 const DISCARD_BYTES = 64 * 1024
@@ -53,6 +58,10 @@ export interface SlotOwner {
   watch(slot: ExchangeSlot): void
   /** The answer is out and the slot closes its connection later. */
   linger(slot: ExchangeSlot): void
+  /** Whether one more WebSocket may open. */
+  readonly hasRoomForRelay: boolean
+  relayOpens(relay: WebSocketRelay, slot: ExchangeSlot): void
+  relayCloses(relay: WebSocketRelay, slot: ExchangeSlot): void
   /** An announced exchange is over. */
   ended(): void
   /** Nothing is left of the exchange. */
@@ -64,7 +73,7 @@ export interface SlotOwner {
 type BodySink = 'hold' | 'collect' | 'upstream' | 'discard'
 type OutMode = 'none' | 'length' | 'chunked'
 
-export class ExchangeSlot implements Slotted, UpstreamHandler, FilterSink {
+export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler, RelayOwner, FilterSink {
   readonly slot: number
   generation = 0
   handle: ExchangeHandle = 0
@@ -85,6 +94,11 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, FilterSink {
   expectsContinue = false
   clientCloses = false
   libraryCloses = false
+  /** Set while the request may still become a WebSocket. */
+  webSocket: { readonly request: WebSocketRequest; readonly context: UpgradeContext } | null = null
+  #relay: WebSocketRelay | null = null
+  #upstreamSocket: UpstreamWebSocket | null = null
+  #target: UpstreamTarget | null = null
   /** Refused by its head: whatever follows is not a request to anybody. */
   refused = false
   /** The gateway was told of this exchange, and not yet that it is over. */
@@ -102,7 +116,6 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, FilterSink {
 
   // ── upstream ──
   #leg: UpstreamLeg | null = null
-  #target: UpstreamTarget | null = null
   #legWritable = false
   #connectedAtMs = 0
   #reused = false
@@ -198,6 +211,10 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, FilterSink {
     this.isHead = isHead
     this.bodyLength = bodyLength
     this.expectsContinue = this.clientCloses = this.libraryCloses = this.refused = false
+    this.webSocket = null
+    this.#relay = null
+    this.#upstreamSocket = null
+    this.#target = null
     this.address = this.proxiedAddress = this.tls = null
     this.#isOpen = false
     this.#received = 0
@@ -216,7 +233,6 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, FilterSink {
     this.#resetUpstream()
     this.#filter = null
     this.#isFiltered = false
-    this.#target = null
     this.#headToSend = null
     this.#status = 0
     this.#mode = 'none'
@@ -399,6 +415,18 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, FilterSink {
     this.#resetUpstream()
     this.#legWritable = false
     this.#target = target
+    if (this.webSocket !== null) {
+      if (!this.#owner.hasRoomForRelay) {
+        const { handle } = this
+        queueMicrotask(() => {
+          if (this.handle === handle) this.onUpstreamFailure(this.#failure('overflow', 'too many WebSockets are open'))
+        })
+        return
+      }
+      const { maxMessageBytes, compress } = this.limits
+      this.#leg = openWebSocket(target, head, { maxMessageBytes, compress }, this)
+      return
+    }
     if (body !== undefined) {
       this.#sink = 'discard'
       this.#leg = send(target, head, body.length, body, this)
@@ -444,6 +472,58 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, FilterSink {
     this.#emit(() => this.#owner.events.onResponse(this.handle, head, { status, bodyLength }))
     // Nobody has said yet where the body goes: it waits upstream.
     if (this.#headToSend === null && this.#collectResponseBytes === -1) this.#leg?.pause()
+  }
+
+  // ── WebSockets ──
+
+  get limits(): WebSocketLimits {
+    return this.#owner.limits.webSocket
+  }
+
+  get streamBufferBytes(): number {
+    return this.#owner.limits.streamBufferBytes
+  }
+
+  onUpstreamWebSocket(socket: UpstreamWebSocket): void {
+    this.#firstByteAtMs = performance.now()
+    this.#noteLeg()
+    this.#upstreamStatus = 101
+    this.#upstreamSocket = socket
+    this.#emit(() => this.#owner.events.onResponse(this.handle, socket.head, { status: 101, bodyLength: 0 }))
+  }
+
+  /** Both sides agreed and the policy did: 101, and from here on messages. */
+  #upgrade(head: string, socket: UpstreamWebSocket): void {
+    const { res, webSocket } = this
+    if (res === null || webSocket === null) return
+    const relay = new WebSocketRelay(this, socket)
+    this.#relay = relay
+    this.#leg = null
+    this.#status = 101
+    this.res = null
+    const { key, extensions } = webSocket.request
+    const lineEnd = head.indexOf('\r\n')
+    res.cork(() => {
+      res.writeStatus('101 Switching Protocols')
+      writeFields(res, withoutFields(head.slice(lineEnd + 2), UPGRADE_FIELDS))
+      // an extension that the upstream did not accept is not offered to the client (H-91)
+      res.upgrade({ relay }, key, socket.protocol, socket.compresses ? extensions : '', webSocket.context)
+    })
+    this.#owner.relayOpens(relay, this)
+  }
+
+  relayEnded(relay: WebSocketRelay, how: RelayEnd): void {
+    this.#owner.relayCloses(relay, this)
+    this.#received = relay.bytesIn
+    this.#bodyOut = relay.bytesOut
+    if (how === 'upstream') this.#end('truncated', this.#failure('upstream_reset', 'the WebSocket was lost'))
+    else if (how === 'idle') this.#end('truncated', this.#failure('idle_timeout', 'nothing came from either side'))
+    else this.#end(how === 'client' ? 'client_abort' : how === 'gateway' ? 'aborted' : 'complete')
+    this.#owner.release(this)
+  }
+
+  #failure(reason: UpstreamFailureReason, detail: string): UpstreamFailure {
+    return { target: this.#target!, reason, detail, notProcessed: false, bodyConsumed: false }
   }
 
   onUpstreamData(chunk: Uint8Array): void {
@@ -583,6 +663,10 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, FilterSink {
   /** See FrontEnd.continueResponse. */
   continueResponse(head: string, body: Uint8Array | undefined, filter: (() => BodyFilter) | undefined): void {
     if (this.#upstreamStatus === 0 || this.#headToSend !== null || this.#mode !== 'none' || this.res === null) return
+    if (this.#upstreamSocket !== null) {
+      this.#upgrade(head, this.#upstreamSocket)
+      return
+    }
     this.#headToSend = head
     if (filter !== undefined && this.#filterBody(head, filter)) return
     if (body !== undefined) {
@@ -698,6 +782,10 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, FilterSink {
 
   /** See FrontEnd.abort. */
   abort(): void {
+    if (this.#relay !== null) {
+      this.#relay.destroy()
+      return
+    }
     this.#dropLeg()
     this.#end('aborted')
     this.#closeNow()
@@ -728,7 +816,8 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, FilterSink {
 
   /** Whether this connection must not carry another request. */
   #mustClose(): boolean {
-    if (this.clientCloses || this.bodyLength === -1 || this.#owner.draining) return true
+    // a refused upgrade: what follows may have been meant for a WebSocket (H-60)
+    if (this.clientCloses || this.bodyLength === -1 || this.#owner.draining || this.webSocket !== null) return true
     if (this.#isComplete) return false
     return this.expectsContinue || this.bodyLength - this.#received > DISCARD_BYTES
   }
@@ -943,6 +1032,8 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, FilterSink {
       firstByteAtMs: this.#firstByteAtMs,
       endedAtMs: performance.now(),
       connectionReused: this.#reused,
+      webSocket:
+        this.#relay === null ? undefined : { messagesIn: this.#relay.messagesIn, messagesOut: this.#relay.messagesOut },
     }
     try {
       this.#owner.events.onDone(handle, record)
@@ -1027,6 +1118,17 @@ function withoutOwnFields(fields: string): string {
   return OWN_FIELD.test(fields) ? withoutFields(fields, OWN_FIELDS) : fields
 }
 
+/** Fields of a 101 that the library writes. */
+const UPGRADE_FIELDS = [
+  'date',
+  'connection',
+  'upgrade',
+  'content-length',
+  'transfer-encoding',
+  'sec-websocket-accept',
+  'sec-websocket-extensions',
+  'sec-websocket-protocol',
+]
 const OWN_FIELDS = ['date', 'connection', 'content-length', 'transfer-encoding']
 const OWN_FIELD = /(?:^|\n)(?:date|connection|content-length|transfer-encoding): /
 

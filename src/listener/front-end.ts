@@ -26,6 +26,8 @@ export interface FrontEndCapabilities {
   readonly tunnel: boolean
   /** Versions of TLS that listeners speak; the range cannot be narrowed when it is fixed. */
   readonly tls: { readonly versions: readonly ['1.2', '1.3']; readonly isFixed: boolean }
+  /** WebSockets are taken apart into messages, and put together again (H-92). */
+  readonly webSockets: boolean
   /** PROXY protocol version 2 is understood. */
   readonly proxyProtocol: boolean
   /** 413, 414 and 431 are sent by the limits of the configuration, not by the library's own. */
@@ -89,6 +91,21 @@ export interface FrontEndLimits {
   readonly bodyBytes: number
   /** H-38: what may wait in memory per direction and exchange. */
   readonly streamBufferBytes: number
+  readonly webSocket: WebSocketLimits
+}
+
+/** Milliseconds, 0 = off. */
+export interface WebSocketLimits {
+  /** H-92: a whole message; beyond it the connection closes (1009). */
+  readonly maxMessageBytes: number
+  /** H-80: nothing came from either side, pings and pongs included. */
+  readonly idleMs: number
+  /** H-93: a side that was silent for so long is pinged, and is gone when it does not answer. */
+  readonly pingMs: number
+  /** Open at a time; beyond it 503. */
+  readonly maxOpen: number
+  /** Compress where client and upstream both want to (permessage-deflate). */
+  readonly compress: boolean
 }
 
 /** Where a connection comes from. Addresses are canonical text: IPv4 dotted, IPv6 compressed lower-case; no brackets. */
@@ -193,6 +210,8 @@ export interface ExchangeRecord {
   readonly firstByteAtMs: number
   readonly endedAtMs: number
   readonly connectionReused: boolean
+  /** Set for a WebSocket that was open; body bytes are then those of its messages. */
+  readonly webSocket?: { readonly messagesIn: number; readonly messagesOut: number } | undefined
 }
 
 /** A request the front end answered or dropped by itself, before any policy (O-56). */
@@ -247,14 +266,19 @@ export interface FrontEnd {
   drain(): void
   /** Exchanges between `onRequest` and `onDone`. */
   readonly inFlight: number
-  /** Client connections that are open on a listener; 0 when there is none of that id. */
+  /** Client connections that are open on a listener, WebSockets among them; 0 when there is none of that id. */
   connectionsOf(listenerId: number): number
+  /** WebSockets that are open on a listener. */
+  webSocketsOf(listenerId: number): number
   /** The connection's addresses; read lazily, may be asked again until `onDone`. */
   peer(handle: ExchangeHandle): Peer
 
   /** Collects the request body up to `limitBytes`; answered once by `onRequestBody`. Ignored unless more is asked for than before. */
   readRequestBody(handle: ExchangeHandle, limitBytes: number): void
   /**
+   * For a request to become a WebSocket: asks the upstream to; a 101 comes as `onResponse` with status 101 and no body,
+   * and `continueResponse` opens it. `onDone` comes when it has ended. Any other answer is an ordinary one.
+   *
    * Sends the request upstream: `head` as it shall arrive there (request line and lines; the front end adds framing
    * and `connection`), then the body: bytes collected before, then whatever still comes. `body` replaces the client's.
    */

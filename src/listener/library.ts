@@ -10,6 +10,7 @@ import {
   type HttpResponse as DeclaredHttpResponse,
   SSLApp as DeclaredSslApp,
   type TemplatedApp,
+  type WebSocket,
   us_listen_socket_close,
   us_socket_local_port,
   type us_listen_socket,
@@ -17,7 +18,17 @@ import {
 
 // Without its own mark header in every answer (F-11, O-72). Whole process, hence here and once.
 // The typings leave `_cfg` out.
-;(library as unknown as { _cfg(option: string): void })._cfg('silent')
+const untyped = library as unknown as { _cfg(option: string): void }
+untyped._cfg('silent')
+// declared as types only
+const compression = library as unknown as { SHARED_COMPRESSOR: number; SHARED_DECOMPRESSOR: number }
+
+/** A client's WebSocket with its relay: the library hands out the object that the upgrade was given, with its own methods. */
+export type ClientWebSocket = WebSocket<unknown>
+export type UpgradeContext = Parameters<HttpResponse['upgrade']>[4]
+
+/** Compressing and decompressing share their memory over all connections. */
+export const SHARED_COMPRESSION: number = compression.SHARED_COMPRESSOR | compression.SHARED_DECOMPRESSOR
 
 export { App, us_listen_socket_close as closeListenSocket, type HttpRequest, type TemplatedApp }
 

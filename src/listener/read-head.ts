@@ -34,11 +34,20 @@ export interface RequestHead {
   /** The library closes the connection by itself after the answer: it goes by the length of the value (F-08). */
   readonly libraryCloses: boolean
   readonly expectsContinue: boolean
+  /** A valid request to become a WebSocket. */
+  readonly webSocket: WebSocketRequest | undefined
+}
+
+/** What the library must be given back when it upgrades. */
+export interface WebSocketRequest {
+  readonly key: string
+  /** '' = none offered. */
+  readonly extensions: string
 }
 
 /** Why a request is not passed on. */
 export interface HeadRefusal {
-  readonly status: 400 | 405 | 413 | 414 | 417 | 431 | 501
+  readonly status: 400 | 405 | 413 | 414 | 417 | 426 | 431 | 501
   /** Rule behind it, as in `bad_request:H-20`. */
   readonly reason: string
   /** Text of the answer; never contains request bytes (H-86). */
@@ -76,6 +85,10 @@ let transferEncoding: string | undefined
 let connection: string | undefined
 let expect: string | undefined
 let upgrade: string | undefined
+let webSocketKey: string | undefined
+let webSocketVersion: string | undefined
+let webSocketExtensions = ''
+let webSocketProtocols = ''
 let hasContentType = false
 let hasAuthorization = false
 let repeated: string | undefined
@@ -130,7 +143,12 @@ function takeLine(name: string, value: string): void {
       if (name === 'transfer-encoding') {
         if (transferEncoding !== undefined) repeated = name
         transferEncoding = value
-      }
+      } else if (name === 'sec-websocket-key') takeWebSocketLine(name, value)
+      break
+    case 21: // sec-websocket-version
+    case 22: // sec-websocket-protocol
+    case 24: // sec-websocket-extensions
+      if (name.startsWith('sec-websocket-')) takeWebSocketLine(name, value)
       break
     default:
       break
@@ -141,6 +159,25 @@ function takeLine(name: string, value: string): void {
   }
   if (name.includes('_') && COLLIDING.test(name.replaceAll('_', '-'))) return
   lines += `${name}: ${value}\r\n`
+}
+
+function takeWebSocketLine(name: string, value: string): void {
+  switch (name) {
+    case 'sec-websocket-key':
+      webSocketKey = webSocketKey === undefined ? value : `${webSocketKey},${value}`
+      break
+    case 'sec-websocket-version':
+      webSocketVersion = webSocketVersion === undefined ? value : `${webSocketVersion},${value}`
+      break
+    case 'sec-websocket-extensions':
+      webSocketExtensions = webSocketExtensions === '' ? value : `${webSocketExtensions}, ${value}`
+      break
+    case 'sec-websocket-protocol':
+      webSocketProtocols = webSocketProtocols === '' ? value : `${webSocketProtocols},${value}`
+      break
+    default:
+      break
+  }
 }
 
 const refusal = (status: HeadRefusal['status'], rule: string, text: string): HeadRefusal => ({
@@ -168,7 +205,15 @@ const LONG_BODY = refusal(413, 'H-36', 'the request body is too large')
 const CONNECTION_ABUSE = refusal(400, 'H-52', 'Connection names a header that it may not remove')
 const BAD_CONNECTION = refusal(400, 'H-50', 'the Connection header is not a list of names')
 const BAD_EXPECTATION = refusal(417, 'H-61', 'the expectation cannot be met')
-const UPGRADE_REFUSED = refusal(501, 'H-60', 'this listener does not upgrade connections')
+const UPGRADE_REFUSED = refusal(501, 'H-60', 'connections are upgraded to WebSockets only')
+const WEB_SOCKET_METHOD = refusal(400, 'H-90', 'a WebSocket is asked for with GET and without a body')
+const WEB_SOCKET_VERSION = refusal(426, 'H-90', 'the version of WebSockets is 13')
+const WEB_SOCKET_KEY = refusal(400, 'H-90', 'Sec-WebSocket-Key must be 16 bytes in base64, once')
+const WEB_SOCKET_PROTOCOL = refusal(400, 'H-90', 'Sec-WebSocket-Protocol must be a list of different names')
+
+/** 16 bytes in base64: the last digit before the padding has four bits to spare. */
+const WEB_SOCKET_KEY_FORM = /^[A-Za-z0-9+/]{21}[AQgw]==$/
+const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 
 /** An offer to go on in HTTP/2 need not be taken up and is never passed on (H-60). */
 const IGNORED_UPGRADE = /^(?:h2c|HTTP\/2(?:\.0)?)$/i
@@ -184,6 +229,8 @@ const CODINGS_THEN_CHUNKED =
 export function readHead(source: HeadSource, limits: FrontEndLimits): RequestHead | HeadRefusal {
   lines = connectionLines = ''
   host = contentLength = transferEncoding = connection = expect = upgrade = repeated = undefined
+  webSocketKey = webSocketVersion = undefined
+  webSocketExtensions = webSocketProtocols = ''
   hasContentType = hasAuthorization = false
   firstConnectionLength = 0
 
@@ -246,6 +293,7 @@ function decide(
 
   let close = false
   let libraryCloses = false
+  let webSocket: WebSocketRequest | undefined
   if (connection !== undefined) {
     if (connection === 'keep-alive' || connection === 'close') {
       close = connection === 'close'
@@ -257,7 +305,15 @@ function decide(
         connectionLines += onlyFields(lines, options.named)
         lines = withoutFields(lines, options.named)
       }
-      if (options.upgrade && upgrade !== undefined && !IGNORED_UPGRADE.test(upgrade)) return UPGRADE_REFUSED
+      if (options.upgrade && upgrade !== undefined && !IGNORED_UPGRADE.test(upgrade)) {
+        if (upgrade.toLowerCase() !== 'websocket') return UPGRADE_REFUSED
+        const problem = webSocketProblem(method)
+        if (problem !== undefined) return problem
+        webSocket = { key: webSocketKey!, extensions: webSocketExtensions }
+        // policies see them, as they see the rest of the handshake
+        lines += 'connection: upgrade\r\nupgrade: websocket\r\n'
+        connectionLines = withoutFields(connectionLines, ['connection', 'upgrade'])
+      }
       close = options.close
     }
     libraryCloses = firstConnectionLength === 5
@@ -277,7 +333,19 @@ function decide(
     close,
     libraryCloses,
     expectsContinue,
+    webSocket,
   }
+}
+
+/** What is wrong with a request to become a WebSocket, if anything (H-90, RFC 6455 §4.2.1). */
+function webSocketProblem(method: string): HeadRefusal | undefined {
+  if (method !== 'GET' || contentLength !== undefined || transferEncoding !== undefined) return WEB_SOCKET_METHOD
+  if (webSocketVersion !== '13') return WEB_SOCKET_VERSION
+  if (webSocketKey === undefined || !WEB_SOCKET_KEY_FORM.test(webSocketKey)) return WEB_SOCKET_KEY
+  if (webSocketProtocols === '') return undefined
+  const protocols = webSocketProtocols.split(',').map((protocol) => protocol.trim())
+  const isList = protocols.every((protocol) => TOKEN.test(protocol)) && new Set(protocols).size === protocols.length
+  return isList ? undefined : WEB_SOCKET_PROTOCOL
 }
 
 /** Method and target for the log of a refused request, bounded, with nothing that could end a line. */

@@ -34,12 +34,15 @@ import {
   type HttpResponse,
   type ListenSocket,
   portOf,
+  SHARED_COMPRESSION,
   type TemplatedApp,
+  type UpgradeContext,
 } from './library.ts'
 import { addressText } from './peer-address.ts'
 import { describeRequestLine, type HeadRefusal, readHead } from './read-head.ts'
 import { SlotTable } from './slots.ts'
 import { type ServerNameFacts, TlsApps } from './tls-apps.ts'
+import type { WebSocketRelay } from './web-socket-relay.ts'
 
 export interface UwsFrontEndOptions {
   readonly events: FrontEndEvents
@@ -67,9 +70,28 @@ const STATUS_TEXT: Record<HeadRefusal['status'], string> = {
   413: 'Content Too Large',
   414: 'URI Too Long',
   417: 'Expectation Failed',
+  426: 'Upgrade Required',
   431: 'Request Header Fields Too Large',
   501: 'Not Implemented',
 }
+
+const EXTRA_LINES: Partial<Record<HeadRefusal['status'], string>> = {
+  405: 'allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n',
+  // H-84; `upgrade` itself belongs to the connection, which closes
+  426: 'sec-websocket-version: 13\r\nupgrade: websocket\r\n',
+}
+
+/** How often WebSockets are looked after. */
+const RELAY_TICK_MS = 1000
+/** What the library can count. */
+const MAX_LIBRARY_PAYLOAD_BYTES = 2 ** 31 - 1
+
+/** What the library keeps of an upgrade: it copies the fields onto the object that it hands out. */
+interface RelayHolder {
+  readonly relay: WebSocketRelay
+}
+
+const relayOf = (client: unknown): WebSocketRelay => (client as RelayHolder).relay
 
 const PROXY_HEADER_REFUSED: HeadRefusal = {
   status: 400,
@@ -86,6 +108,7 @@ interface Listener {
   socket: ListenSocket | null
   port: number
   connections: number
+  webSockets: number
 }
 
 const TARGET = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e\x80-\xff]+ HTTP\/1\.1\r\n/
@@ -104,6 +127,8 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
   /** Exchanges whose request body is still coming, or whose client does not read. */
   readonly #watched = new Set<ExchangeSlot>()
   readonly #lingering = new Set<ExchangeSlot>()
+  readonly #relays = new Set<WebSocketRelay>()
+  #relayTicker: NodeJS.Timeout | undefined
   #open = 0
   #ticker: NodeJS.Timeout | undefined
   #ticks = 0
@@ -131,6 +156,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
       http2: false,
       trailers: false,
       tunnel: false,
+      webSockets: true,
       tls: { versions: ['1.2', '1.3'], isFixed: true },
       proxyProtocol: true,
       headLimits: libraryAllows(this.limits),
@@ -146,6 +172,10 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
   /** Client connections that are open on a listener; 0 when there is none of that id. */
   connectionsOf(id: number): number {
     return this.#listeners.get(id)?.connections ?? 0
+  }
+
+  webSocketsOf(id: number): number {
+    return this.#listeners.get(id)?.webSockets ?? 0
   }
 
   /** The port that a listener got; differs from the one asked for only when that was 0. */
@@ -191,6 +221,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
       socket: null,
       port,
       connections: 0,
+      webSockets: 0,
       tls: undefined,
     } as Omit<Listener, 'app' | 'tls'> as { -readonly [K in keyof Listener]: Listener[K] }
     if (options.tls === undefined) {
@@ -205,7 +236,33 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
   }
 
   #attach(listener: Listener, app: TemplatedApp, name: ServerNameFacts | null): void {
-    app.any('/*', (res, req) => this.#request(listener, name, res as HttpResponse, req))
+    app.any('/*', (res, req) => this.#request(listener, name, res as HttpResponse, req, null))
+    app.ws<RelayHolder>('/*', {
+      // between our limit and this one the client is told why it is closed (1009)
+      maxPayloadLength: Math.min(2 * this.limits.webSocket.maxMessageBytes, MAX_LIBRARY_PAYLOAD_BYTES),
+      compression: SHARED_COMPRESSION,
+      // the relay looks after silent peers and slow readers itself
+      idleTimeout: 0,
+      sendPingsAutomatically: false,
+      maxBackpressure: 0,
+      // the library comes here with every GET that has a key of the right length
+      upgrade: (res, req, context) => this.#request(listener, name, res as HttpResponse, req, context),
+      open: (client) => this.#guard(() => relayOf(client).opened(client)),
+      message: (client, data, isBinary) => this.#guard(() => relayOf(client).received(data, isBinary)),
+      drain: (client) => this.#guard(() => relayOf(client).drained()),
+      ping: (client) => relayOf(client).heard(),
+      pong: (client) => relayOf(client).heard(),
+      close: (client, code, reason) =>
+        this.#guard(() => relayOf(client).closed(code, Buffer.from(reason).toString('utf8'))),
+    })
+  }
+
+  #guard(step: () => void): void {
+    try {
+      step()
+    } catch (error) {
+      this.report(error)
+    }
   }
 
   prepareTls(listenerId: number, tls: ListenTls): PreparedTls {
@@ -228,6 +285,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
 
   drain(): void {
     this.draining = true
+    for (const relay of this.#relays) relay.goAway()
   }
 
   async close(): Promise<void> {
@@ -237,7 +295,8 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     for (const listener of this.#listeners.values()) closeApps(listener)
     this.#listeners.clear()
     clearInterval(this.#ticker)
-    this.#ticker = undefined
+    clearInterval(this.#relayTicker)
+    this.#ticker = this.#relayTicker = undefined
     await this.#pool.close()
   }
 
@@ -258,7 +317,13 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     if (!accepted) res.close()
   }
 
-  #request(listener: Listener, name: ServerNameFacts | null, res: HttpResponse, req: HttpRequest): void {
+  #request(
+    listener: Listener,
+    name: ServerNameFacts | null,
+    res: HttpResponse,
+    req: HttpRequest,
+    context: UpgradeContext | null,
+  ): void {
     const receivedAtMs = performance.now()
     const slot = this.#slots.acquire()
     try {
@@ -281,6 +346,8 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
       slot.address = res.getRemoteAddress()
       if (proxied.byteLength > 0) slot.proxiedAddress = proxied
       slot.tls = name === null ? null : peerTls(name, res)
+      // a valid key has the length that makes the library hand the context over
+      if (head.webSocket !== undefined && context !== null) slot.webSocket = { request: head.webSocket, context }
       slot.announce()
       this.#open++
       const { handle } = slot
@@ -309,7 +376,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     slot.begin(res, listener.options.id, req.getCaseSensitiveMethod() === 'HEAD', 0)
     slot.clientCloses = true
     slot.refused = true
-    const allow = status === 405 ? 'allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n' : ''
+    const allow = EXTRA_LINES[status] ?? ''
     slot.respond(`HTTP/1.1 ${status} ${STATUS_TEXT[status]}\r\n${PLAIN}${allow}`, `${text}\n`)
     this.#tellRefused(listener, peerAddress, status, reason, requestLine)
   }
@@ -387,6 +454,31 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     this.#open--
   }
 
+  get hasRoomForRelay(): boolean {
+    return this.#relays.size < this.limits.webSocket.maxOpen
+  }
+
+  relayOpens(relay: WebSocketRelay, slot: ExchangeSlot): void {
+    this.#relays.add(relay)
+    // it was agreed on while the drain began
+    if (this.draining) setImmediate(() => this.#guard(() => relay.goAway()))
+    const listener = this.#listeners.get(slot.listenerId)
+    if (listener !== undefined) listener.webSockets++
+    this.#relayTicker ??= setInterval(() => {
+      const nowMs = performance.now()
+      for (const each of this.#relays) this.#guard(() => each.tick(nowMs))
+    }, RELAY_TICK_MS).unref()
+  }
+
+  relayCloses(relay: WebSocketRelay, slot: ExchangeSlot): void {
+    if (!this.#relays.delete(relay)) return
+    const listener = this.#listeners.get(slot.listenerId)
+    if (listener !== undefined) listener.webSockets--
+    if (this.#relays.size > 0) return
+    clearInterval(this.#relayTicker)
+    this.#relayTicker = undefined
+  }
+
   watch(slot: ExchangeSlot): void {
     this.#watched.add(slot)
     this.#ticker ??= setInterval(() => this.#tick(), TICK_MS).unref()
@@ -448,7 +540,7 @@ function keepDownload(slot: ExchangeSlot, nowMs: number, windowMs: number): void
 function checkResponseHead(head: string): void {
   const lineEnd = head.indexOf('\r\n')
   if (
-    !/^HTTP\/1\.1 [2-5][0-9]{2} [\t\x20-\x7e\x80-\xff]*$/.test(head.slice(0, lineEnd)) ||
+    !/^HTTP\/1\.1 (?:101|[2-5][0-9]{2}) [\t\x20-\x7e\x80-\xff]*$/.test(head.slice(0, lineEnd)) ||
     !LINES.test(head.slice(lineEnd + 2))
   ) {
     throw new Error('not a valid response head')

@@ -109,6 +109,10 @@ export const FAMILIES = {
   wafTransactions: gauge('sallyport_waf_transactions', 'Scans that are open: each ends with its exchange.'),
   jwksRefresh: counter('sallyport_jwks_refresh_total', 'Attempts to fetch a key set.', ['result']),
   connections: gauge('sallyport_connections', 'Client connections.', ['listener', 'protocol', 'state']),
+  webSocketMessages: counter('sallyport_websocket_messages_total', 'Messages of WebSockets that have ended.', [
+    'endpoint',
+    'direction',
+  ]),
   tlsCertificateNotAfter: gauge(
     'sallyport_tls_certificate_not_after_seconds',
     'When the certificate that is shown for a name ends, seconds since 1970; 0 = none is shown any more.',

@@ -105,6 +105,14 @@ export class Metrics {
     this.#values[this.#slot1('upstreamRetries', reason)]! += 1
   }
 
+  /** A WebSocket that was open has ended. */
+  webSocketMessages(endpoint: string, messages: { readonly messagesIn: number; readonly messagesOut: number }): void {
+    const into = this.#slotOf('webSocketMessages', [endpoint, 'in'])
+    const out = this.#slotOf('webSocketMessages', [endpoint, 'out'])
+    this.#values[into]! += messages.messagesIn
+    this.#values[out]! += messages.messagesOut
+  }
+
   /** A target was taken out because of its failures. */
   upstreamEjection(target: string): void {
     this.#values[this.#slot1('upstreamEjections', target)]! += 1

@@ -48,6 +48,7 @@ const CAPABILITIES: FrontEndCapabilities = {
   http2: false,
   trailers: false,
   tunnel: false,
+  webSockets: false,
   tls: { versions: ['1.2', '1.3'], isFixed: true },
   proxyProtocol: false,
   headLimits: true,
@@ -201,6 +202,10 @@ export class OfflineFrontEnd implements FrontEnd {
   drain(): void {}
 
   connectionsOf(): number {
+    return 0
+  }
+
+  webSocketsOf(): number {
     return 0
   }
 

@@ -176,6 +176,7 @@ export class Replay {
       uriBytes,
       bodyBytes,
       streamBufferBytes,
+      webSocket: snapshot.settings.webSocket,
     })
     const { claims, algorithm = 'RS256', clientAddress } = request
     const fields = [...request.fields]

@@ -8,7 +8,7 @@ import { createLogger, openAccessLog, type Logger } from '../access-log/logger.t
 import { MatchLog } from '../access-log/match-log.ts'
 import { ConfigError } from '../config/diagnostic.ts'
 import { BundleReader, loadBundle, type ConfigurationBundle } from '../config/load.ts'
-import type { LimitSettings, ListenerSettings, Settings } from '../config/settings.ts'
+import type { ListenerSettings, Settings } from '../config/settings.ts'
 import { ExchangeHandler } from '../exchange/handle.ts'
 import { JwtService } from '../jwt/service.ts'
 import type { FrontEnd, FrontEndLimits, ListenTls, PreparedTls, UpstreamTarget } from '../listener/front-end.ts'
@@ -151,7 +151,7 @@ class Gateway {
     this.#frontEnd = new UwsFrontEnd({
       events: this.#handler,
       pool,
-      limits: frontEndLimits(settings.limits),
+      limits: frontEndLimits(settings),
       report: (error) => logger.error({ err: error }, 'an exchange failed'),
     })
     metrics.gauge('upstreamConnections', ['open'], () => pool.connections)
@@ -223,7 +223,10 @@ class Gateway {
     for (const { address } of snapshot.settings.listeners) {
       if (this.#watched.has(`listener ${address}`)) continue
       this.#watched.add(`listener ${address}`)
-      metrics.gauge('connections', [address, 'http/1.1', 'open'], () => this.#connectionsAt(address))
+      const webSockets = (): number => this.#sumAt(address, (id) => this.#frontEnd.webSocketsOf(id))
+      const all = (): number => this.#sumAt(address, (id) => this.#frontEnd.connectionsOf(id))
+      metrics.gauge('connections', [address, 'http/1.1', 'open'], () => all() - webSockets())
+      metrics.gauge('connections', [address, 'websocket', 'open'], webSockets)
     }
   }
 
@@ -235,9 +238,9 @@ class Gateway {
     return groups.some((group) => isIn(group.targets)) && !groups.some((group) => isIn(group.ejected))
   }
 
-  #connectionsAt(address: string): number {
+  #sumAt(address: string, count: (listenerId: number) => number): number {
     const open = this.#listeners.filter(({ identity }) => identity.startsWith(`${address} `))
-    return open.reduce((sum, { id }) => sum + this.#frontEnd.connectionsOf(id), 0)
+    return open.reduce((sum, { id }) => sum + count(id), 0)
   }
 
   reopenLogs(): void {
@@ -295,7 +298,7 @@ class Gateway {
     const { settings } = snapshot
     for (const tls of renewed) tls.commit()
     this.#handler.activate(snapshot, new Map(listeners.map(({ id }, place) => [id, place])))
-    this.#frontEnd.setLimits(frontEndLimits(settings.limits))
+    this.#frontEnd.setLimits(frontEndLimits(settings))
     this.#services.jwt.watch(snapshot.keySetUrls)
     this.#pool.retain(snapshot.targets)
     this.#watch(snapshot)
@@ -314,9 +317,9 @@ function nextTurn(): Promise<number> {
   })
 }
 
-function frontEndLimits(limits: LimitSettings): FrontEndLimits {
+function frontEndLimits({ limits, webSocket }: Settings): FrontEndLimits {
   const { headBytes, uriBytes, bodyBytes, streamBufferBytes } = limits
-  return { headBytes, uriBytes, bodyBytes, streamBufferBytes }
+  return { headBytes, uriBytes, bodyBytes, streamBufferBytes, webSocket }
 }
 
 /** Threads of one worker: the machine's cores divided among the workers, at least one. */

@@ -26,6 +26,7 @@ export type PrimarySettings = Pick<
 > & {
   readonly listeners: readonly ListenAddress[]
   readonly limits: Pick<Settings['limits'], 'headBytes' | 'uriBytes' | 'streamBufferBytes'>
+  readonly webSocket: Pick<Settings['webSocket'], 'maxMessageBytes'>
   readonly rateLimit: Pick<Settings['rateLimit'], 'memoryBuckets' | 'mode'>
   readonly waf: Pick<Settings['waf'], 'modsecurityLog'>
 }
@@ -790,6 +791,7 @@ function needsRestart(before: PrimarySettings, after: PrimarySettings): readonly
     ['limits.headers', settings.limits.headBytes],
     ['limits.uri', settings.limits.uriBytes],
     ['limits.stream_buffer', settings.limits.streamBufferBytes],
+    ['websocket.max_message', settings.webSocket.maxMessageBytes],
     ['jwt', JSON.stringify(settings.jwt)],
     ['rate_limit.memory_buckets', settings.rateLimit.memoryBuckets],
     ['rate_limit.mode', settings.rateLimit.mode],

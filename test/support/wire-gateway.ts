@@ -23,6 +23,7 @@ export const WIRE_LIMITS: FrontEndLimits = {
   uriBytes: 16 * 1024,
   bodyBytes: 0,
   streamBufferBytes: 256 * 1024,
+  webSocket: { maxMessageBytes: 1024 * 1024, idleMs: 300_000, pingMs: 20_000, maxOpen: 100, compress: false },
 }
 
 export function target(port: number, options: Partial<UpstreamTarget> = {}): UpstreamTarget {

@@ -28,6 +28,7 @@ const SETTINGS = {
   logLevel: 'info',
   limits: { headBytes: 65_536, uriBytes: 16_384 },
   rateLimit: { memoryBuckets: 1024 },
+  webSocket: { maxMessageBytes: 1024 },
   redis: { url: undefined },
   admin: { address: undefined },
   accessLog: { output: 'off' },

@@ -1,7 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import { type HeadSource, readHead, type RequestHead } from '../../../src/listener/read-head.ts'
 
-const LIMITS = { headBytes: 1_000, uriBytes: 100, bodyBytes: 500, streamBufferBytes: 1_000 }
+const LIMITS = {
+  headBytes: 1_000,
+  uriBytes: 100,
+  bodyBytes: 500,
+  streamBufferBytes: 1_000,
+  webSocket: { maxMessageBytes: 1_000, idleMs: 0, pingMs: 0, maxOpen: 1, compress: false },
+}
 
 /** A request as the library hands it out: names in lower case, values as UTF-16 text. */
 function source(method: string, target: string, fields: readonly (readonly [string, string])[]): HeadSource {
@@ -270,8 +276,60 @@ describe('Connection (H-50, H-52)', () => {
     expect(passed(read([HOST, ['connection', 'x-abc']]))).toMatchObject({ close: false, libraryCloses: true })
   })
 
+  describe('H-90 requests to become a WebSocket', () => {
+    const KEY = 'dGhlIHNhbXBsZSBub25jZQ=='
+    const ask = (
+      changes: Readonly<Record<string, string | undefined>> = {},
+      method = 'GET',
+      more: readonly (readonly [string, string])[] = [],
+    ): ReturnType<typeof readHead> => {
+      const fields: Record<string, string | undefined> = {
+        connection: 'keep-alive, Upgrade',
+        upgrade: 'WebSocket',
+        'sec-websocket-version': '13',
+        'sec-websocket-key': KEY,
+        ...changes,
+      }
+      const given = Object.entries(fields).flatMap(([name, value]) =>
+        value === undefined ? [] : [[name, value] as const],
+      )
+      return read([HOST, ...given, ...more], method)
+    }
+
+    test('a valid one is told as such, and the policy sees what was asked', () => {
+      const head = passed(ask({ 'sec-websocket-extensions': 'permessage-deflate', 'sec-websocket-protocol': 'a, b' }))
+      expect(head.webSocket).toEqual({ key: KEY, extensions: 'permessage-deflate' })
+      expect(head.head).toContain('connection: upgrade\r\nupgrade: websocket\r\n')
+      expect(head.head).toContain('sec-websocket-protocol: a, b\r\n')
+      expect(head.connectionLines).toBe('')
+    })
+
+    test('without both Connection and Upgrade it is an ordinary request', () => {
+      expect(passed(ask({ connection: undefined })).webSocket).toBeUndefined()
+      expect(passed(ask({ upgrade: undefined })).webSocket).toBeUndefined()
+    })
+
+    test('another version is 426, any other fault 400', () => {
+      expect(status(ask({ 'sec-websocket-version': '8' }))).toBe(426)
+      expect(status(ask({ 'sec-websocket-version': undefined }))).toBe(426)
+      expect(status(ask({}, 'GET', [['sec-websocket-version', '13']]))).toBe(426)
+      expect(status(ask({}, 'POST'))).toBe(400)
+      expect(status(ask({ 'content-length': '5' }))).toBe(400)
+      expect(status(ask({ 'content-length': '0' }))).toBe(400)
+      expect(status(ask({ 'transfer-encoding': 'chunked' }))).toBe(400)
+      expect(status(ask({ 'sec-websocket-key': undefined }))).toBe(400)
+      expect(status(ask({ 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ=' }))).toBe(400)
+      expect(status(ask({ 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZB==' }))).toBe(400)
+      expect(status(ask({}, 'GET', [['sec-websocket-key', KEY]]))).toBe(400)
+      expect(status(ask({ 'sec-websocket-protocol': 'a, a' }))).toBe(400)
+      expect(status(ask({ 'sec-websocket-protocol': 'a b' }))).toBe(400)
+      expect(status(ask({ 'sec-websocket-protocol': 'a,' }))).toBe(400)
+    })
+  })
+
   test('H-60 upgrades: only an offer of h2c may be ignored', () => {
-    expect(status(read([HOST, ['connection', 'upgrade'], ['upgrade', 'websocket']]))).toBe(501)
+    expect(status(read([HOST, ['connection', 'upgrade'], ['upgrade', 'other']]))).toBe(501)
+    expect(status(read([HOST, ['connection', 'upgrade'], ['upgrade', 'websocket, other']]))).toBe(501)
     expect(
       status(read([HOST, ['connection', 'Upgrade, HTTP2-Settings'], ['upgrade', 'h2c'], ['http2-settings', 'x']])),
     ).toBe('passed')

@@ -1,0 +1,121 @@
+/** WebSockets through a whole gateway: policies first, forwarding to internal endpoints, logs, metrics, reload, drain. */
+import { createServer, type IncomingMessage } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { WebSocket, WebSocketServer } from 'ws'
+import { get, pause, startGateway, type RunningGateway } from '../../support/start-gateway.ts'
+
+describe('WebSockets and policies', () => {
+  const http = createServer()
+  const server = new WebSocketServer({ server: http })
+  const requests: IncomingMessage[] = []
+  let gateway: RunningGateway
+
+  beforeAll(async () => {
+    server.on('connection', (socket, request) => {
+      requests.push(request)
+      socket.on('error', () => undefined)
+      socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }))
+    })
+    await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve))
+    gateway = await startGateway({
+      config: ({ port }) => `
+workers: 2
+drain: { delay: 500ms, timeout: 5s }
+endpoints:
+  - name: front
+    url: http://localhost:${port}
+    traffic_policy:
+      on_http_request:
+        - expressions: ["req.url.path == '/closed' && 'websocket' in req.headers['upgrade']"]
+          actions: [{ type: deny, config: { status_code: 403 } }]
+        - actions:
+            - type: add-headers
+              config: { headers: { x-seen: 'by \${req.host}' } }
+            - type: forward-internal
+              config: { url: http://chat.internal }
+      on_http_response:
+        - expressions: ["res.status_code == 101"]
+          actions:
+            - type: add-headers
+              config: { headers: { x-upgraded: 'yes' } }
+  - name: chat
+    url: http://chat.internal
+    upstream: { url: http://127.0.0.1:${(http.address() as AddressInfo).port} }
+`,
+    })
+  })
+
+  afterAll(async () => {
+    await gateway?.stop()
+    http.closeAllConnections()
+    http.close()
+  })
+
+  const open = (path: string): Promise<{ socket: WebSocket; answer: IncomingMessage }> =>
+    new Promise((resolve, reject) => {
+      const socket = new WebSocket(`ws://localhost:${gateway.port}${path}`)
+      let answer: IncomingMessage
+      socket.on('upgrade', (response) => (answer = response))
+      socket.once('open', () => resolve({ socket, answer }))
+      socket.once('unexpected-response', (_request, response) => reject(new Error(`answered ${response.statusCode}`)))
+      socket.on('error', reject)
+    })
+  const closeCode = (socket: WebSocket): Promise<number> => new Promise((resolve) => socket.once('close', resolve))
+
+  test('a policy may deny the upgrade', async () => {
+    await expect(open('/closed')).rejects.toThrow('answered 403')
+    expect(await gateway.waitForAccess(({ path }) => path === '/closed')).toMatchObject({
+      status: 403,
+      reason: 'denied:deny',
+    })
+  })
+
+  test('an accepted one carries messages; the record comes at its end, with bytes', async () => {
+    const { socket, answer } = await open('/room?a=1')
+    expect(answer.headers['x-upgraded']).toBe('yes')
+    expect(answer.headers['x-request-id']).toMatch(/^[0-9a-f-]{36}$/)
+    const request = requests.at(-1)!
+    expect(request.url).toBe('/room?a=1')
+    expect(request.headers).toMatchObject({
+      'x-seen': `by localhost:${gateway.port}`,
+      'x-forwarded-proto': 'http',
+      host: `localhost:${gateway.port}`,
+    })
+    expect(request.headers['x-forwarded-for']).toMatch(/^(127\.0\.0\.1|::1)$/)
+    const echoed = new Promise<string>((resolve) => socket.once('message', (data) => resolve(data.toString())))
+    socket.send('hello there')
+    expect(await echoed).toBe('hello there')
+    const { body } = await get(`${gateway.adminUrl}/metrics`)
+    expect(body).toMatch(/^sallyport_connections\{listener=".*",protocol="websocket",state="open"\} 1$/m)
+    expect(gateway.access().some(({ path }) => path === '/room?a=1')).toBe(false)
+    await pause(300)
+    const code = closeCode(socket)
+    socket.close(4000)
+    expect(await code).toBe(4000)
+    const line = await gateway.waitForAccess(({ path }) => path === '/room?a=1')
+    expect(line).toMatchObject({ status: 101, reason: 'ok', bytes_in: 11, bytes_out: 11, endpoint: 'front' })
+    expect(line['t_total']).toBeGreaterThan(300)
+    const after = await get(`${gateway.adminUrl}/metrics`)
+    expect(after.body).toMatch(/^sallyport_websocket_messages_total\{endpoint="front",direction="in"\} 1$/m)
+  })
+
+  test('O-24: a reload does not close it; O-21: a drain closes it with 1001 and the exit is 0', async () => {
+    const { socket } = await open('/kept')
+    gateway.write('gateway.yaml', (await gatewayText()).replace("'yes'", "'again'"))
+    expect(await gateway.command('reload')).toMatchObject({ code: 0 })
+    expect((await open('/new')).answer.headers['x-upgraded']).toBe('again')
+    const echoed = new Promise<string>((resolve) => socket.once('message', (data) => resolve(data.toString())))
+    socket.send('still here')
+    expect(await echoed).toBe('still here')
+    const code = closeCode(socket)
+    const ended = gateway.stop()
+    expect(await code).toBe(1001)
+    expect(await ended).toMatchObject({ code: 0 })
+  })
+
+  async function gatewayText(): Promise<string> {
+    const { readFileSync } = await import('node:fs')
+    return readFileSync(`${gateway.folder}/gateway.yaml`, 'utf8')
+  }
+})
