@@ -146,7 +146,7 @@ describe('sallyport explain', () => {
       'events.http',
       'HTTP/1.1 200 OK\nContent-Type: text/event-stream\n\ndata: bad\n\ndata: x\n\n',
     )
-    const { out, err } = await command([...['explain', 'h/', '--response', response, '--traffic-policy-file', policy]])
+    const { out, err } = await command(['explain', 'h/', '--response', response, '--traffic-policy-file', policy])
     expect(err).toBe('')
     expect(out.match(/\+ tidy\n {6}sse-find-replace goes on/g)).toHaveLength(2)
   })
