@@ -683,6 +683,7 @@ function settingsOf(
     },
     login: loginSettings(document.login, reader, diagnostics),
     redis: { url: redisUrl(redis, reader, diagnostics) },
+    addressDatabases: document.address_data.databases,
     rateLimit: {
       onStoreError: rateLimit.on_store_error,
       mode: rateLimit.mode,

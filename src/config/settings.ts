@@ -54,6 +54,8 @@ export interface Settings {
   /** `url` holds the password of `password_file`; undefined = no Redis. */
   readonly redis: { readonly url: string | undefined }
   readonly rateLimit: RateLimitSettings
+  /** Files in MaxMind's format, in the order in which they are asked. */
+  readonly addressDatabases: readonly PathText[]
   /** CIDRs and addresses, checked. */
   readonly trustedProxies: readonly string[]
   /** `stdout`, `stderr`, `off`, or the path of a file. */
@@ -724,6 +726,17 @@ const gatewayFields = {
       }),
     ),
     'Buckets of rate-limit.',
+  ),
+  address_data: described(
+    section(
+      object({
+        databases: described(
+          withDefault(list(path(), { max: 16 }), []),
+          'Databases in MaxMind format (mmdb): places, networks, categories. The first that knows something wins.',
+        ),
+      }),
+    ),
+    'What expressions know of addresses: conn.client_ip.geo, .as, .categories.',
   ),
   trusted_proxies: described(
     withDefault(list(cidr, { unique: true }), []),

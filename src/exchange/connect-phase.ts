@@ -75,6 +75,7 @@ function connectionView(snapshot: Snapshot, peer: Peer, address: string, port: n
     serverAddress: peer.localAddress,
     serverPort: peer.localPort,
     serverRegion: snapshot.settings.region,
+    addressData: snapshot.addressData,
     startedAtMs: Date.now(),
     bytesIn: 0,
     bytesOut: 0,

@@ -392,6 +392,7 @@ export class Exchange implements PolicyScope {
       serverAddress: this.peer.localAddress,
       serverPort: this.peer.localPort,
       serverRegion: this.snapshot.settings.region,
+      addressData: this.snapshot.addressData,
       startedAtMs: this.startedAtEpochMs,
       bytesIn: this.head.text.length,
       bytesOut: 0,

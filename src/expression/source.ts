@@ -4,6 +4,7 @@
  *
  * Source: traffic-policy.md §6.
  */
+import type { AddressFacts } from '../address-data/address-facts.ts'
 import type { CelValue } from './value.ts'
 
 export type PhaseName = 'on_tcp_connect' | 'on_http_request' | 'on_http_response' | 'on_event_stream_message'
@@ -33,6 +34,8 @@ export interface ConnectionView {
   readonly serverAddress: string
   readonly serverPort: number
   readonly serverRegion: string
+  /** What databases know of an address; absent without any. */
+  readonly addressData?: ((address: string) => AddressFacts) | undefined
   /** Milliseconds since the epoch. */
   readonly startedAtMs: number
   readonly bytesIn: number

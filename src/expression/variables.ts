@@ -3,6 +3,7 @@
  *
  * Source: traffic-policy.md §6; absent values §6.1; results of actions §2.5; phases §2.6.
  */
+import { NO_FACTS, type AddressFacts, type PlaceFacts } from '../address-data/address-facts.ts'
 import { celFromJson } from './convert.ts'
 import { EvaluationError } from './evaluation-error.ts'
 import type { Frame } from './frame.ts'
@@ -11,6 +12,7 @@ import { queryParameters } from './query.ts'
 import type { HeaderView, PhaseName, RequestView, ResponseView, UrlView } from './source.ts'
 import { BOOL, DYN, HEADER_MAP, INT, STRING, TIMESTAMP, listOf, mapOf } from './type.ts'
 import type { StaticType } from './type.ts'
+import { parseUserAgent, type UserAgent } from './user-agent.ts'
 import { CelMap, CelTimestamp, EMPTY_MAP, HybridString, LazyMap } from './value.ts'
 import type { CelList, CelValue } from './value.ts'
 
@@ -130,49 +132,73 @@ export function wholeValue(branch: Branch, frame: Frame): CelValue | undefined {
 
 // -- conn (§6.2 – §6.5) -----------------------------------------------------------------------------------------------
 
-const PLACE: Fields = {
-  city: unknownText,
-  continent: unknownText,
-  country: unknownText,
-  country_code: unknownText,
-  subdivision: unknownText,
-  timezone: unknownText,
-  metro_code: unknownText,
-  is_eu: optional(BOOL, () => undefined),
+type ReadFacts = (frame: Frame) => AddressFacts
+
+/** Address data is looked up when it is asked for, and remembered by whoever holds it. */
+function factsOf(address: (frame: Frame) => string): ReadFacts {
+  return (frame) => frame.source.connection.addressData?.(address(frame)) ?? NO_FACTS
 }
 
-/** §6.3: no database is loaded, so texts are empty, lists are empty, numbers and flags of places are absent. */
-const ADDRESS_FIELDS: Fields = {
-  categories: always(listOf(STRING), () => []),
-  is_on_blocklist: always(BOOL, () => false),
-  is_tor_node: always(BOOL, () => false),
-  as: namespace({ number: optional(INT, () => undefined), organization: unknownText }),
-  geo: namespace({
-    location: namespace({
-      ...PLACE,
-      latitude: unknownText,
-      longitude: unknownText,
-      radius: unknownText,
-      postal_code: unknownText,
+function placeFields(read: (frame: Frame) => PlaceFacts): Fields {
+  return {
+    city: always(STRING, (frame) => read(frame).city),
+    continent: always(STRING, (frame) => read(frame).continent),
+    country: always(STRING, (frame) => read(frame).country),
+    country_code: always(STRING, (frame) => read(frame).countryCode),
+    subdivision: always(STRING, (frame) => read(frame).subdivision),
+    timezone: always(STRING, (frame) => read(frame).timezone),
+    metro_code: always(STRING, (frame) => read(frame).metroCode),
+    is_eu: optional(BOOL, (frame) => read(frame).isEu),
+  }
+}
+
+/** §6.3. Without a database texts and lists are empty; numbers and flags of places are absent. */
+function addressFields(facts: ReadFacts): Fields {
+  return {
+    categories: always(listOf(STRING), (frame) => facts(frame).categories),
+    is_on_blocklist: always(BOOL, (frame) => facts(frame).isOnBlocklist),
+    is_tor_node: always(BOOL, (frame) => facts(frame).isTorNode),
+    as: namespace({
+      number: optional(INT, (frame) => {
+        const { asNumber } = facts(frame)
+        return asNumber === undefined ? undefined : BigInt(asNumber)
+      }),
+      organization: always(STRING, (frame) => facts(frame).asOrganization),
     }),
-    registered_location: namespace(PLACE),
-  }),
+    geo: namespace({
+      location: namespace({
+        ...placeFields((frame) => facts(frame).location),
+        latitude: always(STRING, (frame) => facts(frame).location.latitude),
+        longitude: always(STRING, (frame) => facts(frame).location.longitude),
+        radius: always(STRING, (frame) => facts(frame).location.radius),
+        postal_code: always(STRING, (frame) => facts(frame).location.postalCode),
+      }),
+      registered_location: namespace(placeFields((frame) => facts(frame).registeredLocation)),
+    }),
+  }
 }
 
-const SHORT_GEO: Fields = Object.fromEntries(
-  ['city', 'country', 'country_code', 'latitude', 'longitude', 'radius', 'subdivision'].map((name) => [
-    name,
-    unknownText,
-  ]),
-)
+const clientFacts = factsOf((frame) => frame.source.connection.clientAddress)
+const serverFacts = factsOf((frame) => frame.source.connection.serverAddress)
+
+/** The older, short form of the client's place. */
+const SHORT_GEO: Fields = {
+  city: always(STRING, (frame) => clientFacts(frame).location.city),
+  country: always(STRING, (frame) => clientFacts(frame).location.country),
+  country_code: always(STRING, (frame) => clientFacts(frame).location.countryCode),
+  latitude: always(STRING, (frame) => clientFacts(frame).location.latitude),
+  longitude: always(STRING, (frame) => clientFacts(frame).location.longitude),
+  radius: always(STRING, (frame) => clientFacts(frame).location.radius),
+  subdivision: always(STRING, (frame) => clientFacts(frame).location.subdivision),
+}
 
 function connection(phase: PhaseName): Fields {
   const bytes = (read: (frame: Frame) => CelValue): Branch =>
     phase === 'on_tcp_connect' ? refused('no bytes are counted yet in on_tcp_connect') : always(INT, read)
   return {
-    client_ip: hybrid((frame) => frame.source.connection.clientAddress, ADDRESS_FIELDS),
+    client_ip: hybrid((frame) => frame.source.connection.clientAddress, addressFields(clientFacts)),
     client_port: always(INT, (frame) => BigInt(frame.source.connection.clientPort)),
-    server_ip: hybrid((frame) => frame.source.connection.serverAddress, ADDRESS_FIELDS),
+    server_ip: hybrid((frame) => frame.source.connection.serverAddress, addressFields(serverFacts)),
     server_port: always(INT, (frame) => BigInt(frame.source.connection.serverPort)),
     server_region: always(STRING, (frame) => frame.source.connection.serverRegion),
     ts: namespace({
@@ -332,17 +358,21 @@ const URL_FIELDS: Fields = {
   raw_path: always(STRING, (frame) => urlOf(frame).rawPath),
 }
 
-const USER_AGENT_FIELDS: Fields = Object.fromEntries(
-  'name version os os_version device url is_mobile is_tablet is_desktop is_bot'
-    .split(' ')
-    .map((name) => [
-      name,
-      refused(
-        `req.user_agent.${name} is not available yet: this version does not parse user agents`,
-        "look into the text: req.user_agent.contains('…') or req.user_agent.matches('…')",
-      ),
-    ]),
-)
+const userAgentText = (frame: Frame): string => requestHeaders(frame).all('user-agent')[0] ?? ''
+const userAgentOf = (frame: Frame): UserAgent => parseUserAgent(userAgentText(frame))
+
+const USER_AGENT_FIELDS: Fields = {
+  name: always(STRING, (frame) => userAgentOf(frame).name),
+  version: always(STRING, (frame) => userAgentOf(frame).version),
+  os: always(STRING, (frame) => userAgentOf(frame).os),
+  os_version: always(STRING, (frame) => userAgentOf(frame).osVersion),
+  device: always(STRING, (frame) => userAgentOf(frame).device),
+  url: always(STRING, (frame) => userAgentOf(frame).url),
+  is_mobile: always(BOOL, (frame) => userAgentOf(frame).kind === 'mobile'),
+  is_tablet: always(BOOL, (frame) => userAgentOf(frame).kind === 'tablet'),
+  is_desktop: always(BOOL, (frame) => userAgentOf(frame).kind === 'desktop'),
+  is_bot: always(BOOL, (frame) => userAgentOf(frame).kind === 'bot'),
+}
 
 const REQUEST: Fields = {
   method: always(STRING, (frame) => requestOf(frame).method),
@@ -354,7 +384,7 @@ const REQUEST: Fields = {
   }, URL_FIELDS),
   ...messageFields(requestHeaders, (frame) => requestOf(frame).contentLength),
   cookies: always(LISTS_OF_COOKIES, (frame) => requestCookies(requestHeaders(frame))),
-  user_agent: hybrid((frame) => requestHeaders(frame).all('user-agent')[0] ?? '', USER_AGENT_FIELDS),
+  user_agent: hybrid(userAgentText, USER_AGENT_FIELDS),
   ts: namespace({
     header_received: always(TIMESTAMP, (frame) => CelTimestamp.fromMs(requestOf(frame).headReceivedAtMs)),
     body_received: optional(TIMESTAMP, (frame) => {

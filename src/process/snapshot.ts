@@ -3,10 +3,12 @@
  * swapped in by one assignment (O-23).
  */
 import { createHash } from 'node:crypto'
+import { AddressDatabaseError, AddressDatabases, openAddressDatabase } from '../address-data/address-database.ts'
+import type { AddressFacts } from '../address-data/address-facts.ts'
 import type { Diagnostics } from '../config/diagnostic.ts'
 import type { EndpointDefinition, LoadedConfiguration } from '../config/load.ts'
 import type { FileReader } from '../config/reader.ts'
-import type { Settings } from '../config/settings.ts'
+import { besideItsFile, type Settings } from '../config/settings.ts'
 import { SourceFile } from '../config/source.ts'
 import { type Cidr, parseCidr } from '../exchange/cidr.ts'
 import type { ListenTls, UpstreamTarget } from '../listener/front-end.ts'
@@ -34,6 +36,8 @@ export interface Snapshot {
   readonly settings: Settings
   readonly endpoints: EndpointTable
   readonly trustedProxies: readonly Cidr[]
+  /** What databases know of an address; undefined without any. */
+  readonly addressData: ((address: string) => AddressFacts) | undefined
   /** Media types whose response bodies the rule set wants to see. */
   readonly inspectedMimeTypes: ReadonlySet<string>
   readonly keySetUrls: readonly string[]
@@ -54,6 +58,7 @@ export interface Snapshot {
 interface Compiled {
   readonly endpoints: readonly CompiledEndpoint[]
   readonly rules: RuleSetSources | undefined
+  readonly addressData: Snapshot['addressData']
 }
 
 interface CompiledEndpoint {
@@ -85,7 +90,7 @@ export async function buildSnapshot(
   stateDir: string,
 ): Promise<Snapshot | undefined> {
   const { settings, diagnostics } = loaded
-  const { endpoints: compiled, rules } = compile(loaded, reader, stateDir)
+  const { endpoints: compiled, rules, addressData } = compile(loaded, reader, stateDir)
   if (diagnostics.hasErrors) return undefined
   const ruleSet = rules === undefined ? undefined : await buildRuleSet(rules, diagnostics)
   if (diagnostics.hasErrors) return undefined
@@ -101,6 +106,7 @@ export async function buildSnapshot(
   return {
     settings,
     endpoints: table,
+    addressData,
     // the loader has checked them
     trustedProxies: settings.trustedProxies.flatMap((text) => parseCidr(text) ?? []),
     inspectedMimeTypes: new Set(ruleSet?.mimeTypes ?? []),
@@ -140,7 +146,23 @@ function compile(loaded: LoadedConfiguration, reader: FileReader, stateDir: stri
   const needsRules = settings.waf.mode !== 'off' && endpoints.some(({ needs }) => needs.waf.all.length > 0)
   const folder = settings.waf.rules ?? installedRulesFolder(stateDir)
   const rules = needsRules ? readRuleFiles(settings.waf, folder, reader, diagnostics) : undefined
-  return { endpoints, rules }
+  return { endpoints, rules, addressData: openAddressData(settings, diagnostics) }
+}
+
+/** A reload sees files that were renewed; those that were not are not read again. */
+function openAddressData({ addressDatabases }: Settings, diagnostics: Diagnostics): Snapshot['addressData'] {
+  if (addressDatabases.length === 0) return undefined
+  const databases = addressDatabases.flatMap((path) => {
+    try {
+      return openAddressDatabase(besideItsFile(path))
+    } catch (error) {
+      if (!(error instanceof AddressDatabaseError)) throw error
+      diagnostics.error('ADDRESS_DATABASE', error.message, path.span)
+      return []
+    }
+  })
+  const all = new AddressDatabases(databases)
+  return (address) => all.lookUp(address)
 }
 
 /** The client would refuse it in the worker; here it is an error of the configuration. */

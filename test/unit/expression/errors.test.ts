@@ -125,13 +125,6 @@ describe('names', () => {
     [`[1].map(v.x, 1)`, 9, 3, 'map() wants a simple name here'],
     [`has(req)`, 5, 3, 'has() wants a field: has(a.b)'],
     [`req.host.length`, 10, 6, 'a string has no field "length"', 'write size(x)'],
-    [
-      `req.user_agent.is_bot`,
-      1,
-      21,
-      'req.user_agent.is_bot is not available yet: this version does not parse user agents',
-      "look into the text: req.user_agent.contains('…') or req.user_agent.matches('…')",
-    ],
   ]
   for (const row of rows) test(row[0], () => expect(problemsOf(row[0])).toBe(golden(row)))
 })
