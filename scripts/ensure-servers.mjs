@@ -54,3 +54,13 @@ export function ensureNginxModsecurity() {
   install('libnginx-mod-http-modsecurity')
   return isThere()
 }
+
+/** The browser that logs in. */
+export function ensureChromium() {
+  const isThere = () => existsSync('/usr/bin/chromium')
+  if (isThere()) return true
+  install('chromium')
+  if (isThere()) return true
+  process.stdout.write('skipped: tests with a browser: no chromium, and it cannot be installed here\n')
+  return false
+}

@@ -8,7 +8,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ensureRules } from './ensure-rules.mjs'
-import { ensureLibmodsecurity, ensureOpenssl, ensureRedis } from './ensure-servers.mjs'
+import { ensureChromium, ensureLibmodsecurity, ensureOpenssl, ensureRedis } from './ensure-servers.mjs'
 import { runAndWatch } from './run-and-watch.mjs'
 import { fail, root, setUp } from './set-up.mjs'
 
@@ -59,6 +59,7 @@ async function vitest(suite) {
     ensureRedis()
     ensureRules()
   }
+  if (suite === 'integration') ensureChromium()
   const folder = mkdtempSync(join(tmpdir(), 'sallyport-test-'))
   const report = join(folder, 'report.json')
   const args = [

@@ -21,6 +21,7 @@ import { removeHeaders } from './remove-headers.ts'
 import { requestBodyFindReplace } from './request-body-find-replace.ts'
 import { responseBodyFindReplace } from './response-body-find-replace.ts'
 import { restrictIps } from './restrict-ips.ts'
+import { saml } from './saml.ts'
 import { setVars } from './set-vars.ts'
 import { sseFindReplace } from './sse-find-replace.ts'
 import { urlRewrite } from './url-rewrite.ts'
@@ -48,6 +49,7 @@ export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
   register(requestBodyFindReplace),
   register(responseBodyFindReplace),
   register(restrictIps),
+  register(saml),
   register(setVars),
   register(sseFindReplace),
   register(urlRewrite),
@@ -55,7 +57,7 @@ export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
 ])
 
 /** ngrok's actions that are not built: named, so that the error can say so instead of "unknown". */
-export const ACTIONS_NOT_BUILT: ReadonlySet<string> = new Set(['ai-gateway', 'saml', 'terminate-tls'])
+export const ACTIONS_NOT_BUILT: ReadonlySet<string> = new Set(['ai-gateway', 'terminate-tls'])
 
 /** The proper name of an action, however it is spelled: an alias, or with underscores as in old documents (§11). */
 export function actionName(written: string): string {

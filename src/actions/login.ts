@@ -392,7 +392,7 @@ async function finish(
 ): Promise<Outcome> {
   const { method } = plan
   const nowMs = Date.now()
-  const returnTo = flow?.returnTo ?? '/'
+  const returnTo = flow?.returnTo ?? (method.allowsUnasked ? returnPath(state ?? '/') : '/')
   const slot = flow === undefined ? undefined : slotOf(flow.state)
   const used =
     slot === undefined ? '' : deleteCookie(visit.flowName(slot), visit.scope, method.flowSameSite(visit.site))
@@ -403,10 +403,10 @@ async function finish(
     if (flow !== undefined && nowMs - flow.startedAtMs > FLOW_MS) {
       throw new LoginError('LOGIN_TOO_LATE', 'the login was begun too long ago')
     }
-    const { identity, tokens } = await method.finish(exchange, visit.site, flow)
+    const { identity, tokens, endsAtMs } = await method.finish(exchange, visit.site, flow)
     const refusal = plan.refuses(identity)
     if (refusal !== undefined) throw refusal
-    const session = newSession(identity, tokens, Date.now())
+    const session = newSession(identity, tokens, Date.now(), endsAtMs)
     const lines = `${used}${visit.save(session, plan.lifetimes, session.createdAtMs)}`
     return redirect(returnTo, lines, exchange.method === 'POST' ? 303 : 302)
   } catch (error) {

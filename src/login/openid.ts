@@ -14,6 +14,7 @@ import { ask, askJson } from './egress.ts'
 import type { Flow } from './flow.ts'
 import { codeOfProviderError, LoginError, shownText } from './login-error.ts'
 import { fromClaims, type OauthProvider } from './oauth-providers.ts'
+import { RemoteCopies } from './remote-copy.ts'
 import type { Identity, Session, Tokens } from './session.ts'
 
 /** The application at the provider. */
@@ -39,27 +40,18 @@ export interface LoginRequest {
 export interface LoginResult {
   readonly identity: Identity
   readonly tokens: Tokens
+  /** The provider's own end of the session (SAML). */
+  readonly endsAtMs?: number | undefined
 }
 
 const METADATA_FRESH_MS = 3_600_000
-const FIRST_RETRY_MS = 1000
-const MAX_RETRY_MS = 60_000
 /** Applications at providers whose metadata is kept, per worker. */
 const MAX_CONFIGURATIONS = 256
 /** A token is renewed so long before it ends, so that requests that wait for nothing still have a good one. */
 export const RENEW_AHEAD_MS = 60_000
 
-interface Known {
-  configuration: OpenidClient.Configuration | undefined
-  fetchedAtMs: number
-  inFlight: Promise<OpenidClient.Configuration> | undefined
-  failures: number
-  notBeforeMs: number
-  lastError: unknown
-}
-
 export class OpenidClients {
-  readonly #known = new Map<string, Known>()
+  readonly #discovered = new RemoteCopies<OpenidClient.Configuration>(MAX_CONFIGURATIONS, METADATA_FRESH_MS)
 
   /** Where the browser goes to log in. Throws LoginError. */
   async begin(provider: Provider, client: Client, request: LoginRequest, settings: LoginSettings): Promise<string> {
@@ -197,54 +189,7 @@ export class OpenidClients {
       settings.allowHttp,
       settings.fetchTimeoutMs,
     ])
-    let known = this.#known.get(key)
-    if (known === undefined) {
-      known = {
-        configuration: undefined,
-        fetchedAtMs: 0,
-        inFlight: undefined,
-        failures: 0,
-        notBeforeMs: -Infinity,
-        lastError: undefined,
-      }
-      this.#known.set(key, known)
-      if (this.#known.size > MAX_CONFIGURATIONS) this.#known.delete(this.#known.keys().next().value!) // not empty
-    }
-    const now = performance.now()
-    const age = now - known.fetchedAtMs
-    if (known.configuration !== undefined && (age < METADATA_FRESH_MS || provider.kind === 'known')) {
-      return known.configuration
-    }
-    const mayFetch = known.inFlight !== undefined || now >= known.notBeforeMs
-    const fetched = mayFetch ? (known.inFlight ??= fetchInto(known, provider, client, settings)) : undefined
-    if (known.configuration !== undefined && age < METADATA_FRESH_MS + settings.staleMs) {
-      // the old copy serves; whoever comes next finds the new one, or its failure noted
-      fetched?.catch(() => undefined)
-      return known.configuration
-    }
-    if (fetched === undefined) throw known.lastError
-    return await fetched
-  }
-}
-
-async function fetchInto(
-  known: Known,
-  provider: Provider,
-  client: Client,
-  settings: LoginSettings,
-): Promise<OpenidClient.Configuration> {
-  try {
-    known.configuration = await makeConfiguration(provider, client, settings)
-    known.fetchedAtMs = performance.now()
-    known.failures = 0
-    return known.configuration
-  } catch (error) {
-    known.lastError = error
-    known.notBeforeMs = performance.now() + Math.min(FIRST_RETRY_MS * 2 ** known.failures, MAX_RETRY_MS)
-    known.failures += 1
-    throw error
-  } finally {
-    known.inFlight = undefined
+    return await this.#discovered.get(key, settings.staleMs, () => makeConfiguration(provider, client, settings))
   }
 }
 

@@ -40,11 +40,14 @@ export interface Session {
   readonly activeAtMs: number
   /** When the provider was last asked about the user. */
   readonly askedAtMs: number
+  /** When it ends whatever the policy allows; undefined: the provider did not say. */
+  readonly endsAtMs?: number | undefined
 }
 
-export function newSession(identity: Identity, tokens: Tokens, nowMs: number): Session {
+export function newSession(identity: Identity, tokens: Tokens, nowMs: number, endsAtMs?: number): Session {
   const id = `ses_${randomBytes(16).toString('hex')}`
-  return { id, identity, tokens, createdAtMs: nowMs, activeAtMs: nowMs, askedAtMs: nowMs }
+  const begun = { id, identity, tokens, createdAtMs: nowMs, activeAtMs: nowMs, askedAtMs: nowMs }
+  return endsAtMs === undefined ? begun : { ...begun, endsAtMs }
 }
 
 /** Limits of one action; undefined = none. */
@@ -56,6 +59,7 @@ export interface Lifetimes {
 export type SessionAge = 'valid' | 'timed out' | 'max duration reached'
 
 export function ageOf(session: Session, { idleMs, maxMs }: Lifetimes, nowMs: number): SessionAge {
+  if (session.endsAtMs !== undefined && nowMs >= session.endsAtMs) return 'max duration reached'
   if (maxMs !== undefined && nowMs - session.createdAtMs >= maxMs) return 'max duration reached'
   if (idleMs !== undefined && nowMs - session.activeAtMs >= idleMs) return 'timed out'
   return 'valid'
@@ -71,7 +75,11 @@ export function needsTouch(session: Session, { idleMs }: Lifetimes, nowMs: numbe
 
 /** How long a browser should keep the cookie; undefined: until it closes. */
 export function cookieSeconds(session: Session, { idleMs, maxMs }: Lifetimes, nowMs: number): number | undefined {
-  const left = Math.min(idleMs ?? Infinity, maxMs === undefined ? Infinity : session.createdAtMs + maxMs - nowMs)
+  const left = Math.min(
+    idleMs ?? Infinity,
+    maxMs === undefined ? Infinity : session.createdAtMs + maxMs - nowMs,
+    session.endsAtMs === undefined ? Infinity : session.endsAtMs - nowMs,
+  )
   return left === Infinity ? undefined : Math.max(1, Math.ceil(left / 1000))
 }
 
@@ -88,6 +96,7 @@ interface Packed {
   readonly c: number
   readonly a: number
   readonly u: number
+  readonly z?: number
 }
 
 /** Tokens compress by about a quarter; small sessions gain nothing. */
@@ -110,6 +119,7 @@ function pack(session: Session): Buffer {
     c: session.createdAtMs,
     a: session.activeAtMs,
     u: session.askedAtMs,
+    ...(session.endsAtMs !== undefined && { z: session.endsAtMs }),
   }
   const json = Buffer.from(JSON.stringify(packed), 'utf8')
   return json.length < COMPRESS_FROM_BYTES
@@ -130,6 +140,7 @@ function unpack(bytes: Buffer): Session {
     createdAtMs: packed.c,
     activeAtMs: packed.a,
     askedAtMs: packed.u,
+    ...(packed.z !== undefined && { endsAtMs: packed.z }),
   }
 }
 

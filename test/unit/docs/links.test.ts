@@ -82,7 +82,9 @@ describe('ARCHITECTURE.md', () => {
     for (const path of readdirSync(`${ROOT}src`, { recursive: true }).map(String)) {
       if (!path.endsWith('.ts')) continue
       const source = readFileSync(`${ROOT}src/${path}`, 'utf8')
-      const specifiers = source.split('\n').flatMap((line) => /(?:from|import) '([^'.][^']*)'/.exec(line)?.[1] ?? [])
+      const specifiers = source
+        .split('\n')
+        .flatMap((line) => /(?:from |import |import\.meta\.url\)\()'([^'.][^']*)'/.exec(line)?.[1] ?? [])
       for (const name of new Set(specifiers)) {
         if (!name.startsWith('node:')) found.set(name, [...(found.get(name) ?? []), `src/${path}`])
       }
