@@ -5,7 +5,7 @@
  * `add_headers.headers_added`. Source: traffic-policy.md §5.1.
  */
 import type { TextSource } from '../config/node.ts'
-import { policyKit } from '../config/schema-kit.ts'
+import { described, policyKit } from '../config/schema-kit.ts'
 import { PROXY_FIELDS } from '../exchange/forward-head.ts'
 import { NEXT } from '../phase/outcome.ts'
 import type { Action } from './action.ts'
@@ -23,7 +23,9 @@ export const addHeaders: Action<Config, Plan> = {
   type: 'add-headers',
   phases: ['on_http_request', 'on_http_response'],
   configRequired: true,
-  schema: policyKit.object({ headers: headerMap({ min: 1 }) }),
+  schema: policyKit.object({
+    headers: described(headerMap({ min: 1 }), 'Names and values; values may hold `${…}`. At most 10.'),
+  }),
   compile(config, context) {
     const headers = compileHeaders(config.headers, context, { allowHost: context.phase === 'on_http_request' })
     return headers && { headers }

@@ -7,7 +7,7 @@
  */
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { TextSource } from '../config/node.ts'
-import { policyKit, withDefault } from '../config/schema-kit.ts'
+import { described, policyKit, withDefault } from '../config/schema-kit.ts'
 import type { Exchange } from '../exchange/exchange.ts'
 import { splitTemplate, type Template } from '../expression/template.ts'
 import { NEXT } from '../phase/outcome.ts'
@@ -46,18 +46,27 @@ export const basicAuth: Action<Config, Plan> = {
   phases: ['on_http_request'],
   configRequired: true,
   schema: policyKit.object({
-    credentials: policyKit.list(
-      policyKit.byKind({
-        scalar: policyKit.text(),
-        map: policyKit.object({ username: policyKit.text(), password: policyKit.text() }),
-      }),
-      { min: 1, max: 10 },
+    credentials: described(
+      policyKit.list(
+        policyKit.byKind({
+          scalar: policyKit.text(),
+          map: policyKit.object({
+            username: described(policyKit.text(), 'May hold `${…}`.'),
+            password: described(policyKit.text(), 'May hold `${…}`.'),
+          }),
+        }),
+        { min: 1, max: 10 },
+      ),
+      '`user:password` texts, or maps with `username` and `password`. At most 10.',
     ),
-    realm: withDefault(
-      policyKit.string({ maxLength: 128, pattern: /^[\x20-\x7e]*$/, must: 'must be printable ASCII' }),
-      'ngrok',
+    realm: described(
+      withDefault(
+        policyKit.string({ maxLength: 128, pattern: /^[\x20-\x7e]*$/, must: 'must be printable ASCII' }),
+        'ngrok',
+      ),
+      'Name shown to the user.',
     ),
-    enforce: withDefault(policyKit.boolean(), true),
+    enforce: described(withDefault(policyKit.boolean(), true), 'false: only the result says what would have happened.'),
   }),
   compile(config, context) {
     const credentials = config.credentials.map((credential) => compileCredential(credential, context))

@@ -8,7 +8,7 @@ import { decodeBody, isPlain } from '../body/decoded-body.ts'
 import type { FoundMatch, ReplaceStep } from '../body/replace.ts'
 import { replaceInBytes } from '../body/replace.ts'
 import type { TextSource } from '../config/node.ts'
-import { type Field, optional, policyKit, type Schema } from '../config/schema-kit.ts'
+import { described, type Field, optional, policyKit, type Schema } from '../config/schema-kit.ts'
 import type { CollectedBody, Exchange } from '../exchange/exchange.ts'
 import type { MessageHead } from '../exchange/message-head.ts'
 import type { JsonValue } from '../expression/source.ts'
@@ -40,12 +40,18 @@ export interface ReplacementsPlan {
 }
 
 export const REPLACEMENT_FIELDS: { readonly from: Schema<TextSource>; readonly to: Field<TextSource | undefined> } = {
-  from: policyKit.text(),
-  to: optional(policyKit.text()),
+  from: described(policyKit.text(), 'Regular expression (RE2).'),
+  to: described(
+    optional(policyKit.text()),
+    'What is put in its place; `$1` stands for a group. Without it the match goes.',
+  ),
 }
 
 export const REPLACEMENTS_SCHEMA: Schema<ReplacementsConfig> = policyKit.object({
-  replacements: policyKit.list(policyKit.object(REPLACEMENT_FIELDS), { min: 1 }),
+  replacements: described(
+    policyKit.list(policyKit.object(REPLACEMENT_FIELDS), { min: 1 }),
+    'What is looked for and put in its place, in order.',
+  ),
 })
 
 /** Undefined after errors. */

@@ -7,7 +7,7 @@
  * `volume_threshold` applies to those.
  * Source: traffic-policy.md §5.3.
  */
-import { policyKit, withDefault } from '../config/schema-kit.ts'
+import { described, policyKit, withDefault } from '../config/schema-kit.ts'
 import { type Circuit, Circuits } from '../circuit/circuit.ts'
 import type { Metrics } from '../metrics/metrics.ts'
 import { NEXT } from '../phase/outcome.ts'
@@ -42,12 +42,24 @@ export const circuitBreaker: Action<Config, Plan> = {
   configRequired: false,
   schema: policyKit.object(
     {
-      error_threshold: withDefault(policyKit.number({ min: 0, max: 1 }), 0.5),
-      volume_threshold: withDefault(policyKit.integer({ min: 1, max: 2_000_000_000 }), 10),
-      window_duration: withDefault(duration, 10_000),
-      tripped_duration: withDefault(duration, 10_000),
-      num_buckets: withDefault(policyKit.integer({ min: 10, max: 10 }), 10),
-      enforce: withDefault(policyKit.boolean(), true),
+      error_threshold: described(
+        withDefault(policyKit.number({ min: 0, max: 1 }), 0.5),
+        'Share of failed answers from which the circuit opens.',
+      ),
+      volume_threshold: described(
+        withDefault(policyKit.integer({ min: 1, max: 2_000_000_000 }), 10),
+        'Requests that a window needs before the share counts.',
+      ),
+      window_duration: described(withDefault(duration, 10_000), 'Length of the sliding window.'),
+      tripped_duration: described(
+        withDefault(duration, 10_000),
+        'How long an open circuit refuses before it tries one request.',
+      ),
+      num_buckets: described(withDefault(policyKit.integer({ min: 10, max: 10 }), 10), 'Parts of the window.'),
+      enforce: described(
+        withDefault(policyKit.boolean(), true),
+        'false: only the result says that the circuit is open.',
+      ),
     },
     {
       allowNull: true,

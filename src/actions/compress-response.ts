@@ -8,7 +8,7 @@
  */
 import { CONTENT_CODINGS, type ContentCoding, negotiateCoding } from '../body/content-coding.ts'
 import { isPlain } from '../body/decoded-body.ts'
-import { policyKit, withDefault } from '../config/schema-kit.ts'
+import { described, policyKit, withDefault } from '../config/schema-kit.ts'
 import type { MessageHead } from '../exchange/message-head.ts'
 import { NEXT } from '../phase/outcome.ts'
 import type { Action } from './action.ts'
@@ -29,9 +29,12 @@ export const compressResponse: Action<Config, Plan> = {
   configRequired: false,
   schema: policyKit.object(
     {
-      algorithms: withDefault(
-        policyKit.list(policyKit.enumeration(ALGORITHMS, { code: 'ERR_NGROK_2214' }), { unique: true, min: 1 }),
-        ALGORITHMS,
+      algorithms: described(
+        withDefault(
+          policyKit.list(policyKit.enumeration(ALGORITHMS, { code: 'ERR_NGROK_2214' }), { unique: true, min: 1 }),
+          ALGORITHMS,
+        ),
+        "Codings that may be used; the client's `Accept-Encoding` decides among them.",
       ),
     },
     { allowNull: true },

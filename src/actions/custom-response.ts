@@ -3,7 +3,7 @@
  * rules of the same policy still run on what it makes. Publishes nothing. Source: traffic-policy.md §5.6.
  */
 import type { TextSource } from '../config/node.ts'
-import { optional, policyKit, withDefault } from '../config/schema-kit.ts'
+import { described, optional, policyKit, withDefault } from '../config/schema-kit.ts'
 import type { Exchange } from '../exchange/exchange.ts'
 import type { Template } from '../expression/template.ts'
 import { isBodiless } from '../response/status-line.ts'
@@ -31,9 +31,12 @@ export const customResponse: Action<Config, Plan> = {
   configRequired: false,
   schema: policyKit.object(
     {
-      status_code: withDefault(policyKit.integer({ min: 100, max: 599 }), 200),
-      body: optional(policyKit.text()),
-      headers: optional(headerMap()),
+      status_code: described(withDefault(policyKit.integer({ min: 100, max: 599 }), 200), 'Status of the answer.'),
+      body: described(
+        optional(policyKit.text()),
+        'Body; may hold `${…}`. The content type is inferred where no header names it.',
+      ),
+      headers: described(optional(headerMap()), 'Header fields; values may hold `${…}`.'),
     },
     { allowNull: true, aliases: { content: 'body' } },
   ),

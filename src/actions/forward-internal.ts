@@ -4,7 +4,7 @@
  * Source: traffic-policy.md §5.8; kubernetes-objects.md §2, §4.
  */
 import type { TextSource } from '../config/node.ts'
-import { optional, policyKit, withDefault } from '../config/schema-kit.ts'
+import { described, optional, policyKit, withDefault } from '../config/schema-kit.ts'
 import type { Exchange } from '../exchange/exchange.ts'
 import type { Template } from '../expression/template.ts'
 import { NEXT, type Outcome } from '../phase/outcome.ts'
@@ -35,10 +35,13 @@ export const forwardInternal: Action<Config, Plan> = {
   phases: ['on_http_request'],
   configRequired: true,
   schema: policyKit.object({
-    url: policyKit.text(),
-    on_error: withDefault(policyKit.enumeration(['halt', 'continue'] as const), 'halt'),
+    url: described(policyKit.text(), 'URL of an internal endpoint; may hold `${…}`.'),
+    on_error: described(
+      withDefault(policyKit.enumeration(['halt', 'continue'] as const), 'halt'),
+      '`continue`: go on with the next action when the endpoint is unknown or cannot be reached.',
+    ),
     // documented in 2024, ignored since
-    binding: optional(policyKit.enumeration(['internal'] as const)),
+    binding: described(optional(policyKit.enumeration(['internal'] as const)), 'Only `internal` exists.'),
   }),
   terminates: (config) => config.on_error === 'halt',
   compile(config, context) {

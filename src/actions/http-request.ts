@@ -8,7 +8,7 @@
  */
 import { decodeBody, isPlain } from '../body/decoded-body.ts'
 import type { TextSource } from '../config/node.ts'
-import { optional, policyKit, transform, withDefault, INVALID } from '../config/schema-kit.ts'
+import { described, INVALID, optional, policyKit, transform, withDefault } from '../config/schema-kit.ts'
 import type { Exchange } from '../exchange/exchange.ts'
 import { MessageHead } from '../exchange/message-head.ts'
 import { newRequestId } from '../exchange/request-ids.ts'
@@ -60,8 +60,8 @@ interface Plan {
 const queryParameters = transform(
   policyKit.list(
     policyKit.object({
-      key: policyKit.string({ minLength: 1, maxLength: MAX_KEY_LENGTH, code: 'ERR_NGROK_2245' }),
-      value: policyKit.text(),
+      key: described(policyKit.string({ minLength: 1, maxLength: MAX_KEY_LENGTH, code: 'ERR_NGROK_2245' }), 'Name.'),
+      value: described(policyKit.text(), 'Value; may hold `${…}`.'),
     }),
   ),
   (list, { node, diagnostics }) => {
@@ -76,15 +76,27 @@ export const httpRequest: Action<Config, Plan> = {
   phases: ['on_http_request', 'on_http_response'],
   configRequired: true,
   schema: policyKit.object({
-    url: policyKit.text(),
-    method: withDefault(policyKit.enumeration(METHODS), 'GET'),
-    query_params: withDefault(queryParameters, []),
-    headers: optional(headerMap()),
-    body: optional(policyKit.text()),
-    max_redirects: withDefault(policyKit.integer({ min: 0, max: 100 }), 0),
-    timeout: withDefault(policyKit.durationMs({ minMs: 1000, maxMs: 30_000 }), 3000),
-    retry_condition: optional(policyKit.expressionText()),
-    on_error: withDefault(policyKit.enumeration(['halt', 'continue'] as const), 'continue'),
+    url: described(
+      policyKit.text(),
+      'URL; may hold `${…}`. A host that ends in `.internal` is an endpoint of this gateway.',
+    ),
+    method: described(withDefault(policyKit.enumeration(METHODS), 'GET'), 'Method.'),
+    query_params: described(
+      withDefault(queryParameters, []),
+      'Query parameters as a list of `key` and `value`, added to those of `url`.',
+    ),
+    headers: described(optional(headerMap()), 'Header fields; values may hold `${…}`.'),
+    body: described(optional(policyKit.text()), 'Body; may hold `${…}`.'),
+    max_redirects: described(withDefault(policyKit.integer({ min: 0, max: 100 }), 0), 'Redirects that are followed.'),
+    timeout: described(
+      withDefault(policyKit.durationMs({ minMs: 1000, maxMs: 30_000 }), 3000),
+      'Longest time for one try.',
+    ),
+    retry_condition: described(optional(policyKit.expressionText()), 'Expression: whether to try again.'),
+    on_error: described(
+      withDefault(policyKit.enumeration(['halt', 'continue'] as const), 'continue'),
+      '`halt`: answer the request with the error; `continue`: only the result has it.',
+    ),
   }),
   compile(config, context) {
     const url = context.template(config.url)

@@ -7,7 +7,7 @@
  * Source: traffic-policy.md §5.10, §8.2; RFC 6750 §3; T-50 … T-59.
  */
 import type { TextSource } from '../config/node.ts'
-import { INVALID, optional, policyKit, withDefault, type Schema } from '../config/schema-kit.ts'
+import { described, INVALID, optional, policyKit, type Schema, withDefault } from '../config/schema-kit.ts'
 import type { Exchange } from '../exchange/exchange.ts'
 import type { JsonValue } from '../expression/source.ts'
 import type { Template } from '../expression/template.ts'
@@ -71,7 +71,7 @@ function oneOrMany<T>(schema: Schema<T>): Schema<readonly T[]> {
 }
 
 const values = <T>(value: Schema<T>): Schema<readonly { readonly value: T }[]> =>
-  policyKit.list(policyKit.object({ value }), { min: 1 })
+  policyKit.list(policyKit.object({ value: described(value, 'Compared exactly.') }), { min: 1 })
 
 export const jwtValidation: Action<Config, Plan> = {
   type: 'jwt-validation',
@@ -79,37 +79,82 @@ export const jwtValidation: Action<Config, Plan> = {
   configRequired: true,
   schema: policyKit.object(
     {
-      issuer: policyKit.object({ allow_list: values(policyKit.text()) }),
-      audience: optional(policyKit.object({ allow_list: values(policyKit.string({ minLength: 1 })) })),
-      http: policyKit.object({
-        tokens: policyKit.list(
+      issuer: described(
+        policyKit.object({ allow_list: described(values(policyKit.text()), 'The `iss` of the token is one of them.') }),
+        'Who may have made the token.',
+      ),
+      audience: described(
+        optional(
           policyKit.object({
-            type: policyKit.enumeration(['id_token', 'access_token', 'at+jwt', 'it+jwt', 'plain', 'jwt'] as const),
-            method: policyKit.enumeration(['header', 'body'] as const),
-            name: policyKit.text(),
-            prefix: optional(policyKit.text()),
-          }),
-          { min: 1 },
-        ),
-      }),
-      jws: policyKit.object({
-        allowed_algorithms: policyKit.list(policyKit.text(), { min: 1 }),
-        keys: oneOrMany(
-          policyKit.object({
-            identification: withDefault(
-              oneOrMany(
-                policyKit.object({
-                  token_claims: withDefault(policyKit.list(policyKit.enumeration(['kid'] as const)), []),
-                }),
-              ),
-              [],
-            ),
-            sources: oneOrMany(
-              policyKit.object({ additional_jkus: policyKit.list(policyKit.text(), { min: 1, max: 100 }) }),
+            allow_list: described(
+              values(policyKit.string({ minLength: 1 })),
+              'The `aud` of the token holds one of them.',
             ),
           }),
         ),
-      }),
+        'Whom it may be for; without it nobody looks.',
+      ),
+      http: described(
+        policyKit.object({
+          tokens: described(
+            policyKit.list(
+              policyKit.object({
+                type: described(
+                  policyKit.enumeration(['id_token', 'access_token', 'at+jwt', 'it+jwt', 'plain', 'jwt'] as const),
+                  'A hint for readers; decides nothing.',
+                ),
+                method: described(policyKit.enumeration(['header', 'body'] as const), 'Where it is.'),
+                name: described(policyKit.text(), 'Name of the header, or path of the body field.'),
+                prefix: described(optional(policyKit.text()), 'What stands before the token, such as `Bearer `.'),
+              }),
+              { min: 1 },
+            ),
+            'Every one of these must be there and be good.',
+          ),
+        }),
+        'Where tokens are.',
+      ),
+      jws: described(
+        policyKit.object({
+          allowed_algorithms: described(
+            policyKit.list(policyKit.text(), { min: 1 }),
+            'Signature algorithms, such as `RS256`.',
+          ),
+          keys: described(
+            oneOrMany(
+              policyKit.object({
+                identification: described(
+                  withDefault(
+                    oneOrMany(
+                      policyKit.object({
+                        token_claims: described(
+                          withDefault(policyKit.list(policyKit.enumeration(['kid'] as const)), []),
+                          'Only `kid` exists.',
+                        ),
+                      }),
+                    ),
+                    [],
+                  ),
+                  'How the key is found.',
+                ),
+                sources: described(
+                  oneOrMany(
+                    policyKit.object({
+                      additional_jkus: described(
+                        policyKit.list(policyKit.text(), { min: 1, max: 100 }),
+                        'URLs of key sets (JWKS).',
+                      ),
+                    }),
+                  ),
+                  'Where keys come from.',
+                ),
+              }),
+            ),
+            'Keys to check with.',
+          ),
+        }),
+        'How it is signed.',
+      ),
     },
     {
       hints: { enforce: 'jwt-validation always ends the phase on refusal; it has no enforce' },

@@ -3,7 +3,7 @@
  * `log.metadata`. Source: traffic-policy.md §5.11.
  */
 import type { ConfigNode } from '../config/node.ts'
-import { optional, policyKit } from '../config/schema-kit.ts'
+import { described, optional, policyKit } from '../config/schema-kit.ts'
 import { NEXT, type Next } from '../phase/outcome.ts'
 import type { PolicyScope } from '../policy/scope.ts'
 import type { Action } from './action.ts'
@@ -21,7 +21,15 @@ export const log: Action<Config, Plan> = {
   type: 'log',
   phases: ['on_tcp_connect', 'on_http_request', 'on_http_response'],
   configRequired: false,
-  schema: policyKit.object({ metadata: optional(policyKit.anyNode()) }, { allowNull: true }),
+  schema: policyKit.object(
+    {
+      metadata: described(
+        optional(policyKit.anyNode()),
+        'A map that is written into the access log line; texts may hold `${…}`.',
+      ),
+    },
+    { allowNull: true },
+  ),
   compile(config, context) {
     if (config.metadata === undefined) return { metadata: undefined }
     if (config.metadata.kind !== 'map') {

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import { domainToASCII } from 'node:url'
 import type { TextSource } from '../config/node.ts'
-import { located, type Located, optional, policyKit, withDefault } from '../config/schema-kit.ts'
+import { described, located, type Located, optional, policyKit, withDefault } from '../config/schema-kit.ts'
 import type { Exchange } from '../exchange/exchange.ts'
 import type { JsonValue } from '../expression/source.ts'
 import type { Template } from '../expression/template.ts'
@@ -39,19 +39,40 @@ const scope = policyKit.string({ pattern: /^[\x21\x23-\x5b\x5d-\x7e]+$/, must: '
 
 /** As written in either action; durations in milliseconds. */
 export const loginFields = {
-  auth_id: withDefault(
-    policyKit.string({ pattern: /^[A-Za-z0-9_-]{0,64}$/, must: 'must have at most 64 letters, digits, - and _' }),
-    '',
+  auth_id: described(
+    withDefault(
+      policyKit.string({ pattern: /^[A-Za-z0-9_-]{0,64}$/, must: 'must have at most 64 letters, digits, - and _' }),
+      '',
+    ),
+    'Name of the session, for several logins on one host.',
   ),
-  client_id: optional(policyKit.text()),
-  client_secret: optional(policyKit.text()),
-  scopes: withDefault(policyKit.list(scope, { max: 64, unique: true }), []),
-  authz_url_params: optional(located(policyKit.mapOf(located(policyKit.string())))),
-  max_session_duration: withDefault(policyKit.durationMs(), 0),
-  idle_session_timeout: withDefault(policyKit.durationMs(), 0),
-  userinfo_refresh_interval: withDefault(policyKit.durationMs(), 0),
-  allow_cors_preflight: withDefault(policyKit.boolean(), false),
-  auth_cookie_domain: optional(located(policyKit.string({ maxLength: 253 }))),
+  client_id: described(optional(policyKit.text()), 'Id of the application at the provider.'),
+  client_secret: described(optional(policyKit.text()), 'Its secret.'),
+  scopes: described(
+    withDefault(policyKit.list(scope, { max: 64, unique: true }), []),
+    'Scopes asked for beside those that are always needed.',
+  ),
+  authz_url_params: described(
+    optional(located(policyKit.mapOf(located(policyKit.string())))),
+    'More parameters of the authorization request.',
+  ),
+  max_session_duration: described(
+    withDefault(policyKit.durationMs(), 0),
+    'How long a session lives at most; 0: no limit.',
+  ),
+  idle_session_timeout: described(
+    withDefault(policyKit.durationMs(), 0),
+    'How long a session lives without requests; 0: no limit.',
+  ),
+  userinfo_refresh_interval: described(
+    withDefault(policyKit.durationMs(), 0),
+    'How often what the provider says of the user is asked for anew; 0: never.',
+  ),
+  allow_cors_preflight: described(withDefault(policyKit.boolean(), false), 'CORS preflights pass without a session.'),
+  auth_cookie_domain: described(
+    optional(located(policyKit.string({ maxLength: 253 }))),
+    'Domain of the session cookie: a parent domain shares the login.',
+  ),
 } as const
 
 /** Other spellings in old documents, and what each action calls the other's keys. */

@@ -6,7 +6,7 @@
  * ngrok's managed applications do not exist here: a config without `client_id` is right, but `run` refuses it.
  * Source: traffic-policy.md §5.12.
  */
-import { optional, policyKit } from '../config/schema-kit.ts'
+import { described, optional, policyKit } from '../config/schema-kit.ts'
 import { LoginError } from '../login/login-error.ts'
 import { OAUTH_PROVIDER_NAMES, oauthProvider, type OauthProviderName } from '../login/oauth-providers.ts'
 import type { Identity } from '../login/session.ts'
@@ -34,10 +34,16 @@ export const oauth: Action<Config, LoginPlan> = {
   configRequired: true,
   schema: policyKit.object(
     {
-      provider: policyKit.enumeration(OAUTH_PROVIDER_NAMES),
+      provider: described(policyKit.enumeration(OAUTH_PROVIDER_NAMES), 'Who logs people in.'),
       ...loginFields,
-      email_addresses: optional(policyKit.list(policyKit.string({ minLength: 3 }), { max: 1000 })),
-      email_domains: optional(policyKit.list(policyKit.string({ minLength: 1 }), { max: 1000 })),
+      email_addresses: described(
+        optional(policyKit.list(policyKit.string({ minLength: 3 }), { max: 1000 })),
+        'Older form of a rule about `identity.email`.',
+      ),
+      email_domains: described(
+        optional(policyKit.list(policyKit.string({ minLength: 1 }), { max: 1000 })),
+        'Older form of a rule about the domain of `identity.email`.',
+      ),
     },
     {
       aliases: LOGIN_ALIASES,

@@ -6,7 +6,7 @@
  * The provider's metadata is fetched when the first login needs it, never at load.
  * Source: traffic-policy.md §5.13; OpenID Connect Core §3.1, §5.1.
  */
-import { policyKit, located, type Located } from '../config/schema-kit.ts'
+import { described, located, type Located, policyKit } from '../config/schema-kit.ts'
 import { egressProblem } from '../login/egress.ts'
 import type { Action } from './action.ts'
 import { type LoginPlan, runLogin, serveLoginPath } from './login.ts'
@@ -32,7 +32,13 @@ export const openidConnect: Action<Config, LoginPlan> = {
   phases: ['on_http_request'],
   configRequired: true,
   schema: policyKit.object(
-    { issuer_url: located(policyKit.string({ minLength: 1, maxLength: 2048 })), ...loginFields },
+    {
+      issuer_url: described(
+        located(policyKit.string({ minLength: 1, maxLength: 2048 })),
+        'The provider; its discovery document lies below it.',
+      ),
+      ...loginFields,
+    },
     {
       aliases: LOGIN_ALIASES,
       hints: { ...LOGIN_HINTS, provider: 'this is a key of oauth', issuer: 'write issuer_url' },

@@ -3,7 +3,7 @@
  *
  * Source: traffic-policy.md §5.14, §5.15.
  */
-import { policyKit, withDefault } from '../config/schema-kit.ts'
+import { described, policyKit, withDefault } from '../config/schema-kit.ts'
 import type { Schema } from '../config/schema-kit.ts'
 import type { Exchange } from '../exchange/exchange.ts'
 import type { Settings } from '../config/settings.ts'
@@ -31,9 +31,15 @@ const { object, enumeration, boolean, list, integer } = policyKit
 
 export const OWASP_SCHEMA: Schema<OwaspConfig> = object(
   {
-    on_error: withDefault(enumeration(['halt', 'continue'] as const), 'halt'),
-    process_body: withDefault(boolean(), false),
-    exclude_rule_ids: withDefault(list(integer({ min: 900_000, max: 999_999 })), []),
+    on_error: described(
+      withDefault(enumeration(['halt', 'continue'] as const), 'halt'),
+      '`continue`: a request or response that the rules would block passes, and the result says so.',
+    ),
+    process_body: described(withDefault(boolean(), false), 'Whether bodies are inspected.'),
+    exclude_rule_ids: described(
+      withDefault(list(integer({ min: 900_000, max: 999_999 })), []),
+      'Rules of the rule set that do not count here.',
+    ),
   },
   { allowNull: true },
 )

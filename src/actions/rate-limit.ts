@@ -6,7 +6,7 @@
  * Source: traffic-policy.md §5.16; operations.md O-75 (header fields), O-76 (store trouble).
  */
 import type { TextSource } from '../config/node.ts'
-import { policyKit, withDefault } from '../config/schema-kit.ts'
+import { described, policyKit, withDefault } from '../config/schema-kit.ts'
 import type { Exchange } from '../exchange/exchange.ts'
 import type { Expression } from '../expression/expression.ts'
 import { celToText } from '../expression/convert.ts'
@@ -44,12 +44,27 @@ export const rateLimit: Action<Config, Plan> = {
   phases: ['on_http_request'],
   configRequired: true,
   schema: policyKit.object({
-    name: policyKit.string({ minLength: 1, maxLength: 1023 }),
-    algorithm: withDefault(policyKit.enumeration(['sliding_window'] as const), 'sliding_window'),
-    capacity: policyKit.integer({ min: 1, max: 2_000_000_000 }),
-    rate: policyKit.durationMs({ minMs: MINUTE_MS, maxMs: DAY_MS, multipleOfMs: 10_000 }),
-    bucket_key: policyKit.list(policyKit.expressionText(), { min: 1, max: 10 }),
-    enforce: withDefault(policyKit.boolean(), true),
+    name: described(policyKit.string({ minLength: 1, maxLength: 1023 }), 'Name of the limit, for metrics and logs.'),
+    algorithm: described(
+      withDefault(policyKit.enumeration(['sliding_window'] as const), 'sliding_window'),
+      'Only `sliding_window` exists.',
+    ),
+    capacity: described(
+      policyKit.integer({ min: 1, max: 2_000_000_000 }),
+      'Requests that one bucket admits in any window.',
+    ),
+    rate: described(
+      policyKit.durationMs({ minMs: MINUTE_MS, maxMs: DAY_MS, multipleOfMs: 10_000 }),
+      'Length of the window, in steps of 10 s.',
+    ),
+    bucket_key: described(
+      policyKit.list(policyKit.expressionText(), { min: 1, max: 10 }),
+      'Expressions; requests with the same values share a bucket.',
+    ),
+    enforce: described(
+      withDefault(policyKit.boolean(), true),
+      'false: only the result says that a request was over the limit.',
+    ),
   }),
   compile(config, context) {
     const keys = config.bucket_key.map((source) => context.expression(source))

@@ -3,7 +3,7 @@
  * `redirect.matches`, `.url`, `.error`. Source: traffic-policy.md §5.17.
  */
 import type { TextSource } from '../config/node.ts'
-import { optional, policyKit, withDefault } from '../config/schema-kit.ts'
+import { described, optional, policyKit, withDefault } from '../config/schema-kit.ts'
 import { isFieldValue } from '../exchange/message-head.ts'
 import { NEXT } from '../phase/outcome.ts'
 import type { Action } from './action.ts'
@@ -30,12 +30,18 @@ export const redirect: Action<Config, Plan> = {
   configRequired: true,
   schema: policyKit.object(
     {
-      from: optional(policyKit.text()),
-      to: policyKit.text(),
-      status_code: withDefault(policyKit.enumeration([301, 302, 303, 307, 308] as const), 302),
-      headers: optional(headerMap()),
+      from: described(
+        optional(policyKit.text()),
+        'Regular expression (RE2), searched in the whole URL; without it every request is redirected.',
+      ),
+      to: described(policyKit.text(), 'Where to; `$1` and `${1}` stand for groups of `from`, `${…}` for expressions.'),
+      status_code: described(
+        withDefault(policyKit.enumeration([301, 302, 303, 307, 308] as const), 302),
+        'Status of the redirect.',
+      ),
+      headers: described(optional(headerMap()), 'More header fields of the answer.'),
       // written in 2024, ignored since (§9)
-      format: optional(policyKit.string()),
+      format: described(optional(policyKit.string()), 'Stands in documents of 2024; has no meaning.'),
     },
     { hints: { location: 'the target of a redirect is called `to`' } },
   ),

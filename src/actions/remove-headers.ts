@@ -3,7 +3,7 @@
  * `x-forwarded-*` fields that the gateway itself would add. Never ends the phase. Publishes
  * `remove_headers.headers_removed`. Source: traffic-policy.md §5.18.
  */
-import { policyKit } from '../config/schema-kit.ts'
+import { described, policyKit } from '../config/schema-kit.ts'
 import { NEXT } from '../phase/outcome.ts'
 import type { Action } from './action.ts'
 import { headerNames } from './header-values.ts'
@@ -16,7 +16,7 @@ export const removeHeaders: Action<Config, Config> = {
   type: 'remove-headers',
   phases: ['on_http_request', 'on_http_response'],
   configRequired: true,
-  schema: policyKit.object({ headers: headerNames() }),
+  schema: policyKit.object({ headers: described(headerNames(), 'Names, in any case. At most 10.') }),
   compile: (config) => config,
   run(plan, exchange) {
     const { responseState } = exchange

@@ -5,7 +5,7 @@
  * Tests `conn.client_ip` only. Source: traffic-policy.md §5.22.
  */
 import type { TextSource } from '../config/node.ts'
-import { policyKit, withDefault } from '../config/schema-kit.ts'
+import { described, policyKit, withDefault } from '../config/schema-kit.ts'
 import { type Cidr, inCidr, parseAddress, parseCidr } from '../exchange/cidr.ts'
 import type { Template } from '../expression/template.ts'
 import { NEXT } from '../phase/outcome.ts'
@@ -36,10 +36,13 @@ export const restrictIps: Action<Config, Plan> = {
   configRequired: false,
   schema: policyKit.object(
     {
-      enforce: withDefault(policyKit.boolean(), true),
-      allow: withDefault(ranges, []),
-      deny: withDefault(ranges, []),
-      ip_policies: withDefault(ranges, []),
+      enforce: described(
+        withDefault(policyKit.boolean(), true),
+        'false: only the result says what would have happened.',
+      ),
+      allow: described(withDefault(ranges, []), 'Addresses and CIDR ranges that may pass; may hold `${…}`.'),
+      deny: described(withDefault(ranges, []), 'Ranges that may not, whatever `allow` says.'),
+      ip_policies: described(withDefault(ranges, []), 'Names of IP policies.'),
     },
     { allowNull: true },
   ),

@@ -7,7 +7,16 @@
  * Source: traffic-policy.md §5.23.
  */
 import { createHash } from 'node:crypto'
-import { INVALID, located, type Located, optional, policyKit, transform, withDefault } from '../config/schema-kit.ts'
+import {
+  described,
+  INVALID,
+  located,
+  type Located,
+  optional,
+  policyKit,
+  transform,
+  withDefault,
+} from '../config/schema-kit.ts'
 import type { Exchange } from '../exchange/exchange.ts'
 import type { JsonValue } from '../expression/source.ts'
 import { egressProblem } from '../login/egress.ts'
@@ -63,13 +72,31 @@ export const saml: Action<Config, LoginPlan> = {
   phases: ['on_http_request'],
   configRequired: true,
   schema: policyKit.object({
-    idp_metadata: optional(located(policyKit.string({ minLength: 1 }))),
-    idp_metadata_url: optional(located(policyKit.string({ minLength: 1, maxLength: 2048 }))),
-    force_authn: withDefault(policyKit.boolean(), false),
-    allow_idp_initiated: withDefault(policyKit.boolean(), false),
-    authorized_groups: optional(policyKit.list(policyKit.string({ minLength: 1, maxLength: 1024 }), { max: 1000 })),
-    entity_id: optional(policyKit.string({ minLength: 1, maxLength: 1024 })),
-    assertion_consumer_service_url: optional(urlSchema),
+    idp_metadata: described(
+      optional(located(policyKit.string({ minLength: 1 }))),
+      'Metadata of the identity provider, as XML.',
+    ),
+    idp_metadata_url: described(
+      optional(located(policyKit.string({ minLength: 1, maxLength: 2048 }))),
+      'Where that metadata is; fetched when it is first needed.',
+    ),
+    force_authn: described(withDefault(policyKit.boolean(), false), 'The provider asks for the password again.'),
+    allow_idp_initiated: described(
+      withDefault(policyKit.boolean(), false),
+      'Logins that begin at the provider are taken.',
+    ),
+    authorized_groups: described(
+      optional(policyKit.list(policyKit.string({ minLength: 1, maxLength: 1024 }), { max: 1000 })),
+      'Only users of one of these groups pass.',
+    ),
+    entity_id: described(
+      optional(policyKit.string({ minLength: 1, maxLength: 1024 })),
+      'Our name at the provider; default: the URL of our metadata.',
+    ),
+    assertion_consumer_service_url: described(
+      optional(urlSchema),
+      'Where answers are posted; default: /ngrok/saml/acs of the endpoint.',
+    ),
   }),
   compile(config, context) {
     const source = compileSource(config, context)

@@ -3,7 +3,7 @@
  * Source: traffic-policy.md §5.24.
  */
 import type { ConfigNode } from '../config/node.ts'
-import { INVALID, policyKit, type Schema, transform } from '../config/schema-kit.ts'
+import { described, INVALID, policyKit, type Schema, transform } from '../config/schema-kit.ts'
 import { NEXT, type Next } from '../phase/outcome.ts'
 import type { PolicyScope } from '../policy/scope.ts'
 import type { Action } from './action.ts'
@@ -22,11 +22,14 @@ const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/
 const HINT = 'write a list of single-key mappings: `- name: value`'
 
 const listSchema: Schema<Config> = policyKit.object({
-  vars: transform(policyKit.anyNode(), (node, { diagnostics }) => {
-    if (node.kind === 'list') return node
-    diagnostics.error('ERR_NGROK_2252', 'vars must be a list', node.span, HINT)
-    return INVALID
-  }),
+  vars: described(
+    transform(policyKit.anyNode(), (node, { diagnostics }) => {
+      if (node.kind === 'list') return node
+      diagnostics.error('ERR_NGROK_2252', 'vars must be a list', node.span, HINT)
+      return INVALID
+    }),
+    'A list of maps of one name and its value each, so that later ones see earlier ones. At most 50.',
+  ),
 })
 
 export const setVars: Action<Config, Plan> = {

@@ -6,7 +6,7 @@
 import { EVENT_FIELDS, type EventField, type EventMessage } from '../body/event-stream.ts'
 import { replaceInText, type FoundMatch } from '../body/replace.ts'
 import type { TextSource } from '../config/node.ts'
-import { optional, policyKit } from '../config/schema-kit.ts'
+import { described, optional, policyKit } from '../config/schema-kit.ts'
 import type { Exchange } from '../exchange/exchange.ts'
 import type { Template } from '../expression/template.ts'
 import { NEXT } from '../phase/outcome.ts'
@@ -35,9 +35,18 @@ export const sseFindReplace: Action<Config, Plan> = {
   phases: ['on_event_stream_message'],
   configRequired: true,
   schema: policyKit.object({
-    replacements: policyKit.list(policyKit.object({ field: optional(policyKit.text()), ...REPLACEMENT_FIELDS }), {
-      min: 1,
-    }),
+    replacements: described(
+      policyKit.list(
+        policyKit.object({
+          field: described(optional(policyKit.text()), 'Field of the event: `data` or `retry`; default `data`.'),
+          ...REPLACEMENT_FIELDS,
+        }),
+        {
+          min: 1,
+        },
+      ),
+      'What is looked for and put in its place, in order.',
+    ),
   }),
   compile(config, context) {
     const replacements = config.replacements.flatMap((replacement): Plan['replacements'] => {

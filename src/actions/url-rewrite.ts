@@ -3,7 +3,7 @@
  * the phase. Publishes `url_rewrite.matches`, `.url`, `.error`. Source: traffic-policy.md §5.26.
  */
 import type { TextSource } from '../config/node.ts'
-import { optional, policyKit } from '../config/schema-kit.ts'
+import { described, optional, policyKit } from '../config/schema-kit.ts'
 import { NEXT } from '../phase/outcome.ts'
 import type { Action } from './action.ts'
 import { compileReplacement, type Replaced, replaceUrl, type UrlReplacement } from './url-replacement.ts'
@@ -19,10 +19,13 @@ export const urlRewrite: Action<Config, UrlReplacement> = {
   phases: ['on_http_request'],
   configRequired: true,
   schema: policyKit.object({
-    from: optional(policyKit.text()),
-    to: policyKit.text(),
+    from: described(
+      optional(policyKit.text()),
+      'Regular expression (RE2), searched in the whole URL; without it the URL becomes `to`.',
+    ),
+    to: described(policyKit.text(), 'The new URL; `$1` and `${1}` stand for groups of `from`, `${…}` for expressions.'),
     // written in 2024, ignored since (§9)
-    format: optional(policyKit.string()),
+    format: described(optional(policyKit.string()), 'Stands in documents of 2024; has no meaning.'),
   }),
   compile: (config, context) => compileReplacement(config.from, config.to, context),
   run(plan, exchange) {

@@ -6,7 +6,7 @@
  * Source: traffic-policy.md §5.27, appendix A.
  */
 import type { TextSource } from '../config/node.ts'
-import { INVALID, optional, policyKit, transform, withDefault } from '../config/schema-kit.ts'
+import { described, INVALID, optional, policyKit, transform, withDefault } from '../config/schema-kit.ts'
 import type { CollectedBody, Exchange } from '../exchange/exchange.ts'
 import type { Template } from '../expression/template.ts'
 import { NEXT, type Outcome } from '../phase/outcome.ts'
@@ -51,9 +51,12 @@ export const verifyWebhook: Action<Config, Plan> = {
   phases: ['on_http_request'],
   configRequired: true,
   schema: policyKit.object({
-    provider,
-    secret: optional(policyKit.text()),
-    enforce: withDefault(policyKit.boolean(), true),
+    provider: described(provider, 'Who signs.'),
+    secret: described(optional(policyKit.text()), "The provider's signing secret; may hold `${…}`."),
+    enforce: described(
+      withDefault(policyKit.boolean(), true),
+      'false: only the result says whether the signature is good.',
+    ),
   }),
   compile(config, context) {
     const { diagnostics } = context

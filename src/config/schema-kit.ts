@@ -766,7 +766,11 @@ function objectSchema<F extends Fields>(fields: F, options: ObjectOptions, codes
         properties[key] = field.written === undefined ? schema : { ...schema, default: field.written }
       }
       for (const [alias, key] of aliases) {
-        properties[alias] = { ...byKey.get(key)?.schema.jsonSchema(), deprecated: true }
+        properties[alias] = {
+          ...byKey.get(key)?.schema.jsonSchema(),
+          description: `Another spelling of \`${key}\`.`,
+          deprecated: true,
+        }
       }
       // a required key with another spelling cannot be demanded by name
       const renamed = new Set(aliases.values())

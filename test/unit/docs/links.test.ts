@@ -21,7 +21,9 @@ describe('links', () => {
 
   it('every page of docs/ can be reached from the README', () => {
     const readme = text('README.md')
-    for (const name of readdirSync(`${ROOT}docs`)) expect(readme).toContain(`(docs/${name}`)
+    // pages of actions hang from policy.md
+    const pages = readdirSync(`${ROOT}docs`).filter((name) => name.endsWith('.md'))
+    for (const name of pages) expect(readme).toContain(`(docs/${name}`)
   })
 })
 

@@ -11,7 +11,9 @@ export function text(path: string): string {
 /** Every page a reader may come to, relative to the root. */
 export const PAGES: readonly string[] = [
   ...readdirSync(ROOT).filter((name) => name.endsWith('.md')),
-  ...readdirSync(`${ROOT}docs`).map((name) => `docs/${name}`),
+  ...readdirSync(`${ROOT}docs`, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`),
   ...readdirSync(`${ROOT}config/examples`).map((name) => `config/examples/${name}/README.md`),
 ]
 
