@@ -45,7 +45,7 @@ export interface NativeAddon {
   closeBuckets(buckets: number): void
   bucketsSummary(buckets: number): string
   takeBucket(buckets: number, key: Uint8Array, keyLength: number, capacity: number, windowMs: number): number
-  createUpstreamPool(bufferBytes: number, onEvent: UpstreamEventListener): number
+  createUpstreamPool(bufferBytes: number, data: Buffer, onEvent: UpstreamEventListener): number
   closeUpstreamPool(pool: number): void
   addUpstreamTarget(
     pool: number,
@@ -525,7 +525,7 @@ export const UPSTREAM_FAILURE = 64
  * @param text the head as latin1; with FAILURE a detail for the log
  * @param bodyLength 0 = no body, -1 = unknown; with FAILURE 1 = the upstream cannot have begun to process the request
  * @param contentLength the field as sent, -1 = none
- * @param chunk body bytes, the receiver's to keep
+ * @param dataLength so many body bytes are at the beginning of the buffer that createUpstreamPool was given, until this returns
  */
 export type UpstreamEventListener = (
   slot: number,
@@ -534,7 +534,7 @@ export type UpstreamEventListener = (
   text: string | undefined,
   bodyLength: number,
   contentLength: number,
-  chunk: Uint8Array | undefined,
+  dataLength: number,
 ) => void
 
 /** Failure reasons in the order of their numbers. */
@@ -563,10 +563,21 @@ export interface UpstreamTargetSettings {
 /** What `sendUpstream` returns besides legs. */
 export const UPSTREAM_OVERFLOW = -1
 export const UPSTREAM_NO_TARGET = -2
+export const UPSTREAM_BAD_HEAD = -3
 
-/** A pool on this thread's event loop. `bufferBytes`: request bytes that may wait per leg. Throws without descriptors. */
-export function createUpstreamPool(bufferBytes: number, onEvent: UpstreamEventListener): UpstreamPoolHandle {
-  return addon().createUpstreamPool(bufferBytes, onEvent)
+/** The most data of one event. */
+export const UPSTREAM_DATA_BYTES: number = 64 * 1024
+
+/**
+ * A pool on this thread's event loop. `bufferBytes`: request bytes that may wait per leg. `data`: UPSTREAM_DATA_BYTES for
+ * the data of events, the pool's as long as it is open. Throws without descriptors.
+ */
+export function createUpstreamPool(
+  bufferBytes: number,
+  data: Buffer,
+  onEvent: UpstreamEventListener,
+): UpstreamPoolHandle {
+  return addon().createUpstreamPool(bufferBytes, data, onEvent)
 }
 
 /** Closes every connection at once; no event follows. */
@@ -617,7 +628,7 @@ export function retireUpstreamTarget(pool: UpstreamPoolHandle, target: UpstreamT
 /**
  * Sends a request: `head` is latin1 text, request line and `name: value` lines; framing is added. Without `body`,
  * `bodyLength` bytes (-1 = chunked) are to be written. Returns a number for upstreamLeg and upstreamIsReused,
- * UPSTREAM_OVERFLOW or UPSTREAM_NO_TARGET. Events never come before it has returned.
+ * UPSTREAM_OVERFLOW, UPSTREAM_NO_TARGET or UPSTREAM_BAD_HEAD. Events never come before it has returned.
  */
 export function sendUpstream(
   pool: UpstreamPoolHandle,

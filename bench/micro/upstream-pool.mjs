@@ -59,6 +59,10 @@ if (process.argv[2] === 'serve') {
           onUpstreamData: (chunk) => {
             bytes += chunk.length
           },
+          onUpstreamAnswer(_status, _head, _bodyLength, _contentLength, body) {
+            bytes = body.length
+            this.onUpstreamEnd()
+          },
           onUpstreamEnd: () => {
             if (bytes !== BODY.length) reject(new Error(`${bytes} bytes of body`))
             if (++done === requests) {

@@ -26,7 +26,7 @@ import type { ContentCoding } from '../body/content-coding.ts'
 import { type ClientAddress, clientAddress } from './client-address.ts'
 import { MessageHead } from './message-head.ts'
 import type { Subrequests } from './subrequest.ts'
-import { isRequestId, newRequestId, type TraceContext, traceContext } from './request-ids.ts'
+import { isRequestId, newRequestId, newTrace, type TraceContext, traceContext } from './request-ids.ts'
 import { RequestUrl } from './request-url.ts'
 
 /** One endpoint whose policy the exchange runs through; forwarding pushes another one. */
@@ -35,8 +35,8 @@ export interface Frame {
   readonly cursor: PhaseCursor
   /** How this endpoint was reached, for `forward-internal` with `on_error: continue`. */
   readonly onError: 'halt' | 'continue'
-  /** `actions.ngrok.*` of this endpoint's policy; survives into its response phase (§2.5). */
-  readonly results: Map<string, JsonValue>
+  /** `actions.ngrok.*` of this endpoint's policy; survives into its response phase (§2.5). Undefined while there are none. */
+  results: Map<string, JsonValue> | undefined
   /** `vars.*` of the phase that runs (§5.24); undefined while there are none. */
   variables: Map<string, CelValue> | undefined
 }
@@ -69,6 +69,7 @@ export interface CollectedBody {
 
 const EMPTY_BODY: CollectedBody = Object.freeze({ bytes: new Uint8Array(0), complete: true })
 const NO_VARIABLES: ReadonlyMap<string, CelValue> = new Map()
+const NO_RESULTS: ReadonlyMap<string, JsonValue> = new Map()
 
 /**
  * By these a client could pose as another one, or name another host, to an upstream that believes its proxies. They are
@@ -98,7 +99,6 @@ export class Exchange implements PolicyScope {
   readonly peer: Peer
   readonly client: ClientAddress
   readonly requestId: string
-  readonly trace: TraceContext
   /** Target and Host as they came, before any rewrite: for the log and X-Forwarded-Host. */
   readonly receivedTarget: string
   readonly publicHost: string
@@ -147,6 +147,7 @@ export class Exchange implements PolicyScope {
   forwardedAtMs = 0
   finished = false
 
+  #trace: TraceContext | undefined
   #runningRule = ''
   #runningAction = ''
   #requestBody: CollectedBody | undefined
@@ -184,10 +185,18 @@ export class Exchange implements PolicyScope {
     this.peer = frontEnd.peer(handle)
     this.client = clientAddress(this.peer, this.head, snapshot.trustedProxies)
     this.url = new RequestUrl(schemeOf(this.client, this.head, this.peer), this.publicHost, target)
-    if (!this.client.peerTrusted) for (const name of SPOOFABLE_FIELDS) this.head.remove(name)
-    const inboundId = this.client.peerTrusted ? this.head.first('x-request-id') : undefined
+    let inboundId: string | undefined
+    if (facts.proxyFields) {
+      if (this.client.peerTrusted) inboundId = this.head.first('x-request-id')
+      else for (const name of SPOOFABLE_FIELDS) this.head.remove(name)
+      this.#trace = traceContext(this.head.all('traceparent'))
+    }
     this.requestId = inboundId !== undefined && isRequestId(inboundId) ? inboundId : newRequestId(this.startedAtEpochMs)
-    this.trace = traceContext(this.head.all('traceparent'))
+  }
+
+  /** The trace that the client began, or a new one. */
+  get trace(): TraceContext {
+    return (this.#trace ??= newTrace())
   }
 
   /** The endpoint whose policy runs. Only asked after one was entered. */
@@ -197,7 +206,7 @@ export class Exchange implements PolicyScope {
 
   enter(endpoint: Endpoint, onError: 'halt' | 'continue'): void {
     const cursor = { rule: 0, action: 0 }
-    this.frames.push({ endpoint, cursor, onError, results: new Map(), variables: undefined })
+    this.frames.push({ endpoint, cursor, onError, results: undefined, variables: undefined })
     this.frameIndex = this.frames.length - 1
   }
 
@@ -349,7 +358,9 @@ export class Exchange implements PolicyScope {
   }
 
   setResult(action: string, value: JsonValue): void {
-    this.frame.results.set(action, value)
+    const { frame } = this
+    frame.results ??= new Map()
+    frame.results.set(action, value)
   }
 
   appendLog(metadata: JsonValue): void {
@@ -382,7 +393,7 @@ export class Exchange implements PolicyScope {
   }
 
   get results(): ReadonlyMap<string, JsonValue> {
-    return this.frame.results
+    return this.frame.results ?? NO_RESULTS
   }
 
   get connection(): ConnectionView {

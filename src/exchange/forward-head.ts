@@ -30,12 +30,19 @@ export function forwardHead(exchange: Exchange): string {
   const { url, client, peer } = exchange
   const head = new MessageHead(exchange.head.text)
   if (exchange.frames.some(({ endpoint }) => endpoint.policy.changesResponseBody)) askForReadable(head)
+  if (exchange.ownCookies !== undefined) dropOwnCookies(head, exchange.ownCookies)
   const { instanceId } = exchange.services
+  const peerAddress = peer.proxiedAddress !== undefined && client.peerTrusted ? peer.proxiedAddress : peer.address
+  // by far the usual case: nothing of what we write is there already, and no action had a say in it
+  if (!exchange.facts.proxyFields && exchange.assigned === undefined && exchange.suppressed === undefined) {
+    const received =
+      url.target === exchange.receivedTarget ? head.text : `${exchange.method} ${url.target} HTTP/1.1\r\n${head.lines}`
+    return `${received}x-forwarded-for: ${peerAddress}\r\nx-forwarded-proto: ${url.scheme}\r\nx-forwarded-host: ${exchange.publicHost}\r\nx-forwarded-port: ${peer.localPort}\r\nx-request-id: ${exchange.requestId}\r\ntraceparent: ${exchange.trace.traceparent}\r\nvia: 1.1 sallyport (${instanceId})\r\n`
+  }
   const via = head.all('via')
   if (via.length > 0 && occurrences(via.join(','), `sallyport (${instanceId})`) > ALLOWED_REPEATS) {
     throw new GatewayError('LOOP')
   }
-  if (exchange.ownCookies !== undefined) dropOwnCookies(head, exchange.ownCookies)
   const publicHost = exchange.publicHost
   const inboundFor = client.peerTrusted ? head.all('x-forwarded-for').join(', ') : ''
   const inboundProto = client.peerTrusted ? head.first('x-forwarded-proto') : undefined
@@ -52,7 +59,6 @@ export function forwardHead(exchange: Exchange): string {
       ? ''
       : `${name}: ${value}\r\n`
 
-  const peerAddress = peer.proxiedAddress !== undefined && client.peerTrusted ? peer.proxiedAddress : peer.address
   const added = [
     line('x-forwarded-for', inboundFor === '' ? peerAddress : `${inboundFor}, ${peerAddress}`),
     line('x-forwarded-proto', inboundProto ?? url.scheme),

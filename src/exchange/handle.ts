@@ -7,18 +7,19 @@
  * Source: operations.md §3.10 (order of work), traffic-policy.md §2.
  */
 import { throughFilter } from '../body/filter-chain.ts'
-import type {
-  ExchangeHandle,
-  ExchangeRecord,
-  FrontEnd,
-  FrontEndEvents,
-  Peer,
-  RefusedRequest,
-  RequestFacts,
-  ResponseFacts,
-  UpstreamFailure,
+import {
+  type ExchangeHandle,
+  type ExchangeRecord,
+  type FrontEnd,
+  type FrontEndEvents,
+  HANDLE_SLOT_MASK,
+  type Peer,
+  type RefusedRequest,
+  type RequestFacts,
+  type ResponseFacts,
+  type UpstreamFailure,
 } from '../listener/front-end.ts'
-import type { Outcome, Respond } from '../phase/outcome.ts'
+import { NEXT, type Outcome, type Respond } from '../phase/outcome.ts'
 import { runPhase } from '../phase/run-phase.ts'
 import type { GatewayServices } from '../process/services.ts'
 import type { OutboundAnswer } from '../outbound/answer.ts'
@@ -41,7 +42,10 @@ import { endTransaction } from '../waf/scan.ts'
 export class ExchangeHandler implements FrontEndEvents, Subrequests {
   readonly #services: GatewayServices
   readonly #frontEnd: () => FrontEnd
-  readonly #exchanges = new Map<ExchangeHandle, Exchange>()
+  /** Those of a front end, by slot of their handles. */
+  readonly #exchanges: (Exchange | undefined)[] = []
+  /** Those that policies asked for: their handles are negative. */
+  readonly #subrequests = new Map<ExchangeHandle, Exchange>()
   #snapshot: Snapshot
   #lastSubrequest = 0
   /** Listener id of the front end → its place in the settings; ids outlive settings. */
@@ -70,14 +74,15 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
     if (previous === next) return
     this.#snapshot = next
     let users = 0
-    for (const exchange of this.#exchanges.values()) if (exchange.snapshot === previous) users += 1
+    for (const exchange of this.#exchanges) if (exchange?.snapshot === previous) users += 1
+    for (const exchange of this.#subrequests.values()) if (exchange.snapshot === previous) users += 1
     if (users === 0) previous.release()
     else this.#retired.set(previous, users)
   }
 
   /** An exchange that is under way. */
   exchange(handle: ExchangeHandle): Exchange | undefined {
-    return this.#exchanges.get(handle)
+    return this.#find(handle)
   }
 
   onConnect(listenerId: number, peer: Peer): boolean {
@@ -89,7 +94,7 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
     const place = this.#listenerPlaces.get(facts.listenerId) ?? -1
     const exchange = new Exchange(handle, head, facts, place, this.#frontEnd(), this.#snapshot, this.#services)
     exchange.subrequests = this
-    this.#exchanges.set(handle, exchange)
+    this.#exchanges[handle & HANDLE_SLOT_MASK] = exchange
     attempt(exchange, () => route(exchange))
   }
 
@@ -102,12 +107,13 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
     const frontEnd = new SubrequestFrontEnd(this, handle, parent.peer, upstreams, options)
     metrics.requestStarted()
     const { listenerId } = parent.facts
-    const facts = { listenerId, bodyLength: body.length, receivedAtMs: performance.now(), connectionLines: '' }
+    const receivedAtMs = performance.now()
+    const facts = { listenerId, bodyLength: body.length, receivedAtMs, connectionLines: '', proxyFields: true }
     const { listenerPlace, snapshot } = parent
     const exchange = new Exchange(handle, head, facts, listenerPlace, frontEnd, snapshot, this.#services)
     exchange.depth = parent.depth + 1
     exchange.subrequests = this
-    this.#exchanges.set(handle, exchange)
+    this.#subrequests.set(handle, exchange)
     attempt(exchange, () => {
       enterEndpoint(exchange, endpoint, 'halt')
       runRequestPhase(exchange)
@@ -116,32 +122,38 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
   }
 
   onRequestBody(handle: ExchangeHandle, body: Uint8Array, complete: boolean): void {
-    this.#exchanges.get(handle)?.requestBodyArrived(body, complete)
+    this.#find(handle)?.requestBodyArrived(body, complete)
   }
 
   onResponse(handle: ExchangeHandle, head: string, facts: ResponseFacts): void {
-    const exchange = this.#exchanges.get(handle)
+    const exchange = this.#find(handle)
     if (exchange !== undefined) attempt(exchange, () => receiveResponse(exchange, head, facts))
   }
 
   onResponseBody(handle: ExchangeHandle, body: Uint8Array, complete: boolean): void {
-    this.#exchanges.get(handle)?.responseBodyArrived(body, complete)
+    this.#find(handle)?.responseBodyArrived(body, complete)
   }
 
   onUpstreamError(handle: ExchangeHandle, failure: UpstreamFailure): void {
-    const exchange = this.#exchanges.get(handle)
+    const exchange = this.#find(handle)
     if (exchange !== undefined) attempt(exchange, () => recover(exchange, failure))
   }
 
   onDone(handle: ExchangeHandle, record: ExchangeRecord): void {
-    const exchange = this.#exchanges.get(handle)
+    const exchange = this.#find(handle)
     if (exchange === undefined) return
-    this.#exchanges.delete(handle)
+    if (handle > 0) this.#exchanges[handle & HANDLE_SLOT_MASK] = undefined
+    else this.#subrequests.delete(handle)
     exchange.finished = true
     exchange.upstreamSettled(exchange.failure === undefined ? undefined : 0)
     endTransaction(exchange)
     logExchange(exchange, record)
     if (exchange.snapshot !== this.#snapshot) this.#leave(exchange.snapshot)
+  }
+
+  #find(handle: ExchangeHandle): Exchange | undefined {
+    const exchange = handle > 0 ? this.#exchanges[handle & HANDLE_SLOT_MASK] : this.#subrequests.get(handle)
+    return exchange !== undefined && exchange.handle === handle ? exchange : undefined
   }
 
   #leave(snapshot: Snapshot): void {
@@ -160,7 +172,7 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
 /** Finds the endpoint that the Host names and lets its policy have the request. */
 function route(exchange: Exchange): void {
   const { snapshot, url, peer } = exchange
-  const { host, port } = splitAuthority(exchange.head.first('host') ?? '')
+  const { host, port } = splitAuthority(exchange.publicHost)
   const redirectPort = snapshot.settings.listeners[exchange.listenerPlace]?.redirectPort
   if (redirectPort !== undefined) {
     answer(exchange, httpsRedirect(host, redirectPort, url.target))
@@ -214,6 +226,10 @@ function beginRequestPhase(exchange: Exchange): void {
 /** Runs `on_http_request` of the current endpoint from where its cursor stands. */
 function runRequestPhase(exchange: Exchange): void {
   const { endpoint, cursor } = exchange.frame
+  if (endpoint.policy.onHttpRequest.length === 0) {
+    followRequestOutcome(exchange, NEXT)
+    return
+  }
   const startedAtMs = performance.now()
   const { onHttpRequest, requestIndex } = endpoint.policy
   follow(exchange, runPhase(onHttpRequest, exchange, cursor, requestIndex), (_, outcome) => {
@@ -302,7 +318,7 @@ const OWN_FIELDS = ['ngrok-error-code', 'sallyport-error-code'] as const
 function receiveResponse(exchange: Exchange, headText: string, facts: ResponseFacts): void {
   const { endpoint } = exchange.frame
   const head = new MessageHead(headText)
-  for (const name of OWN_FIELDS) head.remove(name)
+  if (headText.includes('-error-code: ')) for (const name of OWN_FIELDS) head.remove(name)
   if (exchange.target !== undefined) {
     endpoint.upstream?.report(exchange.target, undefined)
     exchange.services.metrics.upstreamRequest(

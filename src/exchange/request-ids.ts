@@ -5,28 +5,36 @@
  */
 import { randomFillSync } from 'node:crypto'
 
-const RANDOM_POOL_BYTES = 4096
-const pool = Buffer.alloc(RANDOM_POOL_BYTES)
-let poolAt = RANDOM_POOL_BYTES
+const pool = Buffer.alloc(32 * 1024)
+/** The pool as text; pieces of it are handed out, each once. */
+let poolHex = ''
+let poolAt = 0
 
-/** Random bytes as lower-case hex, taken from a pool that is refilled in blocks. */
-function randomHex(bytes: number): string {
-  if (poolAt + bytes > RANDOM_POOL_BYTES) {
-    randomFillSync(pool)
+/** So many random digits in lower-case hex, taken from a pool that is refilled in blocks. */
+function randomHex(digits: number): string {
+  if (poolAt + digits > poolHex.length) {
+    poolHex = randomFillSync(pool).toString('hex')
     poolAt = 0
   }
-  const hex = pool.toString('hex', poolAt, poolAt + bytes)
-  poolAt += bytes
-  return hex
+  poolAt += digits
+  return poolHex.slice(poolAt - digits, poolAt)
 }
+
+// Many requests come within one millisecond.
+let timeMs = -1
+let timeText = ''
+/** RFC 9562 §5.7: variant bits 10 before two random ones. */
+const VARIANTS = ['8', '9', 'a', 'b'] as const
 
 /** A UUIDv7: 48 bits of milliseconds, then random. */
 export function newRequestId(nowMs: number): string {
-  const time = Math.floor(nowMs).toString(16).padStart(12, '0')
-  const random = randomHex(10)
-  // RFC 9562 §5.7: version nibble 7; variant bits 10
-  const variant = ((Number.parseInt(random[3]!, 16) & 0x3) | 0x8).toString(16)
-  return `${time.slice(0, 8)}-${time.slice(8)}-7${random.slice(0, 3)}-${variant}${random.slice(4, 7)}-${random.slice(7, 19)}`
+  if (nowMs !== timeMs) {
+    timeMs = nowMs
+    const hex = Math.floor(nowMs).toString(16).padStart(12, '0')
+    timeText = `${hex.slice(0, 8)}-${hex.slice(8)}-7`
+  }
+  const variant = VARIANTS[Number.parseInt(randomHex(1), 16) & 3]! // two bits are an index into four
+  return `${timeText}${randomHex(3)}-${variant}${randomHex(3)}-${randomHex(12)}`
 }
 
 /** O-67: what an inbound X-Request-Id must look like to be kept. */
@@ -44,7 +52,6 @@ export interface TraceContext {
 
 /** A valid inbound `traceparent` keeps its trace id and flags and gets a new span id; anything else starts a new trace. */
 export function traceContext(inbound: readonly string[]): TraceContext {
-  const spanId = randomHex(8)
   const parts =
     inbound.length === 1 ? /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/.exec(inbound[0]!) : null
   const valid =
@@ -53,9 +60,12 @@ export function traceContext(inbound: readonly string[]): TraceContext {
     !/^0+$/.test(parts[2]!) &&
     !/^0+$/.test(parts[3]!) &&
     (parts[1] !== '00' || parts[5] === undefined)
-  if (!valid) {
-    const traceId = randomHex(16)
-    return { traceId, traceparent: `00-${traceId}-${spanId}-00`, continued: false }
-  }
-  return { traceId: parts[2]!, traceparent: `00-${parts[2]}-${spanId}-${parts[4]}`, continued: true }
+  if (!valid) return newTrace()
+  return { traceId: parts[2]!, traceparent: `00-${parts[2]}-${randomHex(16)}-${parts[4]}`, continued: true }
+}
+
+/** For a request that brings no trace. */
+export function newTrace(): TraceContext {
+  const traceId = randomHex(32)
+  return { traceId, traceparent: `00-${traceId}-${randomHex(16)}-00`, continued: false }
 }

@@ -17,7 +17,6 @@ interface CanonicalPath {
 
 export class RequestUrl implements UrlView {
   readonly scheme: 'http' | 'https'
-  readonly raw: string
   readonly rawPath: string
   readonly ambiguity: PathAmbiguity | undefined
   readonly aboveRoot: boolean
@@ -27,6 +26,7 @@ export class RequestUrl implements UrlView {
   query: string
   /** What goes upstream: the received target byte for byte until a rewrite changes it (H-55). */
   target: string
+  readonly #received: string
 
   /** `authority`: Host value, already checked (H-15). `target`: origin-form, begins with `/`. */
   constructor(scheme: 'http' | 'https', authority: string, target: string) {
@@ -35,7 +35,7 @@ export class RequestUrl implements UrlView {
     const mark = target.indexOf('?')
     this.rawPath = mark === -1 ? target : target.slice(0, mark)
     this.query = mark === -1 ? '' : target.slice(mark + 1)
-    this.raw = `${scheme}://${authority}${target}`
+    this.#received = authority + target
     const canonical = canonicalPath(this.rawPath)
     this.path = canonical.path
     this.aboveRoot = canonical.aboveRoot
@@ -43,6 +43,11 @@ export class RequestUrl implements UrlView {
     const { host, port } = splitAuthority(authority)
     this.host = host
     this.port = port === (scheme === 'http' ? 80 : 443) ? undefined : port
+  }
+
+  /** The URL as received. */
+  get raw(): string {
+    return `${this.scheme}://${this.#received}`
   }
 
   get authority(): string {
@@ -77,8 +82,27 @@ export class RequestUrl implements UrlView {
   }
 }
 
+export interface Authority {
+  readonly host: string
+  readonly port: number | undefined
+}
+
+/** A gateway is asked for few hosts; what was split once is remembered. */
+const MAX_REMEMBERED = 256
+const remembered = new Map<string, Authority>()
+
 /** Host in lower case without a trailing dot; IPv6 keeps its brackets (H-16). */
-export function splitAuthority(authority: string): { host: string; port: number | undefined } {
+export function splitAuthority(authority: string): Authority {
+  let split = remembered.get(authority)
+  if (split === undefined) {
+    split = partsOf(authority)
+    if (remembered.size >= MAX_REMEMBERED) remembered.clear()
+    remembered.set(authority, split)
+  }
+  return split
+}
+
+function partsOf(authority: string): Authority {
   const bracket = authority.lastIndexOf(']')
   const colon = authority.indexOf(':', bracket === -1 ? 0 : bracket)
   const host = (colon === -1 ? authority : authority.slice(0, colon)).toLowerCase().replace(/\.$/, '')

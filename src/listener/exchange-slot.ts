@@ -12,8 +12,8 @@
  *
  * Source: F-01 … F-14 and their measurements; H-30 … H-39; T-04, T-25, T-26, T-27.
  */
-import { withoutFields } from '../upstream/hop-headers.ts'
 import type { UpstreamHandler, UpstreamLeg } from '../upstream/upstream-pool.ts'
+import { withoutFields } from '../upstream/hop-headers.ts'
 import { openWebSocket, type UpstreamWebSocket, type WebSocketHandler } from '../upstream/web-socket.ts'
 import type {
   BodyFilter,
@@ -140,6 +140,8 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
   #out: Uint8Array[] = []
   #outBytes = 0
   #outEnded = false
+  /** Bytes in `#out` that are the pool's again when its call returns. */
+  #borrowed: Uint8Array | null = null
   #accepted = 0
   #isBlocked = false
   #wasBlocked = false
@@ -504,8 +506,8 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
     const { key, extensions } = webSocket.request
     const lineEnd = head.indexOf('\r\n')
     res.cork(() => {
-      res.writeStatus('101 Switching Protocols')
-      writeFields(res, withoutFields(head.slice(lineEnd + 2), UPGRADE_FIELDS))
+      const lines = withoutFields(head.slice(lineEnd + 2), UPGRADE_FIELDS)
+      writeHead(res, `HTTP/1.1 101 Switching Protocols\r\n${lines}`)
       // an extension that the upstream did not accept is not offered to the client (H-91)
       res.upgrade({ relay }, key, socket.protocol, socket.compresses ? extensions : '', webSocket.context)
     })
@@ -526,19 +528,57 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
     return { target: this.#target!, reason, detail, notProcessed: false, bodyConsumed: false }
   }
 
-  onUpstreamData(chunk: Uint8Array): void {
+  onUpstreamAnswer(
+    status: number,
+    head: string,
+    bodyLength: number,
+    contentLength: number,
+    body: Uint8Array | undefined,
+  ): void {
+    this.#firstByteAtMs = performance.now()
+    this.#noteLeg()
+    this.#leg = null
+    this.#upstreamStatus = status
+    this.#upstreamLength = bodyLength
+    this.#upstreamContentLength = contentLength
+    this.#upstreamEnded = true
+    if (body !== undefined) {
+      this.#out.push(body)
+      this.#outBytes += body.length
+      this.#borrowed = body
+    }
+    this.#emit(() => this.#owner.events.onResponse(this.handle, head, { status, bodyLength }))
+    this.#keepBorrowed()
+  }
+
+  onUpstreamData(chunk: Uint8Array, isBorrowed: boolean): void {
     if (this.#filter !== null) {
-      if (!this.#filter.write(chunk)) this.#leg?.pause()
+      if (!this.#filter.write(isBorrowed ? new Uint8Array(chunk) : chunk)) this.#leg?.pause()
       return
     }
     this.#out.push(chunk)
     this.#outBytes += chunk.length
+    if (isBorrowed) this.#borrowed = chunk
     if (this.#headToSend !== null || this.#mode !== 'none') {
-      this.#flushSoon()
+      if (isBorrowed) this.#flush()
+      else this.#flushSoon()
+      this.#keepBorrowed()
       if (this.#isBlocked || this.#outBytes >= this.#owner.limits.streamBufferBytes) this.#leg?.pause()
-    } else if (this.#collectResponseBytes !== -1 && this.#outBytes >= this.#collectResponseBytes) {
+      return
+    }
+    this.#keepBorrowed()
+    if (this.#collectResponseBytes !== -1 && this.#outBytes >= this.#collectResponseBytes) {
       this.#responseCollected(false)
     }
+  }
+
+  /** Copies what has not left of bytes that the pool only lent. */
+  #keepBorrowed(): void {
+    const borrowed = this.#borrowed
+    if (borrowed === null) return
+    this.#borrowed = null
+    const last = this.#out.at(-1)
+    if (last?.buffer === borrowed.buffer) this.#out[this.#out.length - 1] = new Uint8Array(last)
   }
 
   onUpstreamEnd(): void {
@@ -631,6 +671,7 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
     )
       return
     this.#collectResponseBytes = limitBytes
+    this.#keepBorrowed()
     if (this.#upstreamEnded || this.#outBytes >= limitBytes) this.#responseCollected(this.#upstreamEnded)
     else this.#leg?.resume()
   }
@@ -680,14 +721,17 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
       this.#outEnded = true
     } else {
       this.#leg?.resume()
+      this.#flushSoon()
+      return
     }
-    this.#flushSoon()
+    this.#flush()
   }
 
   /** The body goes through a filter from here on. False when none follows. */
   #filterBody(head: string, make: () => BodyFilter): boolean {
     this.#upstreamContentLength = -1
     const status = Number(head.slice(9, 12))
+    this.#keepBorrowed()
     if (this.isHead || status === 204 || status === 304 || this.#upstreamLength === 0) return false
     const filter = make()
     this.#filter = filter
@@ -876,12 +920,11 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
 
   /** Writes the head, and the whole answer if it is at hand. False when nothing is left to write. */
   #start(res: HttpResponse, head: string): boolean {
-    const lineEnd = head.indexOf('\r\n')
-    const status = Number(head.slice(9, 12))
+    const status = statusOf(head)
     this.#headToSend = null
     this.#status = status
     const close = this.#mustClose()
-    let fields = withoutOwnFields(head.slice(lineEnd + 2))
+    let text = withoutOwnFields(head)
     const bodiless = this.isHead || status === 204 || status === 304
     const length = bodiless ? 0 : this.#outEnded && !this.#isFiltered ? this.#outBytes : this.#upstreamLength
     const announced = bodiless ? this.#bodilessLength(status) : -1
@@ -891,15 +934,14 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
     const mayEnd = this.#isComplete && this.#isQuiet && !this.refused
     const libraryEnds = close && endsAtOnce && mayEnd
     this.#unfinished = close && !libraryEnds && !(this.libraryCloses && mayEnd)
-    if (close && (!libraryEnds || this.libraryCloses)) fields += 'connection: close\r\n'
+    if (close && (!libraryEnds || this.libraryCloses)) text += 'connection: close\r\n'
 
-    res.writeStatus(statusText(head, lineEnd))
     if (bodiless) {
-      if (announced >= 0) fields += `content-length: ${announced}\r\n`
+      if (announced >= 0) text += `content-length: ${announced}\r\n`
       if (this.#unfinished) {
-        writeFields(res, `${fields}date: ${new Date().toUTCString()}\r\n\r\n`)
+        writeHead(res, `${text}date: ${new Date().toUTCString()}\r\n\r\n`)
       } else {
-        writeFields(res, fields)
+        writeHead(res, text)
         // Not with a length as argument: the library then waits for that many bytes.
         res.endWithoutBody()
         this.res = null
@@ -908,11 +950,11 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
       return false
     }
     if (length === 0 && this.#unfinished) {
-      writeFields(res, `${fields}date: ${new Date().toUTCString()}\r\ncontent-length: 0\r\n\r\n`)
+      writeHead(res, `${text}date: ${new Date().toUTCString()}\r\ncontent-length: 0\r\n\r\n`)
       this.#isSent = true
       return false
     }
-    writeFields(res, fields)
+    writeHead(res, text)
     if (endsAtOnce && !this.#unfinished && length <= MAX_AT_ONCE_BYTES) {
       const body = this.#joinOut()
       this.#bodyOut = body.length
@@ -1091,31 +1133,36 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
 /** Above it even a whole body goes out in pieces, so that the library does not copy it into its own buffer. */
 const MAX_AT_ONCE_BYTES = 64 * 1024
 
-/** `200 OK` out of the status line; as bytes when it is not ASCII (the library encodes text as UTF-8). */
-function statusText(head: string, lineEnd: number): string | Uint8Array {
-  const text = head.slice(9, lineEnd)
-  return isAscii(text) ? text : Buffer.from(text, 'latin1')
+/** The three digits behind `HTTP/1.1 `, checked before. */
+function statusOf(head: string): number {
+  return head.charCodeAt(9) * 100 + head.charCodeAt(10) * 10 + head.charCodeAt(11) - DIGITS_OFFSET
 }
+const DIGITS_OFFSET = 0x30 * 111
 
 /**
- * Writes all lines with one call: the library writes `name`, `: `, `value` and CRLF, and a value may hold the lines
- * that follow. `fields` ends in CRLF; an empty line at its end is written too.
+ * Writes status line and all lines with one call: the library puts `HTTP/1.1 ` before a status and CRLF behind it, and a
+ * status may hold the lines that follow. `head` ends in CRLF; an empty line at its end is written too. As bytes when it
+ * is not ASCII: the library encodes text as UTF-8.
  */
-function writeFields(res: HttpResponse, fields: string): void {
-  if (fields === '') return
-  const colon = fields.indexOf(': ')
-  const name = fields.slice(0, colon)
-  const rest = fields.slice(colon + 2, -2)
-  res.writeHeader(name, isAscii(rest) ? rest : Buffer.from(rest, 'latin1'))
+function writeHead(res: HttpResponse, head: string): void {
+  const text = head.slice(9, -2)
+  res.writeStatus(ASCII.test(text) ? text : Buffer.from(text, 'latin1'))
 }
 
 // oxlint-disable-next-line no-control-regex
 const ASCII = /^[\x00-\x7f]*$/
-const isAscii = (text: string): boolean => ASCII.test(text)
 
-/** Fields that the library or this file writes: they must not be there twice (F-11). */
-function withoutOwnFields(fields: string): string {
-  return OWN_FIELD.test(fields) ? withoutFields(fields, OWN_FIELDS) : fields
+/** Beginnings of the lines that the library or this file writes: they must not be there twice (F-11). */
+const OWN_LINES = ['\r\ndate: ', '\r\nconnection: ', '\r\ncontent-length: ', '\r\ntransfer-encoding: ']
+
+function withoutOwnFields(head: string): string {
+  let kept = head
+  for (const line of OWN_LINES) {
+    for (let at = kept.indexOf(line); at !== -1; at = kept.indexOf(line, at)) {
+      kept = kept.slice(0, at) + kept.slice(kept.indexOf('\r\n', at + 2))
+    }
+  }
+  return kept
 }
 
 /** Fields of a 101 that the library writes. */
@@ -1129,8 +1176,6 @@ const UPGRADE_FIELDS = [
   'sec-websocket-extensions',
   'sec-websocket-protocol',
 ]
-const OWN_FIELDS = ['date', 'connection', 'content-length', 'transfer-encoding']
-const OWN_FIELD = /(?:^|\n)(?:date|connection|content-length|transfer-encoding): /
 
 function concat(chunks: readonly Uint8Array[], bytes: number): Uint8Array {
   return Buffer.concat(chunks, bytes)

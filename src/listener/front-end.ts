@@ -133,6 +133,8 @@ export interface RequestFacts {
    * received: the rule matcher judges them too.
    */
   readonly connectionLines: string
+  /** False: no field of the head is one that proxies write (`x-…`, `forwarded`, `via`, `traceparent`, `tracestate`). */
+  readonly proxyFields: boolean
 }
 
 /** Facts of an upstream response beside its head. */

@@ -26,6 +26,8 @@ export interface RequestHead {
   readonly head: string
   /** The framing and hop-by-hop lines that `head` lacks. */
   readonly connectionLines: string
+  /** See RequestFacts. */
+  readonly proxyFields: boolean
   readonly isHead: boolean
   /** Announced body bytes, 0 = none, -1 = chunked. */
   readonly bodyLength: number
@@ -63,9 +65,9 @@ const MAX_METHOD_BYTES = 32
 const PATH = /^\/[!"$->@-[\]^-~]*$/
 /** The query routes nothing, so backslash and bytes above 0x7F pass there as they came (H-12): the rule matcher judges them. */
 const QUERY = /^[!"$-~\x80-\xff]*$/
-/** Lines as they may travel: token, colon, visible ASCII, space and tab. */
-const ASCII_LINES = /^(?:[!#$%&'*+.^_`|~0-9a-z-]+: [\t\x20-\x7e]*\r\n)*$/
-/** The same with the bytes 0x80 to 0xFF in values. */
+/** A start line, which is looked at by itself, and lines as they may travel: token, colon, visible ASCII, space and tab. */
+const ASCII_HEAD = /^[^\r\n]*\r\n(?:[!#$%&'*+.^_`|~0-9a-z-]+: [\t\x20-\x7e]*\r\n)*$/
+/** Lines with the bytes 0x80 to 0xFF in values. */
 const LATIN1_LINES = /^(?:[!#$%&'*+.^_`|~0-9a-z-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*$/
 /** uri-host [":" port] of RFC 9110 §7.2, without user information and without percent-escapes (no name in use has them). */
 const HOST = /^(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9._-])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?$/
@@ -77,7 +79,8 @@ const COLLIDING =
 
 // What one call of forEach leaves behind. One worker reads one head at a time and the library calls synchronously,
 // so these live beside the function instead of in a closure per request.
-let lines = ''
+/** Start line and lines. */
+let text = ''
 let connectionLines = ''
 let host: string | undefined
 let contentLength: string | undefined
@@ -91,6 +94,7 @@ let webSocketExtensions = ''
 let webSocketProtocols = ''
 let hasContentType = false
 let hasAuthorization = false
+let hasProxyFields = false
 let repeated: string | undefined
 let firstConnectionLength = 0
 
@@ -110,14 +114,24 @@ function takeLine(name: string, value: string): void {
         return
       }
       break
+    case 3:
+      if (name === 'via') hasProxyFields = true
+      break
     case 7:
       if (name === 'upgrade') upgrade = upgrade === undefined ? value : `${upgrade},${value}`
       break
+    case 9:
+      if (name === 'forwarded') hasProxyFields = true
+      break
     case 10:
+      if (name === 'tracestate') hasProxyFields = true
       if (name === 'connection') {
         if (connection === undefined) firstConnectionLength = value.length
         connection = connection === undefined ? value : `${connection},${value}`
       }
+      break
+    case 11:
+      if (name === 'traceparent') hasProxyFields = true
       break
     case 12:
       if (name === 'content-type') {
@@ -153,12 +167,13 @@ function takeLine(name: string, value: string): void {
     default:
       break
   }
+  if (name.startsWith('x-')) hasProxyFields = true
   if (isHopByHop(name)) {
     connectionLines += `${name}: ${value}\r\n`
     return
   }
   if (name.includes('_') && COLLIDING.test(name.replaceAll('_', '-'))) return
-  lines += `${name}: ${value}\r\n`
+  text += `${name}: ${value}\r\n`
 }
 
 function takeWebSocketLine(name: string, value: string): void {
@@ -227,18 +242,20 @@ const CODINGS_THEN_CHUNKED =
  * library's request object is gone.
  */
 export function readHead(source: HeadSource, limits: FrontEndLimits): RequestHead | HeadRefusal {
-  lines = connectionLines = ''
+  connectionLines = ''
   host = contentLength = transferEncoding = connection = expect = upgrade = repeated = undefined
   webSocketKey = webSocketVersion = undefined
   webSocketExtensions = webSocketProtocols = ''
-  hasContentType = hasAuthorization = false
+  hasContentType = hasAuthorization = hasProxyFields = false
   firstConnectionLength = 0
 
   const method = source.getCaseSensitiveMethod()
   const path = source.getUrl()
   const query = source.getQuery()
+  const startLine = query === undefined ? `${method} ${path} HTTP/1.1\r\n` : `${method} ${path}?${query} HTTP/1.1\r\n`
+  text = startLine
   source.forEach(takeLine)
-  return decide(limits, method, path, query)
+  return decide(limits, method, path, query, startLine)
 }
 
 /** The library decodes as UTF-8: what was UTF-8 becomes its bytes again, anything else is lost and refused (T-12). */
@@ -247,12 +264,16 @@ function queryBytes(query: string): string | undefined {
   return query.includes('\ufffd') ? undefined : Buffer.from(query, 'utf8').toString('latin1')
 }
 
+/** A gateway is asked for few hosts: the one that was looked at last is not looked at again. */
+let goodHost = ''
+
 /** Judges what `takeLine` has left behind. */
 function decide(
   limits: FrontEndLimits,
   method: string,
   path: string,
   query: string | undefined,
+  startLine: string,
 ): RequestHead | HeadRefusal {
   // T-28: framing is looked at first, in the full list, before anything else can happen.
   if (transferEncoding !== undefined) {
@@ -277,19 +298,29 @@ function decide(
   const search = query === undefined ? undefined : queryBytes(query)
   if (path.length + (query?.length ?? 0) > limits.uriBytes) return LONG_TARGET
   if (!PATH.test(path) || (query !== undefined && (search === undefined || !QUERY.test(search)))) return BAD_TARGET
-  const target = search === undefined ? path : `${path}?${search}`
 
   if (host === undefined) return NO_HOST
-  const hostMatch = HOST.exec(host)
-  if (hostMatch === null || (hostMatch[1] !== undefined && Number(hostMatch[1]) > 65_535)) return BAD_HOST
-
-  if (!ASCII_LINES.test(lines)) {
-    if (lines.includes('\ufffd')) return BAD_LINE
-    lines = Buffer.from(lines, 'utf8').toString('latin1')
-    if (!LATIN1_LINES.test(lines)) return BAD_LINE
+  if (host !== goodHost) {
+    const hostMatch = HOST.exec(host)
+    if (hostMatch === null || (hostMatch[1] !== undefined && Number(hostMatch[1]) > 65_535)) return BAD_HOST
+    goodHost = host
   }
-  if (!ASCII_LINES.test(connectionLines)) return BAD_LINE
-  if (lines.length + connectionLines.length > limits.headBytes) return LONG_HEAD
+
+  let head = text
+  let startLineLength = startLine.length
+  if (!ASCII_HEAD.test(text)) {
+    if (text.includes('\ufffd')) return BAD_LINE
+    const lines = Buffer.from(text.slice(startLineLength), 'utf8').toString('latin1')
+    if (!LATIN1_LINES.test(lines)) return BAD_LINE
+    head = (search === query ? startLine : `${method} ${path}?${search} HTTP/1.1\r\n`) + lines
+    startLineLength = head.length - lines.length
+  } else if (search !== query) {
+    // a query beyond ASCII
+    head = `${method} ${path}?${search} HTTP/1.1\r\n${text.slice(startLineLength)}`
+    startLineLength = head.indexOf('\r\n') + 2
+  }
+  if (connectionLines !== '' && !ASCII_HEAD.test(`\r\n${connectionLines}`)) return BAD_LINE
+  if (head.length - startLineLength + connectionLines.length > limits.headBytes) return LONG_HEAD
 
   let close = false
   let libraryCloses = false
@@ -302,8 +333,9 @@ function decide(
       if (!options.valid) return BAD_CONNECTION
       if (options.abuses !== undefined) return CONNECTION_ABUSE
       if (options.named !== undefined) {
-        connectionLines += onlyFields(lines, options.named)
-        lines = withoutFields(lines, options.named)
+        // the start line begins with no name of a field
+        connectionLines += onlyFields(head, options.named)
+        head = withoutFields(head, options.named)
       }
       if (options.upgrade && upgrade !== undefined && !IGNORED_UPGRADE.test(upgrade)) {
         if (upgrade.toLowerCase() !== 'websocket') return UPGRADE_REFUSED
@@ -311,7 +343,7 @@ function decide(
         if (problem !== undefined) return problem
         webSocket = { key: webSocketKey!, extensions: webSocketExtensions }
         // policies see them, as they see the rest of the handshake
-        lines += 'connection: upgrade\r\nupgrade: websocket\r\n'
+        head += 'connection: upgrade\r\nupgrade: websocket\r\n'
         connectionLines = withoutFields(connectionLines, ['connection', 'upgrade'])
       }
       close = options.close
@@ -326,8 +358,9 @@ function decide(
   if (limits.bodyBytes > 0 && bodyLength > limits.bodyBytes) return LONG_BODY
 
   return {
-    head: `${method} ${target} HTTP/1.1\r\n${lines}`,
+    head,
     connectionLines,
+    proxyFields: hasProxyFields,
     isHead: method === 'HEAD',
     bodyLength,
     close,

@@ -105,6 +105,7 @@ export class OfflineFrontEnd implements FrontEnd {
         bodyLength: request.body.length,
         receivedAtMs: startedAtMs,
         connectionLines: head.connectionLines,
+        proxyFields: head.proxyFields,
       })
     })
   }

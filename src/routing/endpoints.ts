@@ -35,7 +35,8 @@ const LOOPBACK_HOSTS = ['localhost', '127.0.0.1', '[::1]']
 
 /** Endpoints with the same host and port form a pool; the loader has refused those that may not. */
 export function endpointTable(endpoints: readonly Endpoint[]): EndpointTable {
-  const publicPools = new Map<string, Pool>()
+  /** Port → host. */
+  const publicPools = new Map<number, Map<string, Pool>>()
   const publicByHost = new Map<string, Pool>()
   const internalPools = new Map<string, Pool>()
   const publicWildcards = new Set<string>()
@@ -52,19 +53,18 @@ export function endpointTable(endpoints: readonly Endpoint[]): EndpointTable {
     for (const name of hosts) {
       const key = name.startsWith('*.') ? name.slice(1) : name
       if (name.startsWith('*.')) publicWildcards.add(key)
-      addTo(publicPools, `${key}:${port}`, endpoint)
+      let hostsOfPort = publicPools.get(port)
+      if (hostsOfPort === undefined) publicPools.set(port, (hostsOfPort = new Map()))
+      const pool = addTo(hostsOfPort, key, endpoint)
+      // by host alone: the pool of the first port that names the host
+      if (!publicByHost.has(key)) publicByHost.set(key, pool)
     }
-  }
-  // by host alone: the pool of the first port that names the host
-  for (const [key, pool] of publicPools) {
-    const host = key.slice(0, key.lastIndexOf(':'))
-    if (!publicByHost.has(host)) publicByHost.set(host, pool)
   }
   return {
     all: endpoints,
     findPublic: (host, port) =>
-      member(publicPools.get(`${host}:${port}`)) ??
-      wildcard(host, publicWildcards, (suffix) => member(publicPools.get(`${suffix}:${port}`))) ??
+      member(publicPools.get(port)?.get(host)) ??
+      wildcard(host, publicWildcards, (suffix) => member(publicPools.get(port)?.get(suffix))) ??
       member(publicByHost.get(host)) ??
       wildcard(host, publicWildcards, (suffix) => member(publicByHost.get(suffix))),
     findInternal: (scheme, host, port) =>
@@ -73,10 +73,11 @@ export function endpointTable(endpoints: readonly Endpoint[]): EndpointTable {
   }
 }
 
-function addTo(pools: Map<string, Pool>, key: string, endpoint: Endpoint): void {
-  const pool = pools.get(key)
-  if (pool === undefined) pools.set(key, [endpoint])
-  else pool.push(endpoint)
+function addTo(pools: Map<string, Pool>, key: string, endpoint: Endpoint): Pool {
+  let pool = pools.get(key)
+  if (pool === undefined) pools.set(key, (pool = []))
+  pool.push(endpoint)
+  return pool
 }
 
 function member(pool: Pool | undefined): Endpoint | undefined {

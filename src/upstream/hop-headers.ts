@@ -19,6 +19,9 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
   'http2-settings',
 ])
 
+/** One bit for each length of these names (all below 32): a look at it spares most other names the look-up. */
+const HOP_BY_HOP_LENGTHS = [...HOP_BY_HOP].reduce((bits, name) => bits | (1 << name.length), 0)
+
 /** Fields that must travel end to end or that the gateway relies on: a `Connection` that names one is an attack (H-52). */
 const PROTECTED: ReadonlySet<string> = new Set([
   'host',
@@ -44,7 +47,7 @@ const PROTECTED: ReadonlySet<string> = new Set([
 
 /** Whether a field (lower-case name) is removed whatever `Connection` says. */
 export function isHopByHop(name: string): boolean {
-  return HOP_BY_HOP.has(name)
+  return ((HOP_BY_HOP_LENGTHS >>> name.length) & 1) === 1 && HOP_BY_HOP.has(name)
 }
 
 /** Whether `Connection` must not name this field (lower-case). */

@@ -11,11 +11,14 @@
 import type { UpstreamFailureReason, UpstreamTarget } from '../listener/front-end.ts'
 import * as native from '../native.ts'
 import { AddressBook } from './address-book.ts'
+import { InvalidHeadError } from './request-head.ts'
 import { targetKey } from './target-key.ts'
 import type { UpstreamHandler, UpstreamLeg, UpstreamPool, UpstreamRequest } from './upstream-pool.ts'
 
 /** Deadlines are looked at this often; a timer fires at most this much late. */
 const TICK_MS = 100
+/** Head and end in one event. */
+const WHOLE = native.UPSTREAM_HEAD | native.UPSTREAM_END
 /** Without requests only idle connections have deadlines. */
 const IDLE_TICKS = 10
 
@@ -27,6 +30,8 @@ export interface NativePoolOptions {
 
 export class NativePool implements UpstreamPool {
   readonly #pool: native.UpstreamPoolHandle
+  /** Data of the present event; nobody else keeps it or hands it to another thread. */
+  readonly #data = Buffer.allocUnsafeSlow(native.UPSTREAM_DATA_BYTES)
   readonly #addressBook: AddressBook
   readonly #servers = new Map<string, Server>()
   readonly #serverOf = new WeakMap<UpstreamTarget, Server>()
@@ -43,11 +48,14 @@ export class NativePool implements UpstreamPool {
     this.#addressBook = options.addressBook ?? new AddressBook()
     this.#pool = native.createUpstreamPool(
       options.bufferBytes,
-      (slot, kind, status, text, bodyLength, contentLength, chunk) => {
+      this.#data,
+      (slot, kind, status, text, bodyLength, contentLength, dataLength) => {
         const leg = this.#legs[slot]
         if (leg === undefined) return
         if ((kind & (native.UPSTREAM_END | native.UPSTREAM_FAILURE)) !== 0) this.#forget(slot)
-        leg.receive(kind, status, text, bodyLength, contentLength, chunk)
+        const data = dataLength === 0 ? undefined : this.#data.subarray(0, dataLength)
+        if ((kind & WHOLE) === WHOLE) leg.receiveWhole(kind, status, text!, bodyLength, contentLength, data)
+        else leg.receive(kind, status, text, bodyLength, contentLength, data)
       },
     )
   }
@@ -124,6 +132,7 @@ export class NativePool implements UpstreamPool {
     const { request } = leg
     const sent = native.sendUpstream(this.#pool, server.handle, request.head, request.bodyLength, request.body ?? null)
     if (sent < 0) {
+      if (sent === native.UPSTREAM_BAD_HEAD) throw new InvalidHeadError()
       if (sent === native.UPSTREAM_OVERFLOW) leg.failSoon('overflow', 'too many requests wait for a connection')
       else leg.failSoon('connect_failed', 'the target is gone')
       return
@@ -230,7 +239,7 @@ class Leg implements UpstreamLeg {
   #isPaused = false
   #isDelivering = false
   #bodyTouched = false
-  // What has come and waits for `resume`: no more than one read holds.
+  // What has come and waits for `resume` (then it is ours), or is being handed on: no more than one read holds.
   #chunk: Uint8Array | undefined
   #hasEnded = false
   #failure:
@@ -308,6 +317,32 @@ class Leg implements UpstreamLeg {
     if (body === undefined && bodyLength !== 0) queueMicrotask(() => this.#handler?.onUpstreamWritable())
   }
 
+  /** The usual answer: all of it in one event. */
+  receiveWhole(
+    kind: number,
+    status: number,
+    head: string,
+    bodyLength: number,
+    contentLength: number,
+    body: Uint8Array | undefined,
+  ): void {
+    const handler = this.#handler
+    if (handler?.onUpstreamAnswer === undefined || this.#isPaused || (kind & native.UPSTREAM_WRITABLE) !== 0) {
+      this.receive(kind, status, head, bodyLength, contentLength, body)
+      return
+    }
+    this.#id = 0
+    this.#connected(kind)
+    this.#finish()
+    handler.onUpstreamAnswer(status, head, bodyLength, contentLength, body)
+  }
+
+  #connected(kind: number): void {
+    if ((kind & (native.UPSTREAM_CONNECTED_NEW | native.UPSTREAM_CONNECTED_REUSED)) === 0) return
+    this.connectedAtMs = performance.now()
+    this.connectionReused = (kind & native.UPSTREAM_CONNECTED_REUSED) !== 0
+  }
+
   receive(
     kind: number,
     status: number,
@@ -322,10 +357,7 @@ class Leg implements UpstreamLeg {
       if (chunk !== undefined) this.abort()
       return
     }
-    if ((kind & (native.UPSTREAM_CONNECTED_NEW | native.UPSTREAM_CONNECTED_REUSED)) !== 0) {
-      this.connectedAtMs = performance.now()
-      this.connectionReused = (kind & native.UPSTREAM_CONNECTED_REUSED) !== 0
-    }
+    this.#connected(kind)
     this.#chunk = chunk
     this.#hasEnded = (kind & native.UPSTREAM_END) !== 0
     if ((kind & native.UPSTREAM_FAILURE) !== 0) {
@@ -338,6 +370,8 @@ class Leg implements UpstreamLeg {
       this.#handler?.onUpstreamHead(status, text ?? '', bodyLength, contentLength)
     this.#isDelivering = false
     this.#deliver()
+    // The pool's memory serves the next event.
+    if (this.#chunk !== undefined && this.#chunk === chunk) this.#chunk = new Uint8Array(chunk)
   }
 
   /** Fails before anything was tried, but not before `send` has returned. */
@@ -359,7 +393,9 @@ class Leg implements UpstreamLeg {
     const chunk = this.#chunk
     if (chunk !== undefined && !this.#isPaused) {
       this.#chunk = undefined
-      this.#handler?.onUpstreamData(chunk)
+      const handler = this.#handler
+      const isBorrowed = handler?.onUpstreamAnswer !== undefined
+      handler?.onUpstreamData(isBorrowed ? chunk : new Uint8Array(chunk), isBorrowed)
     }
     this.#isDelivering = false
     const handler = this.#handler

@@ -19,6 +19,7 @@ import type { Socket } from 'node:net'
 import { Client, type Dispatcher } from 'undici'
 import type { UpstreamFailureReason, UpstreamTarget } from '../listener/front-end.ts'
 import { ConnectError, openConnection } from './connector.ts'
+import { checkRequestHead } from './request-head.ts'
 import { type LatinBytes, readResponseHead } from './response-head.ts'
 import { targetKey } from './target-key.ts'
 import type { UpstreamHandler, UpstreamLeg, UpstreamPool, UpstreamRequest } from './upstream-pool.ts'
@@ -52,6 +53,7 @@ export class UndiciPool implements UpstreamPool {
   }
 
   send(target: UpstreamTarget, request: UpstreamRequest, handler: UpstreamHandler): UpstreamLeg {
+    checkRequestHead(request.head)
     const leg = new Leg(target, request, handler, this.#options.bufferBytes, this.#legs)
     this.#legs.add(leg)
     this.#ticker ??= setInterval(() => this.#tick(), TICK_MS).unref()
@@ -460,7 +462,7 @@ class Leg implements UpstreamLeg {
     const handler = this.#handler
     if (handler === null) return true
     this.#setDeadline('idle_timeout', this.#target.timers.idleMs)
-    handler.onUpstreamData(chunk)
+    handler.onUpstreamData(chunk, false)
     return !this.#isPaused
   }
 

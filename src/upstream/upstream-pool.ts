@@ -6,7 +6,10 @@ import type { UpstreamFailure, UpstreamTarget } from '../listener/front-end.ts'
 
 /** A request as it shall arrive upstream. */
 export interface UpstreamRequest {
-  /** Request line and `name: value\r\n` lines, latin1; no framing and no hop-by-hop fields (front-end.ts). */
+  /**
+   * Request line and `name: value\r\n` lines, latin1; no framing and no hop-by-hop fields (front-end.ts). `send` throws
+   * when it is anything else: a head that would be two requests for somebody is a fault of ours (H-123).
+   */
   readonly head: string
   /** 0 = none, -1 = chunked, else the exact number of bytes that will be written. */
   readonly bodyLength: number
@@ -22,9 +25,24 @@ export interface UpstreamHandler {
    * The body waits until `resume` when `pause` is called before this returns.
    */
   onUpstreamHead(status: number, head: string, bodyLength: number, contentLength: number): void
-  /** The bytes are the receiver's to keep. */
-  onUpstreamData(chunk: Uint8Array): void
+  /**
+   * `isBorrowed`: the bytes are the pool's again after this call; nothing gathers with them, so what can leave should
+   * leave now. Otherwise they are the receiver's to keep, and more may follow at once. Only receivers that have
+   * `onUpstreamAnswer` are lent bytes.
+   */
+  onUpstreamData(chunk: Uint8Array, isBorrowed: boolean): void
   onUpstreamEnd(): void
+  /**
+   * A whole answer that came in one piece: instead of head, data and end, for receivers that want it so. `body` is
+   * absent when it has no bytes, and the pool's again after this call.
+   */
+  onUpstreamAnswer?(
+    status: number,
+    head: string,
+    bodyLength: number,
+    contentLength: number,
+    body: Uint8Array | undefined,
+  ): void
   onUpstreamFailure(failure: UpstreamFailure): void
   /**
    * The request body may be written: comes first when the request has a connection (nothing should be written before,

@@ -13,6 +13,7 @@ import { WebSocket } from 'ws'
 import type { UpstreamFailureReason, UpstreamTarget } from '../listener/front-end.ts'
 import { openConnection } from './connector.ts'
 import { isHopByHop } from './hop-headers.ts'
+import { checkRequestHead } from './request-head.ts'
 import { readResponseHead } from './response-head.ts'
 import type { UpstreamHandler, UpstreamLeg } from './upstream-pool.ts'
 
@@ -77,6 +78,7 @@ export function openWebSocket(
   options: WebSocketOptions,
   handler: WebSocketHandler,
 ): UpstreamLeg {
+  checkRequestHead(head)
   return new WebSocketLeg(target, head, options, handler)
 }
 
@@ -215,7 +217,7 @@ class WebSocketLeg implements UpstreamLeg {
       return
     }
     answer.on('data', (chunk: Buffer) => {
-      if (!this.#isOver) this.#handler.onUpstreamData(new Uint8Array(chunk))
+      if (!this.#isOver) this.#handler.onUpstreamData(new Uint8Array(chunk), false)
     })
     answer.on('end', () => {
       if (this.#isOver) return

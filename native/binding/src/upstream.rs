@@ -12,10 +12,9 @@ use std::ptr::null_mut;
 use std::rc::Rc;
 use std::time::Duration;
 
-use napi::bindgen_prelude::Latin1String;
 use napi::{sys, Error, JsValue, Result, Unknown};
 use napi_derive::napi;
-use sallyport_upstream::{Event, LegId, Pool, Sent, TargetId, TargetOptions};
+use sallyport_upstream::{Event, LegId, Pool, Sent, TargetId, TargetOptions, READ_BYTES};
 use std::os::fd::AsRawFd;
 
 /// Bits of an event's `kind`; src/native.ts has the same.
@@ -31,6 +30,7 @@ const FAILURE: u32 = 64;
 const REUSED: u64 = 1;
 const OVERFLOW: f64 = -1.0;
 const NO_TARGET: f64 = -2.0;
+const BAD_HEAD: f64 = -3.0;
 
 const UV_POLL: c_int = 8;
 const UV_READABLE: c_int = 1;
@@ -59,6 +59,9 @@ struct Driver {
     pool: RefCell<Pool>,
     env: sys::napi_env,
     callback: sys::napi_ref,
+    /// Memory of a buffer that JavaScript sees too, which `bytes_owner` keeps: data of the present event.
+    bytes: *mut u8,
+    bytes_owner: sys::napi_ref,
     context: sys::napi_async_context,
     handle: *mut UvPoll,
     cleanup: Cell<sys::napi_async_cleanup_hook_handle>,
@@ -87,9 +90,10 @@ fn check(status: sys::napi_status, what: &str) -> Result<()> {
     Err(Error::from_reason(format!("{what} failed with status {status}")))
 }
 
-/// A pool whose events go to `on_event(slot, kind, status, head, bodyLength, contentLength, chunk)`.
+/// A pool whose events go to `on_event(slot, kind, status, head, bodyLength, contentLength, dataLength)`; the data of an
+/// event is at the beginning of `bytes` during the call.
 #[napi(catch_unwind)]
-pub fn create_upstream_pool(buffer_bytes: u32, on_event: Unknown) -> Result<u32> {
+pub fn create_upstream_pool(buffer_bytes: u32, bytes: Unknown, on_event: Unknown) -> Result<u32> {
     let function = on_event.value();
     let (env, value) = (function.env, function.value);
     let pool = Pool::new(buffer_bytes as usize)?;
@@ -99,10 +103,22 @@ pub fn create_upstream_pool(buffer_bytes: u32, on_event: Unknown) -> Result<u32>
     let mut name_value = null_mut();
     let mut callback = null_mut();
     let mut context = null_mut();
+    let (mut memory, mut memory_length, mut bytes_owner) = (null_mut(), 0, null_mut());
     // SAFETY: `env` and `value` come from the call under way; all out pointers are to locals that live long enough.
     unsafe {
         check(sys::napi_get_uv_event_loop(env, &mut uv_loop), "napi_get_uv_event_loop")?;
         check(sys::napi_create_reference(env, value, 1, &mut callback), "napi_create_reference")?;
+        let buffer = bytes.value().value;
+        check(
+            sys::napi_get_buffer_info(env, buffer, &mut memory, &mut memory_length),
+            "napi_get_buffer_info",
+        )?;
+        if memory_length < READ_BYTES {
+            return Err(Error::from_reason(format!(
+                "the buffer has fewer than {READ_BYTES} bytes"
+            )));
+        }
+        check(sys::napi_create_reference(env, buffer, 1, &mut bytes_owner), "the buffer")?;
         let length = name.to_bytes().len() as isize;
         check(
             sys::napi_create_string_latin1(env, name.as_ptr(), length, &mut name_value),
@@ -126,6 +142,8 @@ pub fn create_upstream_pool(buffer_bytes: u32, on_event: Unknown) -> Result<u32>
         pool: RefCell::new(pool),
         env,
         callback,
+        bytes: memory.cast(),
+        bytes_owner,
         context,
         handle,
         cleanup: Cell::new(null_mut()),
@@ -164,6 +182,7 @@ pub fn close_upstream_pool(pool: u32) {
     // SAFETY: the environment is alive, since JavaScript is calling; both things were made by it and are used no more.
     unsafe {
         sys::napi_delete_reference(driver.env, driver.callback);
+        sys::napi_delete_reference(driver.env, driver.bytes_owner);
         sys::napi_async_destroy(driver.env, driver.context);
     }
 }
@@ -245,7 +264,7 @@ impl Driver {
         }
         let (mut status, mut body_length, mut content_length) = (0, 0, 0);
         let mut text = undefined;
-        let mut chunk = undefined;
+        let mut data_length = 0;
         if let Some(head) = event.head {
             kind |= HEAD;
             (status, body_length, content_length) =
@@ -260,11 +279,10 @@ impl Driver {
         if event.has_data {
             kind |= DATA;
             let bytes = pool.data();
-            // SAFETY: the bytes are copied by the call.
-            unsafe {
-                let start = bytes.as_ptr().cast::<c_void>();
-                sys::napi_create_buffer_copy(env, bytes.len(), start, null_mut(), &mut chunk);
-            }
+            data_length = bytes.len() as u32;
+            // SAFETY: both have READ_BYTES (checked at creation, and no event has more) and are not the same; the buffer
+            // lives as long as `bytes_owner`, which goes only after the last event, and JavaScript never detaches it.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.bytes, bytes.len()) };
         }
         if event.ended {
             kind |= END;
@@ -286,9 +304,9 @@ impl Driver {
             sys::napi_create_uint32(env, status, &mut arguments[2]);
             sys::napi_create_int64(env, body_length, &mut arguments[4]);
             sys::napi_create_int64(env, content_length, &mut arguments[5]);
+            sys::napi_create_uint32(env, data_length, &mut arguments[6]);
         }
         arguments[3] = text;
-        arguments[6] = chunk;
     }
 }
 
@@ -448,23 +466,57 @@ pub fn retire_upstream_target(pool: u32, target: f64) -> Result<()> {
 // ── requests ──
 
 /// `body_length` counts when `body` is null: 0 = none, -1 = chunked. Returns twice the leg, plus 1 when it has a reused
-/// connection already; -1 = the queue is full; -2 = no such target.
+/// connection already; -1 = the queue is full; -2 = no such target; -3 = not a request head.
 #[napi(catch_unwind)]
 pub fn upstream_send(
     pool: u32,
     target: f64,
-    head: Latin1String,
+    head: Unknown,
     body_length: f64,
     body: Option<&[u8]>,
 ) -> Result<f64> {
     let body = body.ok_or(body_length as i64);
-    let sent = driver(pool)?.pool.borrow_mut().send(TargetId(target as u64), &head, body);
+    let driver = driver(pool)?;
+    let sent = HEAD_TEXT.with_borrow_mut(|text| {
+        let head = latin1(&head, text)?;
+        Ok::<_, Error>(driver.pool.borrow_mut().send(TargetId(target as u64), head, body))
+    })?;
     Ok(match sent {
         Sent::Reused(leg) => (leg.0 << 1 | REUSED) as f64,
         Sent::Later(leg) => (leg.0 << 1) as f64,
         Sent::Overflow => OVERFLOW,
         Sent::NoTarget => NO_TARGET,
+        Sent::BadHead => BAD_HEAD,
     })
+}
+
+thread_local! {
+    /// Where heads are copied to on their way.
+    static HEAD_TEXT: RefCell<Vec<u8>> = RefCell::new(vec![0; 16 * 1024]);
+}
+
+/// The characters of a string as bytes, in one call unless it is longer than any before.
+fn latin1<'a>(text: &Unknown, space: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+    let (env, value) = (text.value().env, text.value().value);
+    let copy = |space: &mut Vec<u8>, length: &mut usize| {
+        let start = space.as_mut_ptr().cast::<c_char>();
+        // SAFETY: the value comes from the call under way; at most `space.len()` bytes are written.
+        let copied =
+            unsafe { sys::napi_get_value_string_latin1(env, value, start, space.len(), length) };
+        check(copied, "the head")
+    };
+    let mut length = 0;
+    copy(space, &mut length)?;
+    // One place is for the NUL behind the text: when nothing else is left the text may be longer.
+    if length + 1 >= space.len() {
+        // SAFETY: as above; without a place to write to only the length is told.
+        let asked =
+            unsafe { sys::napi_get_value_string_latin1(env, value, null_mut(), 0, &mut length) };
+        check(asked, "the head")?;
+        space.resize(length + 2, 0);
+        copy(space, &mut length)?;
+    }
+    Ok(&space[..length])
 }
 
 /// False: wait for the event.

@@ -99,6 +99,32 @@ fn without_crlf(line: &[u8]) -> Result<&[u8], Fault> {
     Ok(line)
 }
 
+/// A request line and `name: value` lines with names in lower case, each with CRLF, no empty line (H-123).
+pub(crate) fn is_request_head(head: &[u8]) -> bool {
+    let Some(end) = memchr::memchr(b'\n', head) else { return false };
+    let Some(line) = head[..end].strip_suffix(b" HTTP/1.1\r") else { return false };
+    let Some(blank) = memchr::memchr(b' ', line) else { return false };
+    let (method, target) = (&line[..blank], &line[blank + 1..]);
+    if method.is_empty() || !method.iter().all(|byte| lower_token(*byte) != 0) {
+        return false;
+    }
+    if target.is_empty() || !target.iter().all(|byte| *byte > b' ' && *byte != 0x7f) {
+        return false;
+    }
+    let mut rest = &head[end + 1..];
+    while !rest.is_empty() {
+        let name = rest.iter().take_while(|byte| lower_token(**byte) == **byte).count();
+        let Some(value) = rest[name..].strip_prefix(b": ") else { return false };
+        let length = value.iter().take_while(|byte| VALUE[**byte as usize]).count();
+        let Some(after) = value[length..].strip_prefix(b"\r\n") else { return false };
+        if name == 0 {
+            return false;
+        }
+        rest = after;
+    }
+    true
+}
+
 /// Judges the beginning of a field line.
 pub(crate) fn check_field_start(line: &[u8]) -> Result<(), Fault> {
     match line {
@@ -196,5 +222,43 @@ pub(crate) fn standard_reason(status: u16) -> &'static str {
         504 => "Gateway Timeout",
         // A reason phrase may be empty (RFC 9112 §4).
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_request_head;
+
+    #[test]
+    fn a_request_head_is_one_request_only() {
+        for good in [
+            "GET / HTTP/1.1\r\n",
+            "GET /?a=%20\u{e9} HTTP/1.1\r\nhost: a\r\nx-a: \tb \r\nempty: \r\n",
+        ] {
+            assert!(is_request_head(good.as_bytes()), "{good:?}");
+        }
+        for bad in [
+            "",
+            "GET / HTTP/1.1",
+            "GET / HTTP/1.1\n",
+            "GET  HTTP/1.1\r\n",
+            "GET / HTTP/1.0\r\n",
+            " / HTTP/1.1\r\n",
+            "G T / HTTP/1.1\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\n",
+            "GET / HTTP/1.1\r\nhost: a",
+            "GET / HTTP/1.1\r\nhost: a\n",
+            "GET / HTTP/1.1\r\nhost:a\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n",
+            "GET / HTTP/1.1\r\n: a\r\n",
+            "GET / HTTP/1.1\r\na b: c\r\n",
+            "GET / HTTP/1.1\r\na: b\rc: d\r\n",
+            "GET / HTTP/1.1\r\na: b\nc: d\r\n",
+            "GET / HTTP/1.1\r\na: \u{0}\r\n",
+            "GET /\r\nx: y HTTP/1.1\r\n",
+        ] {
+            assert!(!is_request_head(bad.as_bytes()), "{bad:?}");
+        }
     }
 }

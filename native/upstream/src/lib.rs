@@ -17,5 +17,6 @@ mod socket;
 pub use chunked::ChunkedDecoder;
 pub use pool::{
     Connections, Event, Failure, HeadFacts, LegId, Pool, Reason, Sent, TargetId, TargetOptions,
+    READ_BYTES,
 };
 pub use response::{Fault, FinalHead, Parsed, Response};

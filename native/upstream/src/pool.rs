@@ -1,8 +1,8 @@
 //! The pool: targets, their connections, the requests on them, queue and deadlines.
 //!
 //! A request (a leg) has one connection; a connection has one request at a time. The most recently used idle connection
-//! is taken first, after a look whether it is still quiet: what has come on it unasked, an end of file included, makes
-//! it unusable (H-34, T-31). Idle connections are watched for the same. Everything is bounded: connections and waiting
+//! is taken first, after a look whether it is still quiet (unless it answered a moment ago): what has come on it
+//! unasked, an end of file included, makes it unusable (H-34, T-31). Idle connections are watched for the same. Everything is bounded: connections and waiting
 //! requests per target, request bytes per leg (`buffer_bytes` and the last piece), answer bytes (one read).
 
 use std::collections::VecDeque;
@@ -11,14 +11,18 @@ use std::time::{Duration, Instant};
 
 use rustix::fd::{BorrowedFd, OwnedFd};
 
+use crate::head::is_request_head;
 use crate::response::Response;
 use crate::slab::{slot_of, Slab};
 use crate::socket::{self, Flags, Peek, Poller};
 
-/// One read of an answer.
-const READ_BYTES: usize = 64 * 1024;
+/// One read of an answer; no event has more data.
+pub const READ_BYTES: usize = 64 * 1024;
 /// Reads of one turn beyond the first of each connection; the rest waits for the next turn of the loop.
 const MORE_READS: usize = 256;
+/// For so long after its last answer a connection is taken without a look: events have told of whatever came, but for
+/// the present turn of the loop, and a look cannot tell what comes a moment later either.
+const FRESH: Duration = Duration::from_millis(10);
 /// A request buffer above this is not kept for the next request.
 const KEEP_BUFFER_BYTES: usize = 16 * 1024;
 const KEEP_BUFFERS: usize = 64;
@@ -143,6 +147,8 @@ pub enum Sent {
     Overflow,
     /// No such target, or no address.
     NoTarget,
+    /// The head is not one request's: nothing was sent (H-123).
+    BadHead,
 }
 
 /// Counts of connections.
@@ -188,6 +194,8 @@ struct Connection {
     /// Writing failed: the answer may still be there.
     is_write_broken: bool,
     expires: Option<Instant>,
+    /// When its last answer was complete.
+    idle_since: Instant,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -356,6 +364,9 @@ impl Pool {
         let Some(state) = self.targets.get_mut(target.0) else { return Sent::NoTarget };
         if state.is_retired || state.addresses.is_empty() {
             return Sent::NoTarget;
+        }
+        if !is_request_head(head) {
+            return Sent::BadHead;
         }
         if self.legs.is_full() {
             return Sent::Overflow;
@@ -855,6 +866,7 @@ impl Pool {
         if is_reusable {
             connection.phase = Phase::Idle;
             connection.leg = 0;
+            connection.idle_since = self.now;
             connection.expires = if kept.is_zero() { None } else { Some(self.now + kept) };
             target.idle.push(key);
         } else {
@@ -905,7 +917,9 @@ impl Pool {
         loop {
             let key = self.targets.get_mut(target_key)?.idle.pop()?;
             let Some(connection) = self.connections.get(key) else { continue };
-            if socket::peek(&connection.socket) == Peek::Quiet {
+            // Events told of whatever came until a moment ago. Nothing can tell what comes from now on.
+            let is_fresh = self.now.duration_since(connection.idle_since) < FRESH;
+            if is_fresh || socket::peek(&connection.socket) == Peek::Quiet {
                 return Some(key);
             }
             self.drop_connection(key);
@@ -938,6 +952,7 @@ impl Pool {
                         is_unread: false,
                         is_write_broken: false,
                         expires: None,
+                        idle_since: self.now,
                     };
                     target.open += 1;
                     let Some(key) = self.connections.insert(connection) else {

@@ -80,7 +80,8 @@ export class MemoryGateway {
     const handle = this.#nextHandle++
     const calls: Call[] = []
     this.#calls.set(handle, calls)
-    const facts = { listenerId: 1, bodyLength, receivedAtMs: performance.now(), connectionLines: '' }
+    const proxyFields = /^(?:x-|via:|forwarded:|trace)/m.test(fields)
+    const facts = { listenerId: 1, bodyLength, receivedAtMs: performance.now(), connectionLines: '', proxyFields }
     this.handler.onRequest(handle, `${method} ${path} HTTP/1.1\r\nhost: ${host}\r\n${fields}`, facts)
     return new MemoryExchange(this, handle, calls)
   }

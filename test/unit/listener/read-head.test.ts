@@ -111,6 +111,7 @@ describe('framing (H-20 … H-23, T-01, T-28)', () => {
     expect(passed(read([HOST]))).toEqual({
       head: 'GET / HTTP/1.1\r\nhost: gw.test\r\n',
       connectionLines: '',
+      proxyFields: false,
       isHead: false,
       bodyLength: 0,
       close: false,
@@ -119,6 +120,14 @@ describe('framing (H-20 … H-23, T-01, T-28)', () => {
     })
   })
 })
+
+test.each(['x-request-id', 'x-a', 'via', 'forwarded', 'traceparent', 'tracestate'])(
+  'a head with %s is marked as one with fields of proxies, and the next one is not',
+  (name) => {
+    expect(passed(read([HOST, [name, '1']])).proxyFields).toBe(true)
+    expect(passed(read([HOST, ['accept', '*/*'], ['user-agent', 'x-agent']])).proxyFields).toBe(false)
+  },
+)
 
 describe('request line', () => {
   test.each([

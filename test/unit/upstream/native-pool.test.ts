@@ -52,6 +52,8 @@ const target = (port: number, more: Partial<UpstreamTarget> = {}): UpstreamTarge
 class Recorder implements UpstreamHandler {
   readonly events: string[] = []
   bytes = 0
+  text = ''
+  whole = 0
   failure: UpstreamFailure | undefined
   onHead: (() => void) | undefined
   writable = 0
@@ -69,11 +71,18 @@ class Recorder implements UpstreamHandler {
   }
   onUpstreamData(chunk: Uint8Array): void {
     this.bytes += chunk.length
+    this.text += Buffer.from(chunk).toString('latin1')
     if (this.events.at(-1) !== 'data') this.events.push('data')
   }
   onUpstreamEnd(): void {
     this.events.push('end')
     this.#settle()
+  }
+  onUpstreamAnswer(status: number, _head: string, _length: number, _contentLength: number, body?: Uint8Array): void {
+    this.whole++
+    this.onUpstreamHead(status)
+    if (body !== undefined) this.onUpstreamData(body)
+    this.onUpstreamEnd()
   }
   onUpstreamFailure(failure: UpstreamFailure): void {
     this.failure = failure
@@ -89,26 +98,101 @@ const GET = { head: 'GET / HTTP/1.1\r\nhost: a\r\n', bodyLength: 0, body: undefi
 const answerAll = (socket: Socket): void => {
   socket.on('data', () => socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok'))
 }
+const answerInTwo = (socket: Socket): void => {
+  socket.on('data', () => {
+    socket.write('HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nAB')
+    setTimeout(() => socket.write('CD'), 20)
+  })
+}
 
 describe('events', () => {
-  test('an answer in one piece waits while its receiver pauses, data and end in order', async () => {
+  test('an answer in one piece is told as a whole', async () => {
     const { port } = await startServer(answerAll)
+    const recorder = new Recorder()
+    startPool().send(target(port), GET, recorder)
+    await recorder.over
+    expect(recorder).toMatchObject({ whole: 1, text: 'ok', events: ['head 200', 'data', 'end'] })
+  })
+
+  test('an answer in one piece waits while its receiver pauses', async () => {
+    const { port } = await startServer(answerAll)
+    const recorder = new Recorder()
+    const leg = startPool().send(target(port), GET, recorder)
+    leg.pause()
+    await pause(100)
+    expect(recorder.events).toEqual([])
+    leg.resume()
+    await recorder.over
+    expect(recorder.events).toEqual(['head 200', 'data', 'end'])
+  })
+
+  test('what came with the head waits while its receiver pauses, untouched by other answers', async () => {
+    const { port } = await startServer(answerInTwo)
+    const other = await startServer(answerAll)
     const pool = startPool()
     const recorder = new Recorder()
     const leg: UpstreamLeg = pool.send(target(port), GET, recorder)
     recorder.onHead = () => leg.pause()
     await pause(100)
     expect(recorder.events).toEqual(['head 200'])
+    const second = new Recorder()
+    pool.send(target(other.port), GET, second)
+    await second.over
+    expect(second.text).toBe('ok')
     leg.resume()
-    expect(recorder.events).toEqual(['head 200', 'data', 'end'])
+    expect(recorder.events).toEqual(['head 200', 'data'])
+    await recorder.over
+    expect(recorder).toMatchObject({ whole: 0, text: 'ABCD', events: ['head 200', 'data', 'end'] })
+  })
+
+  test.each([
+    'GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\n',
+    'GET / HTTP/1.1\r\nhost: a\nx: y\r\n',
+    'GET / HTTP/1.1\r\nHost: a\r\n',
+    'GET /\r\n',
+    '',
+  ])('a head that is not one request is refused by send, and nothing goes out (H-123): %j', async (head) => {
+    let bytes = 0
+    const { port } = await startServer((socket) => void socket.on('data', (chunk) => (bytes += chunk.length)))
+    const pool = startPool()
+    expect(() => pool.send(target(port), { ...GET, head }, new Recorder())).toThrow('not a valid request head')
+    await pause(50)
+    expect(bytes).toBe(0)
+  })
+
+  test('a head longer than any before arrives whole', async () => {
+    const { port } = await startServer((socket) => {
+      let text = ''
+      socket.on('data', (chunk) => {
+        text += chunk.toString('latin1')
+        if (!text.endsWith('\r\n\r\n')) return
+        const { length } = text
+        text = ''
+        socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${String(length).length}\r\n\r\n${length}`)
+      })
+    })
+    const pool = startPool()
+    for (const size of [10, 16_300, 16_383, 16_384, 60_000, 10]) {
+      const head = `${GET.head}x-long: ${'é'.repeat(size)}\r\n`
+      const recorder = new Recorder()
+      pool.send(target(port), { ...GET, head }, recorder)
+      await recorder.over
+      expect(recorder.text).toBe(String(head.length + 2))
+    }
   })
 
   test('aborted inside an event: nothing more comes', async () => {
-    const { port } = await startServer(answerAll)
+    const { port } = await startServer(answerInTwo)
     const pool = startPool()
     const recorder = new Recorder()
     const leg = pool.send(target(port), GET, recorder)
-    recorder.onHead = () => leg.abort()
+    const told = new Promise<void>((resolve) => {
+      recorder.onHead = () => {
+        leg.abort()
+        resolve()
+      }
+    })
+    await told
     await pause(100)
     expect(recorder.events).toEqual(['head 200'])
   })
@@ -251,7 +335,7 @@ describe('what must cost nothing', () => {
     const worker = new Worker(
       `const addon = require(${JSON.stringify(NATIVE_ADDON_PATH)})
        const { parentPort } = require('node:worker_threads')
-       const pool = addon.createUpstreamPool(65536, () => {})
+       const pool = addon.createUpstreamPool(65536, Buffer.allocUnsafeSlow(65536), () => {})
        const up = addon.addUpstreamTarget(pool, '127.0.0.1:${port}', 1000, 1000, 1000, 1000, 8, 8)
        addon.upstreamSend(pool, up, 'GET / HTTP/1.1\\r\\n', 0, null)
        parentPort.on('message', () => {})
