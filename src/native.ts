@@ -41,6 +41,10 @@ export interface NativeAddon {
   patternFindAll(pattern: number, text: string, limit: number): string[]
   releasePattern(pattern: number): void
   createBuckets(path: string, entries: number): number
+  createCollections(path: string, records: number): number
+  openCollections(path: string): number
+  closeCollections(collections: number): void
+  collectionsSummary(collections: number): string
   openBuckets(path: string): number
   closeBuckets(buckets: number): void
   bucketsSummary(buckets: number): string
@@ -86,14 +90,18 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'bucketsSummary',
   'changeUpstreamTarget',
   'closeBuckets',
+  'closeCollections',
   'closeUpstreamPool',
+  'collectionsSummary',
   'compilePattern',
   'createBuckets',
+  'createCollections',
   'createProfile',
   'createUpstreamPool',
   'endTransaction',
   'loadRuleSet',
   'openBuckets',
+  'openCollections',
   'openTransactions',
   'patternFindAll',
   'patternReplace',
@@ -285,10 +293,12 @@ export function scanTransaction(answer: number): TransactionHandle {
 /**
  * Parses and compiles SecLang sources off the event loop.
  * Rejects with RuleSetError that holds every error of the load.
+ *
+ * @param collections where `ip`, `global` and the like are kept; 0 = in memory of this rule set
  */
-export async function loadRuleSet(sources: RuleSetSources): Promise<RuleSetHandle> {
+export async function loadRuleSet(sources: RuleSetSources, collections: CollectionsHandle = 0): Promise<RuleSetHandle> {
   try {
-    return await addon().loadRuleSet(JSON.stringify(sources))
+    return await addon().loadRuleSet(JSON.stringify({ ...sources, collections }))
   } catch (error) {
     throw toRuleSetError(error)
   }
@@ -388,6 +398,38 @@ export function endTransaction(transaction: TransactionHandle): TransactionDetai
 /** Transactions of this process that were not ended yet. */
 export function openTransactions(): number {
   return addon().openTransactions()
+}
+
+/** Collections of the rule matcher (`ip`, `global`, …) in memory that processes share. */
+export type CollectionsHandle = number
+
+export interface CollectionsSummary {
+  readonly records: number
+  readonly bytes: number
+  /** Records ever thrown out although they had not expired. */
+  readonly evictions: number
+  /** Members ever not stored because their record was full. */
+  readonly refusals: number
+}
+
+/** Makes the table: the primary does, before it forks. 512 bytes a record. Throws when the file cannot be made. */
+export function createCollections(path: string, records: number): CollectionsHandle {
+  return addon().createCollections(path, records)
+}
+
+/** Opens the primary's table: workers do. Throws when it is not there. */
+export function openCollections(path: string): CollectionsHandle {
+  return addon().openCollections(path)
+}
+
+/** Lets go; rule sets keep what they use. */
+export function closeCollections(collections: CollectionsHandle): void {
+  addon().closeCollections(collections)
+}
+
+/** Size and losses. Throws on a stale handle. */
+export function collectionsSummary(collections: CollectionsHandle): CollectionsSummary {
+  return JSON.parse(addon().collectionsSummary(collections)) as CollectionsSummary
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

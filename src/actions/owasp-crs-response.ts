@@ -41,7 +41,8 @@ export const owaspCrsResponse: Action<OwaspConfig, OwaspPlan> = {
     if (!plan.processBody || exchange.method === 'HEAD' || !isInspected(exchange)) {
       return judge(plan, exchange, 'outbound', () => scanResponse(exchange, plan, null))
     }
-    const body = exchange.responseBody(exchange.snapshot.settings.waf.responseBodyBytes)
+    // one byte more tells whether there is more
+    const body = exchange.responseBody(exchange.snapshot.settings.waf.responseBodyBytes + 1)
     return body instanceof Promise ? body.then((it) => judgeBody(plan, exchange, it)) : judgeBody(plan, exchange, body)
   },
 }
@@ -59,7 +60,7 @@ function judgeBody(plan: OwaspPlan, exchange: Exchange, body: CollectedBody): Ou
     // a compression that is still to come stands in the head already
     return judgeBytes(plan, exchange, body, exchange.responseState!.compression !== undefined)
   }
-  return decodeBody(encoding, body, exchange.snapshot.settings.waf.responseBodyBytes).then((decoded) => {
+  return decodeBody(encoding, body, exchange.snapshot.settings.waf.responseBodyBytes + 1).then((decoded) => {
     if (decoded.kind === 'decoded') return judgeBytes(plan, exchange, decoded, true)
     notInspected(exchange, 'response', 0, `its content coding is ${decoded.kind}`)
     return judge(plan, exchange, 'outbound', () => scanResponse(exchange, plan, null))
@@ -72,10 +73,15 @@ function judgeBytes(
   body: CollectedBody,
   isDecoded: boolean,
 ): Outcome | Promise<Outcome> {
-  if (!body.complete) {
-    const { responseBodyLimitAction } = exchange.snapshot.settings.waf
+  const { responseBodyBytes, responseBodyLimitAction } = exchange.snapshot.settings.waf
+  if (!body.complete || body.bytes.length > responseBodyBytes) {
     if (plan.enforce && responseBodyLimitAction === 'reject') throw tooLargeToJudge(exchange)
-    notInspected(exchange, 'response', body.bytes.length, 'the rest lies beyond waf.response_body')
+    notInspected(
+      exchange,
+      'response',
+      Math.min(body.bytes.length, responseBodyBytes),
+      'the rest lies beyond waf.response_body',
+    )
   }
   return judge(plan, exchange, 'outbound', () => scanResponse(exchange, plan, body.bytes, isDecoded))
 }

@@ -671,6 +671,7 @@ function settingsOf(
       includeAfter: texts(waf.include_after),
       threadThresholdBytes: waf.thread_threshold,
       modsecurityLog: logOutput(waf.modsecurity_log),
+      collectionRecords: waf.collection_records,
     },
     jwt: {
       leewayMs: jwt.leeway,

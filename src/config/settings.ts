@@ -156,6 +156,8 @@ export interface WafSettings {
   readonly threadThresholdBytes: number
   /** Where matches are written in ModSecurity's form: `stdout`, `stderr`, `off`, or the path of a file. */
   readonly modsecurityLog: string
+  /** Records of `ip`, `global` and other collections, shared by all workers. */
+  readonly collectionRecords: number
 }
 
 /** `reject`: the message is refused. `process_partial`: what fits is inspected, the rest passes unseen. */
@@ -618,6 +620,11 @@ const gatewayFields = {
         modsecurity_log: described(
           locatedDefault(string({ minLength: 1 }), 'off'),
           'Matches as ModSecurity writes them, for tools that read that: stdout, stderr, off, or a file.',
+        ),
+        collection_records: described(
+          withDefault(integer({ min: 64, max: 1_048_576 }), 8192),
+          'Records of ip, global and other collections that rules keep between requests, 512 bytes each.',
+          'records',
         ),
       }),
     ),

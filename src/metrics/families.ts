@@ -106,6 +106,11 @@ export const FAMILIES = {
     'sallyport_waf_matches_unlogged_total',
     'Matches of rules without a log event of their own: the log was half full, or the transaction had more than are kept.',
   ),
+  wafCollectionLosses: gauge(
+    'sallyport_waf_collection_losses',
+    'What was lost of collections: records thrown out before their time, members that did not fit into their record.',
+    ['cause'],
+  ),
   wafTransactions: gauge('sallyport_waf_transactions', 'Scans that are open: each ends with its exchange.'),
   jwksRefresh: counter('sallyport_jwks_refresh_total', 'Attempts to fetch a key set.', ['result']),
   connections: gauge('sallyport_connections', 'Client connections.', ['listener', 'protocol', 'state']),

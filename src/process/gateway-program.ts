@@ -14,7 +14,7 @@ import { JwtService } from '../jwt/service.ts'
 import type { FrontEnd, FrontEndLimits, ListenTls, PreparedTls, UpstreamTarget } from '../listener/front-end.ts'
 import { UwsFrontEnd } from '../listener/uws.ts'
 import { OpenidClients } from '../login/openid.ts'
-import { openTransactions } from '../native.ts'
+import { type CollectionsHandle, openCollections, openTransactions } from '../native.ts'
 import { Metrics } from '../metrics/metrics.ts'
 import { registerProcessMetrics, watchEventLoop } from '../metrics/process-metrics.ts'
 import { MemoryStore } from '../rate-limit/memory-store.ts'
@@ -83,9 +83,14 @@ interface Built {
   readonly warnings: PreparedConfiguration['diagnostics']
 }
 
+/** The collections of this gateway; 0 = not opened yet. */
+let collections: CollectionsHandle = 0
+
 async function build(bundle: ConfigurationBundle, setting: WorkerSetting): Promise<Built> {
   const loaded = loadBundle(bundle)
-  const snapshot = await buildSnapshot(loaded, new BundleReader(bundle), setting.stateDir)
+  // one for the process: its rule sets come and go, what they keep stays
+  if (setting.collectionsPath !== '' && collections === 0) collections = openCollections(setting.collectionsPath)
+  const snapshot = await buildSnapshot(loaded, new BundleReader(bundle), setting.stateDir, collections)
   if (snapshot === undefined) throw new ConfigError(loaded.diagnostics.all)
   return { snapshot, warnings: loaded.diagnostics.all.map((diagnostic) => reportDiagnostic(diagnostic)) }
 }

@@ -23,6 +23,8 @@ export interface WorkerSetting {
   readonly stateDir: string
   /** The table of memory buckets (rate limits) that all workers share; '' = none was made. */
   readonly bucketsPath: string
+  /** The table of the rule matcher's collections that all workers share; '' = none was made. */
+  readonly collectionsPath: string
   readonly logFormat: 'json' | 'text'
 }
 

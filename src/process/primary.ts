@@ -28,7 +28,7 @@ export type PrimarySettings = Pick<
   readonly limits: Pick<Settings['limits'], 'headBytes' | 'uriBytes' | 'streamBufferBytes'>
   readonly webSocket: Pick<Settings['webSocket'], 'maxMessageBytes'>
   readonly rateLimit: Pick<Settings['rateLimit'], 'memoryBuckets' | 'mode'>
-  readonly waf: Pick<Settings['waf'], 'modsecurityLog'>
+  readonly waf: Pick<Settings['waf'], 'modsecurityLog' | 'collectionRecords'>
 }
 
 /** A configuration as the primary checked it. */
@@ -59,14 +59,16 @@ export interface PrimaryOptions {
   readonly workerEnvironment: (settings: PrimarySettings) => Readonly<Record<string, string>>
   /** The script that workers run; it must end in `runWorker`. */
   readonly workerScript: string
-  /** Makes the shared table of memory buckets. Throws StartError when it cannot. */
+  /** Makes the shared tables: memory buckets, and collections of the rule matcher. Throws StartError when it cannot. */
   readonly createBuckets: (settings: PrimarySettings) => SharedBuckets
   readonly deadlines?: Partial<Deadlines>
 }
 
-/** The table of rate-limit buckets that all workers map. */
+/** The tables that all workers map. */
 export interface SharedBuckets {
   readonly path: string
+  /** The table of the rule matcher's collections beside it. */
+  readonly collections: { readonly path: string; losses(): { evictions: number; refusals: number } }
   /** Buckets ever thrown out although their window still held counts. */
   evictions(): number
 }
@@ -196,6 +198,7 @@ export class Primary {
   readonly #certificateNames = new Set<string>()
   #lastReload: PrimaryStatus['lastReload']
   #bucketsPath = ''
+  #collectionsPath = ''
   #collectTimer: NodeJS.Timeout | undefined
   #collectRequest = 0
   #reloading: Promise<ReloadResult> | undefined
@@ -227,6 +230,9 @@ export class Primary {
     if (problems.length > 0) throw new StartError(problems)
     const buckets = this.#options.createBuckets(settings)
     this.#bucketsPath = buckets.path
+    this.#collectionsPath = buckets.collections.path
+    this.#metrics.gauge('wafCollectionLosses', ['evicted'], () => buckets.collections.losses().evictions)
+    this.#metrics.gauge('wafCollectionLosses', ['refused'], () => buckets.collections.losses().refusals)
     this.#metrics.gauge('rateLimitBucketEvictions', [], () => buckets.evictions())
     this.#serving = { generation: ++this.#lastGeneration, configuration: first, settings }
     cluster.setupPrimary({
@@ -430,6 +436,7 @@ export class Primary {
       instanceId: this.#options.instanceId,
       stateDir: this.#options.stateDir,
       bucketsPath: this.#bucketsPath,
+      collectionsPath: this.#collectionsPath,
       logFormat: this.#options.logFormat,
     }
     const answer = this.#wait(
@@ -799,6 +806,7 @@ function needsRestart(before: PrimarySettings, after: PrimarySettings): readonly
     ['admin.address', JSON.stringify(settings.admin.address)],
     ['access_log.output', settings.accessLog.output],
     ['waf.modsecurity_log', settings.waf.modsecurityLog],
+    ['waf.collection_records', settings.waf.collectionRecords],
   ]
   const now = facts(after)
   return facts(before).flatMap(([key, value], index) =>

@@ -11,6 +11,7 @@ import { createLogger, type Logger } from '../access-log/logger.ts'
 import { AdminError, startAdmin, type AdminServer } from '../admin/server.ts'
 import type { ConfigurationInput } from '../config/load.ts'
 import { workerEnvironment } from '../listener/head-limit.ts'
+import { collectionsSummary, createCollections } from '../native.ts'
 import { MemoryStore } from '../rate-limit/memory-store.ts'
 import { checkBundle, checkFromDisk, type LoadedAndChecked } from './configuration.ts'
 import { startControlServer, type ControlAnswer, type ControlRequest, type ControlServer } from './control.ts'
@@ -90,7 +91,7 @@ class Instance {
   readonly #primary: Primary
   #admin: AdminServer | undefined
   #control: ControlServer | undefined
-  #bucketsPath = ''
+  readonly #sharedPaths: string[] = []
   #exitCode: Promise<number> | undefined
   #ended: (code: Promise<number>) => void = () => undefined
 
@@ -129,7 +130,7 @@ class Instance {
   async close(): Promise<void> {
     this.#admin?.close()
     await this.#control?.close()
-    if (this.#bucketsPath !== '') rmSync(this.#bucketsPath, { force: true })
+    for (const path of this.#sharedPaths) rmSync(path, { force: true })
   }
 
   async #checkAgain(): Promise<CheckedConfiguration> {
@@ -161,10 +162,17 @@ class Instance {
     const path = join(isWritable('/dev/shm') ? '/dev/shm' : this.#stateDir, name)
     try {
       const store = MemoryStore.create(path, settings.rateLimit.memoryBuckets)
-      this.#bucketsPath = path
-      return { path, evictions: () => store.summary().evictions }
+      this.#sharedPaths.push(path)
+      const collectionsPath = path.replace(/buckets$/, 'collections')
+      const collections = createCollections(collectionsPath, settings.waf.collectionRecords)
+      this.#sharedPaths.push(collectionsPath)
+      return {
+        path,
+        evictions: () => store.summary().evictions,
+        collections: { path: collectionsPath, losses: () => collectionsSummary(collections) },
+      }
     } catch (error) {
-      throw new StartError([plainReport('RATE_LIMIT_MEMORY', (error as Error).message)])
+      throw new StartError([plainReport('SHARED_MEMORY', (error as Error).message)])
     }
   }
 

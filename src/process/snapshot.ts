@@ -13,6 +13,7 @@ import { SourceFile } from '../config/source.ts'
 import { type Cidr, parseCidr } from '../exchange/cidr.ts'
 import type { ListenTls, UpstreamTarget } from '../listener/front-end.ts'
 import {
+  type CollectionsHandle,
   loadRuleSet,
   releaseRuleSet,
   type RuleSetHandle,
@@ -83,16 +84,20 @@ export async function checkConfiguration(
   if (ruleSet !== undefined) ruleSet.release()
 }
 
-/** Builds what a worker serves. Undefined after errors, which are in `loaded.diagnostics`. */
+/**
+ * Builds what a worker serves. Undefined after errors, which are in `loaded.diagnostics`. `collections`: those of the
+ * gateway, which outlive configurations; 0 = each rule set has its own.
+ */
 export async function buildSnapshot(
   loaded: LoadedConfiguration,
   reader: FileReader,
   stateDir: string,
+  collections: CollectionsHandle = 0,
 ): Promise<Snapshot | undefined> {
   const { settings, diagnostics } = loaded
   const { endpoints: compiled, rules, addressData } = compile(loaded, reader, stateDir)
   if (diagnostics.hasErrors) return undefined
-  const ruleSet = rules === undefined ? undefined : await buildRuleSet(rules, diagnostics)
+  const ruleSet = rules === undefined ? undefined : await buildRuleSet(rules, diagnostics, collections)
   if (diagnostics.hasErrors) return undefined
   const profiles = compiled.flatMap(({ needs }) => needs.waf.all)
   if (ruleSet !== undefined) for (const profile of profiles) profile.bind(ruleSet.handle, settings.waf)
@@ -243,12 +248,16 @@ interface BuiltRuleSet {
 const built = new Map<string, { handle: RuleSetHandle; users: number }>()
 
 /** A reload that changes no rule costs no compile. Undefined after errors. */
-async function buildRuleSet(sources: RuleSetSources, diagnostics: Diagnostics): Promise<BuiltRuleSet | undefined> {
+async function buildRuleSet(
+  sources: RuleSetSources,
+  diagnostics: Diagnostics,
+  collections: CollectionsHandle = 0,
+): Promise<BuiltRuleSet | undefined> {
   const key = createHash('sha256').update(JSON.stringify(sources)).digest('hex')
   let entry = built.get(key)
   if (entry === undefined) {
     try {
-      entry = { handle: await loadRuleSet(sources), users: 0 }
+      entry = { handle: await loadRuleSet(sources, collections), users: 0 }
     } catch (error) {
       if (!(error instanceof RuleSetError)) throw error
       reportRuleErrors(error, sources, diagnostics)

@@ -55,7 +55,7 @@ describe('the addon', () => {
       ]),
     )
     expect([...parameters.keys()].sort()).toEqual([...native.NATIVE_EXPORTS].sort())
-    const binding = ['buckets', 'pattern', 'rule_set', 'upstream']
+    const binding = ['buckets', 'collections', 'pattern', 'rule_set', 'upstream']
       .map((file) => readFileSync(new URL(`../../native/binding/src/${file}.rs`, import.meta.url), 'utf8'))
       .join('\n')
     const exported = [...binding.matchAll(/#\[napi\(catch_unwind\)\]\s*pub fn (\w+)\(([\s\S]*?)\)(?: ->| \{)/g)]
@@ -184,6 +184,44 @@ describe('rule sets', () => {
     expect(await logged({ excludeRequestRuleIds: all })).toEqual([103, 104])
     expect(await logged({ excludeResponseRuleIds: all })).toEqual([101, 102])
     expect(await logged({ excludeRuleIds: [102, 104] })).toEqual([101, 103, 105])
+  })
+
+  it('collections in shared memory are those of every rule set and process that opens them', async () => {
+    const path = join(folder, 'collections')
+    const created = native.createCollections(path, 100)
+    const text =
+      'SecAction "id:1,phase:1,pass,nolog,initcol:ip=%{REMOTE_ADDR},setvar:ip.seen=+1"\n' +
+      'SecRule IP:seen "@ge 2" "id:2,phase:1,pass,log,msg:\'%{ip.seen}\'"'
+    const scan = async (collections: native.CollectionsHandle): Promise<string | undefined> => {
+      const ruleSet = await native.loadRuleSet(
+        { files: [{ path: 'a.conf', text }], data: [], leftOut: [] },
+        collections,
+      )
+      const profile = native.createProfile(ruleSet, {
+        requestBodyAccess: false,
+        responseBodyAccess: false,
+        requestBodyLimit: 1,
+        responseBodyLimit: 1,
+      })
+      const transaction = native.scanTransaction(native.scanRequest(profile, CLIENT, HEAD, HEAD.length, null))
+      const message = native.transactionDetails(transaction).matches[0]?.message
+      native.endTransaction(transaction)
+      native.releaseProfile(profile)
+      native.releaseRuleSet(ruleSet)
+      return message
+    }
+    const opened = native.openCollections(path)
+    expect([await scan(created), await scan(opened), await scan(0), await scan(opened)]).toEqual([
+      undefined,
+      '2',
+      undefined,
+      '3',
+    ])
+    expect(native.collectionsSummary(created)).toMatchObject({ evictions: 0, refusals: 0 })
+    native.closeCollections(opened)
+    await expect(scan(opened)).rejects.toThrow(/no collection table has the handle/)
+    expect(() => native.openCollections(join(folder, 'nowhere'))).toThrow(/cannot open the collection table/)
+    native.closeCollections(created)
   })
 
   it('the end tells what phase 5 reported, and only that', async () => {

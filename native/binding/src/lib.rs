@@ -5,6 +5,7 @@
 //! that a panic aborts the whole process. `unsafe` is in `upstream` only. The TypeScript side is `src/native.ts`.
 
 mod buckets;
+mod collections;
 mod pattern;
 mod registry;
 mod rule_set;

@@ -9,6 +9,7 @@ use napi_derive::napi;
 use sallyport_engine::{Client, Flags, Profile, ProfileOptions, RuleSet, SourceFile, Transaction};
 use serde::Deserialize;
 
+use crate::collections::COLLECTIONS;
 use crate::registry::Registry;
 
 static RULE_SETS: Registry<RuleSet> = Registry::new("rule set");
@@ -22,6 +23,9 @@ struct Sources {
     files: Vec<Source>,
     data: Vec<Source>,
     left_out: Vec<u32>,
+    /// A handle of `open_collections`; without it the rule set has collections of its own.
+    #[serde(default)]
+    collections: u32,
 }
 
 #[derive(Deserialize)]
@@ -58,13 +62,16 @@ fn load(sources_json: &str) -> Result<u32> {
     let sources: Sources = serde_json::from_str(sources_json).map_err(|error| {
         Error::from_reason(format!("the sources are not of their form: {error}"))
     })?;
-    let rule_set =
+    let mut rule_set =
         RuleSet::load(&source_files(sources.files), &source_files(sources.data), &sources.left_out)
             .map_err(|errors| Error::from_reason(errors.to_json()))?;
+    if sources.collections != 0 {
+        rule_set.use_collections(COLLECTIONS.get(sources.collections)?);
+    }
     RULE_SETS.insert(rule_set)
 }
 
-/// Compiles `{"files","data","leftOut"}` off the event loop. Rejects with `{"diagnostics":[…]}` that holds every error.
+/// Compiles `{"files","data","leftOut","collections"}` off the event loop. Rejects with `{"diagnostics":[…]}` that holds every error.
 #[napi(catch_unwind)]
 pub fn load_rule_set(sources_json: String) -> AsyncTask<LoadRules> {
     AsyncTask::new(LoadRules { sources_json })

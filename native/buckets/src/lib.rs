@@ -1,4 +1,9 @@
-//! Sliding-window rate-limit buckets in shared memory: one table per gateway, exact over all its worker processes.
+//! Tables in memory that the worker processes of a gateway share: rate-limit buckets, and collections of the rule matcher
+//! ([`Collections`]).
+//!
+//! # Buckets
+//!
+//! Sliding windows, one table per gateway, exact over all its worker processes.
 //!
 //! A bucket holds 61 counts: the current slot and the 60 before it, a slot being a sixtieth of the window. An event is
 //! admitted iff their sum is below the capacity, so no window ever holds more than the capacity; a refused event leaves
@@ -24,10 +29,12 @@
 //! `CLOCK_BOOTTIME`, read inside the critical section: the same in all processes, never stepped by NTP or an operator,
 //! and running on while the machine sleeps (T-76).
 
+mod collections;
 mod error;
 mod shared_memory;
 mod table;
 mod window;
 
+pub use collections::{Collections, CollectionsSummary, MemberChange, Members, RecordKey};
 pub use error::Error;
 pub use table::{Summary, Table, Take};

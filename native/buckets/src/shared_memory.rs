@@ -7,6 +7,8 @@
 
 use std::cell::UnsafeCell;
 use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::marker::PhantomData;
 use std::mem::{align_of, size_of, MaybeUninit};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,9 +22,8 @@ use crate::window::Counts;
 
 /// Entries in which a key may be found.
 pub(crate) const WAYS: usize = 8;
-/// "SPBUCKET" and the version of the layout. A process of another version must not share the table.
-const MAGIC: u64 = u64::from_le_bytes(*b"SPBUCKET");
-const LAYOUT_VERSION: u32 = 1;
+/// Version of the layouts. A process of another version must not share a table.
+const LAYOUT_VERSION: u32 = 2;
 const HEADER_BYTES: usize = 4096;
 const LOCK_BYTES: usize = 64;
 /// Longest wait for a shard. Its holder needs less than a microsecond, but may have been descheduled by a busy machine, or
@@ -40,6 +41,18 @@ pub(crate) struct Header {
     pub(crate) hash_key: [AtomicU64; 2],
     pub(crate) evictions: AtomicU64,
     pub(crate) repairs: AtomicU64,
+    pub(crate) refusals: AtomicU64,
+}
+
+/// What a table is made of: a row of these.
+///
+/// # Safety
+/// Implementors consist of atomics only, in `repr(C)`, with an alignment of at most 64 and a size that is a multiple of 64.
+pub(crate) unsafe trait Unit {
+    /// How the file begins.
+    const MAGIC: u64;
+    /// What a table of these is called in errors.
+    const NAME: &'static str;
 }
 
 /// One bucket.
@@ -65,6 +78,41 @@ pub(crate) struct Set {
     pub(crate) entries: [Entry; WAYS],
 }
 
+// SAFETY: atomics in `repr(C)`, aligned to 64; the size is checked below.
+unsafe impl Unit for Set {
+    const MAGIC: u64 = u64::from_le_bytes(*b"SPBUCKET");
+    const NAME: &'static str = "bucket table";
+}
+
+/// Bytes of a record that hold its members.
+pub(crate) const RECORD_BYTES: usize = 488;
+
+/// One record of a collection.
+#[repr(C)]
+pub(crate) struct Record {
+    /// Second half of the key's hash. The first half is in [`RecordSet::tags`].
+    pub(crate) key: AtomicU64,
+    /// When the record was changed last, nanoseconds of the clock.
+    pub(crate) used_nanos: AtomicU64,
+    /// How many bytes of `words` count; 0 while they are written.
+    pub(crate) length: AtomicU64,
+    pub(crate) words: [AtomicU64; RECORD_BYTES / 8],
+}
+
+/// The records in which one key may be found.
+#[repr(C, align(64))]
+pub(crate) struct RecordSet {
+    /// First halves of the keys' hashes; 0: the record is empty.
+    pub(crate) tags: [AtomicU64; WAYS],
+    pub(crate) records: [Record; WAYS],
+}
+
+// SAFETY: atomics in `repr(C)`, aligned to 64; the size is checked below.
+unsafe impl Unit for RecordSet {
+    const MAGIC: u64 = u64::from_le_bytes(*b"SPRECORD");
+    const NAME: &'static str = "collection table";
+}
+
 #[repr(C, align(64))]
 struct Lock {
     mutex: UnsafeCell<libc::pthread_mutex_t>,
@@ -74,22 +122,25 @@ const _: () = {
     assert!(size_of::<Header>() <= HEADER_BYTES);
     assert!(size_of::<Lock>() == LOCK_BYTES);
     assert!(size_of::<Set>() == WAYS * 288);
+    assert!(size_of::<RecordSet>() == 64 + WAYS * 512);
+    assert!(align_of::<RecordSet>() == align_of::<Set>());
     assert!(HEADER_BYTES % align_of::<Set>() == 0 && LOCK_BYTES % align_of::<Set>() == 0);
 };
 
 /// A table's memory as this process sees it.
-pub(crate) struct Mapping {
+pub(crate) struct Mapping<U> {
     base: NonNull<u8>,
     bytes: usize,
     shards: usize,
     sets: usize,
+    unit: PhantomData<U>,
 }
 
 // SAFETY: the memory behind `base` consists of atomics and of process-shared mutexes that are only used through
 // pthread calls; both may be used from any thread. The mapping lives until drop, which needs exclusive ownership.
-unsafe impl Send for Mapping {}
+unsafe impl<U: Unit> Send for Mapping<U> {}
 // SAFETY: as above; `&Mapping` gives out only `&` to atomics, and the mutexes through `lock`.
-unsafe impl Sync for Mapping {}
+unsafe impl<U: Unit> Sync for Mapping<U> {}
 
 /// A shard held by this thread; let go of by drop.
 pub(crate) struct Guard<'a> {
@@ -106,25 +157,37 @@ impl Drop for Guard<'_> {
     }
 }
 
-fn bytes_of(shards: usize, sets: usize) -> usize {
-    HEADER_BYTES + shards * LOCK_BYTES + sets * size_of::<Set>()
+fn bytes_of<U: Unit>(shards: usize, sets: usize) -> usize {
+    HEADER_BYTES + shards * LOCK_BYTES + sets * size_of::<U>()
 }
 
-impl Mapping {
+/// A key for a new table.
+pub(crate) fn random_key<U: Unit>(path: &Path) -> Result<[u64; 2], Error> {
+    let mut key = [0u8; 16];
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut key))
+        .map_err(|cause| Error::file(U::NAME, path, "choose a key for", cause))?;
+    Ok([
+        u64::from_le_bytes(std::array::from_fn(|i| key[i])),
+        u64::from_le_bytes(std::array::from_fn(|i| key[i + 8])),
+    ])
+}
+
+impl<U: Unit> Mapping<U> {
     /// Makes the file (0600, its space reserved, moved into place whole) and maps it.
     pub(crate) fn create(
         path: &Path,
         shards: usize,
         sets: usize,
         hash_key: [u64; 2],
-    ) -> Result<Mapping, Error> {
+    ) -> Result<Self, Error> {
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push(format!(".{}.new", std::process::id()));
         let unfinished = Path::new(&unfinished);
         let _ = std::fs::remove_file(unfinished); // of a process with our number that died here
         let made = Self::create_at(unfinished, shards, sets, hash_key).and_then(|mapping| {
             std::fs::rename(unfinished, path)
-                .map_err(|cause| Error::file(path, "put in place", cause))?;
+                .map_err(|cause| Error::file(U::NAME, path, "put in place", cause))?;
             Ok(mapping)
         });
         if made.is_err() {
@@ -138,8 +201,8 @@ impl Mapping {
         shards: usize,
         sets: usize,
         hash_key: [u64; 2],
-    ) -> Result<Mapping, Error> {
-        let bytes = bytes_of(shards, sets);
+    ) -> Result<Self, Error> {
+        let bytes = bytes_of::<U>(shards, sets);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -147,13 +210,14 @@ impl Mapping {
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW)
             .open(path)
-            .map_err(|cause| Error::file(path, "create", cause))?;
+            .map_err(|cause| Error::file(U::NAME, path, "create", cause))?;
         // Reserved now: a full /dev/shm is an error here and not a SIGBUS in traffic.
         let length = libc::off_t::try_from(bytes).unwrap_or(libc::off_t::MAX);
         // SAFETY: a plain system call on a descriptor that `file` keeps open.
         let code = unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) };
         if code != 0 {
             return Err(Error::file(
+                U::NAME,
                 path,
                 "reserve the memory of",
                 std::io::Error::from_raw_os_error(code),
@@ -161,7 +225,10 @@ impl Mapping {
         }
         let mapping = Self::map(&file, path, bytes, shards, sets)?;
         for shard in 0..shards {
-            mapping.lock_at(shard).init().map_err(|cause| Error::file(path, "lock", cause))?;
+            mapping
+                .lock_at(shard)
+                .init()
+                .map_err(|cause| Error::file(U::NAME, path, "lock", cause))?;
         }
         let header = mapping.header();
         header.shards.store(shards as u32, Ordering::Relaxed);
@@ -169,28 +236,30 @@ impl Mapping {
         header.hash_key[0].store(hash_key[0], Ordering::Relaxed);
         header.hash_key[1].store(hash_key[1], Ordering::Relaxed);
         header.version.store(LAYOUT_VERSION, Ordering::Relaxed);
-        header.magic.store(MAGIC, Ordering::Release);
+        header.magic.store(U::MAGIC, Ordering::Release);
         Ok(mapping)
     }
 
     /// Maps a file that `create` made.
-    pub(crate) fn open(path: &Path) -> Result<Mapping, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags(libc::O_NOFOLLOW)
             .open(path)
-            .map_err(|cause| Error::file(path, "open", cause))?;
+            .map_err(|cause| Error::file(U::NAME, path, "open", cause))?;
         let length =
-            file.metadata().map_err(|cause| Error::file(path, "measure", cause))?.len() as usize;
-        let not_a_table =
-            |found: String| Error::new(Kind::NotATable { path: path.display().to_string(), found });
+            file.metadata().map_err(|cause| Error::file(U::NAME, path, "measure", cause))?.len()
+                as usize;
+        let not_a_table = |found: String| {
+            Error::new(Kind::NotATable { table: U::NAME, path: path.display().to_string(), found })
+        };
         if length < HEADER_BYTES {
             return Err(not_a_table(format!("{length} bytes")));
         }
         let first = Self::map(&file, path, HEADER_BYTES, 0, 0)?;
         let header = first.header();
-        if header.magic.load(Ordering::Acquire) != MAGIC {
+        if header.magic.load(Ordering::Acquire) != U::MAGIC {
             return Err(not_a_table("another beginning".to_owned()));
         }
         let version = header.version.load(Ordering::Relaxed);
@@ -199,7 +268,7 @@ impl Mapping {
         }
         let shards = header.shards.load(Ordering::Relaxed) as usize;
         let sets = header.sets.load(Ordering::Relaxed) as usize;
-        let bytes = bytes_of(shards, sets);
+        let bytes = bytes_of::<U>(shards, sets);
         if shards == 0 || sets == 0 || sets % shards != 0 || bytes != length {
             return Err(not_a_table(format!("{length} bytes for {shards} shards of {sets} sets")));
         }
@@ -212,7 +281,7 @@ impl Mapping {
         bytes: usize,
         shards: usize,
         sets: usize,
-    ) -> Result<Mapping, Error> {
+    ) -> Result<Self, Error> {
         // SAFETY: a new shared mapping of a file of at least `bytes` bytes, at an address the kernel chooses. The mapping
         // outlives the descriptor. That nobody truncates the file is kept by its mode 0600.
         let base = unsafe {
@@ -227,15 +296,24 @@ impl Mapping {
         };
         match NonNull::new(base.cast::<u8>()) {
             Some(base) if base.as_ptr().cast() != libc::MAP_FAILED => {
-                Ok(Mapping { base, bytes, shards, sets })
+                Ok(Mapping { base, bytes, shards, sets, unit: PhantomData })
             }
-            _ => Err(Error::file(path, "map", std::io::Error::last_os_error())),
+            _ => Err(Error::file(U::NAME, path, "map", std::io::Error::last_os_error())),
         }
     }
 
     pub(crate) fn header(&self) -> &Header {
         // SAFETY: the mapping is page-aligned and at least HEADER_BYTES long; Header is atomics only.
         unsafe { self.base.cast::<Header>().as_ref() }
+    }
+
+    /// The key under which the table's keys are hashed.
+    pub(crate) fn hash_key(&self) -> [u8; 16] {
+        let mut key = [0u8; 16];
+        let halves = &self.header().hash_key;
+        key[..8].copy_from_slice(&halves[0].load(Ordering::Relaxed).to_le_bytes());
+        key[8..].copy_from_slice(&halves[1].load(Ordering::Relaxed).to_le_bytes());
+        key
     }
 
     pub(crate) fn shards(&self) -> usize {
@@ -250,13 +328,13 @@ impl Mapping {
         self.bytes
     }
 
-    /// One set of entries. Callers hold the shard that it belongs to.
-    pub(crate) fn set(&self, set: usize) -> &Set {
+    /// One unit: a set of entries. Callers hold the shard that it belongs to.
+    pub(crate) fn set(&self, set: usize) -> &U {
         assert!(set < self.sets);
-        let offset = HEADER_BYTES + self.shards * LOCK_BYTES + set * size_of::<Set>();
-        // SAFETY: `set < sets`, so the whole Set lies inside the mapping (`bytes_of`); every offset is a multiple of 64,
-        // the alignment of Set, and the base is page-aligned. Set is atomics only.
-        unsafe { self.base.add(offset).cast::<Set>().as_ref() }
+        let offset = HEADER_BYTES + self.shards * LOCK_BYTES + set * size_of::<U>();
+        // SAFETY: `set < sets`, so the whole unit lies inside the mapping (`bytes_of`); every offset is a multiple of 64,
+        // the alignment of units, and the base is page-aligned. Units are atomics only.
+        unsafe { self.base.add(offset).cast::<U>().as_ref() }
     }
 
     fn lock_at(&self, shard: usize) -> &Lock {
@@ -291,13 +369,16 @@ impl Mapping {
             }
             let waited = now_nanos().saturating_sub(start);
             if tries >= 80 && waited > LONGEST_WAIT.as_nanos() as u64 {
-                return Err(Error::new(Kind::Stuck { waited_ms: waited / 1_000_000 }));
+                return Err(Error::new(Kind::Stuck {
+                    table: U::NAME,
+                    waited_ms: waited / 1_000_000,
+                }));
             }
         }
     }
 }
 
-impl Drop for Mapping {
+impl<U> Drop for Mapping<U> {
     fn drop(&mut self) {
         // SAFETY: unmaps what `map` mapped; no reference into it outlives `self`.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };

@@ -12,14 +12,13 @@
 //! The stores are `Release`, so that the compiler keeps their order; a killed process leaves a prefix of them.
 
 use std::hash::Hasher;
-use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::error::{Error, Kind};
-use crate::shared_memory::{now_nanos, Entry, Mapping, Set, WAYS};
+use crate::shared_memory::{now_nanos, random_key, Entry, Mapping, Set, Unit, WAYS};
 use crate::window::{index, nanos_until_admitted, slot_nanos, sum, SLOTS, SLOTS_PER_WINDOW};
 
 /// 4 million entries are 1.2 GB.
@@ -30,7 +29,7 @@ const LONGEST_WINDOW_MS: f64 = 400.0 * 86_400_000.0;
 
 /// A table of buckets in shared memory, as one process sees it.
 pub struct Table {
-    memory: Mapping,
+    memory: Mapping<Set>,
     hash_key: [u8; 16],
 }
 
@@ -69,19 +68,16 @@ impl Table {
     /// When `entries` is out of range or the file cannot be made or its space not be reserved.
     pub fn create(path: &Path, entries: u32) -> Result<Table, Error> {
         if entries == 0 || entries > MOST_ENTRIES {
-            return Err(Error::new(Kind::Entries { asked: entries, most: MOST_ENTRIES }));
+            return Err(Error::new(Kind::Entries {
+                table: Set::NAME,
+                asked: entries,
+                most: MOST_ENTRIES,
+            }));
         }
         let sets = (entries as usize).div_ceil(WAYS);
         let shards = (sets / 8).next_power_of_two().clamp(1, MOST_SHARDS);
-        let mut key = [0u8; 16];
-        std::fs::File::open("/dev/urandom")
-            .and_then(|mut random| random.read_exact(&mut key))
-            .map_err(|cause| Error::file(path, "choose a key for", cause))?;
-        let halves = [
-            u64::from_le_bytes(std::array::from_fn(|i| key[i])),
-            u64::from_le_bytes(std::array::from_fn(|i| key[i + 8])),
-        ];
-        Ok(Table::over(Mapping::create(path, shards, sets.div_ceil(shards) * shards, halves)?))
+        let key = random_key::<Set>(path)?;
+        Ok(Table::over(Mapping::create(path, shards, sets.div_ceil(shards) * shards, key)?))
     }
 
     /// Opens a table that another process made.
@@ -92,11 +88,8 @@ impl Table {
         Ok(Table::over(Mapping::open(path)?))
     }
 
-    fn over(memory: Mapping) -> Table {
-        let mut hash_key = [0u8; 16];
-        let halves = &memory.header().hash_key;
-        hash_key[..8].copy_from_slice(&halves[0].load(Ordering::Relaxed).to_le_bytes());
-        hash_key[8..].copy_from_slice(&halves[1].load(Ordering::Relaxed).to_le_bytes());
+    fn over(memory: Mapping<Set>) -> Table {
+        let hash_key = memory.hash_key();
         Table { memory, hash_key }
     }
 

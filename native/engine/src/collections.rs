@@ -1,12 +1,106 @@
-//! Collections that outlive a transaction (`IP`, `GLOBAL`, `SESSION`, `USER`, `RESOURCE`), in memory of this process.
+//! Collections that outlive a transaction (`IP`, `GLOBAL`, `SESSION`, `USER`, `RESOURCE`): in a store that the embedder
+//! gives, which processes may share, else in memory of this process.
 //!
 //! Source: `seclang.md` section 10.1.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::variable::Variable;
+
+/// Which record of which collection, and how long it lives without a change (`SecCollectionTimeout`).
+#[derive(Clone, Copy, Debug)]
+pub struct CollectionRecord<'a> {
+    /// Number of the collection, the same in every rule set.
+    pub collection: u8,
+    /// What `initcol` bound it to.
+    pub key: &'a [u8],
+    /// How long it lives without a change.
+    pub timeout: Duration,
+}
+
+/// What a change makes of a member's old value: the new one, or `None` to delete it.
+pub type MemberChange<'a> = dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>> + 'a;
+
+/// Members of a record: name and value.
+pub type CollectionMembers = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Where members of collections are kept. Names come in lower case. A store that cannot be reached has no members and
+/// forgets changes: no request fails for it.
+pub trait CollectionStore: Debug + Send + Sync {
+    /// The value of a member that has not expired.
+    fn get(&self, record: CollectionRecord<'_>, name: &[u8]) -> Option<Vec<u8>>;
+
+    /// All members that have not expired, sorted by name.
+    fn members(&self, record: CollectionRecord<'_>) -> CollectionMembers;
+
+    /// Replaces a member's value by what `change` makes of it, as one step; `None` deletes it.
+    fn update(&self, record: CollectionRecord<'_>, name: &[u8], change: &mut MemberChange<'_>);
+
+    /// Lets a member vanish after some time.
+    fn expire(&self, record: CollectionRecord<'_>, name: &[u8], after: Duration);
+}
+
+/// The persistent collections as one rule set uses them.
+#[derive(Debug)]
+pub(crate) struct Collections {
+    timeout: Duration,
+    store: Arc<dyn CollectionStore>,
+}
+
+impl Collections {
+    pub(crate) fn new(timeout_s: u64) -> Self {
+        Collections {
+            timeout: Duration::from_secs(timeout_s),
+            store: Arc::new(ProcessStore::default()),
+        }
+    }
+
+    pub(crate) fn use_store(&mut self, store: Arc<dyn CollectionStore>) {
+        self.store = store;
+    }
+
+    fn record<'a>(&self, collection: Variable, key: &'a [u8]) -> CollectionRecord<'a> {
+        let collection = match collection {
+            Variable::Ip => 1,
+            Variable::Global => 2,
+            Variable::Session => 3,
+            Variable::User => 4,
+            Variable::Resource => 5,
+            _ => 0,
+        };
+        CollectionRecord { collection, key, timeout: self.timeout }
+    }
+
+    /// The value of a member.
+    pub(crate) fn get(&self, collection: Variable, key: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+        self.store.get(self.record(collection, key), &name.to_ascii_lowercase())
+    }
+
+    /// All members, by name.
+    pub(crate) fn members(&self, collection: Variable, key: &[u8]) -> CollectionMembers {
+        self.store.members(self.record(collection, key))
+    }
+
+    /// Changes a member: `change` gets the old value and returns the new one, `None` deletes it.
+    pub(crate) fn update(
+        &self,
+        collection: Variable,
+        key: &[u8],
+        name: &[u8],
+        mut change: impl FnMut(Option<&[u8]>) -> Option<Vec<u8>>,
+    ) {
+        self.store.update(self.record(collection, key), &name.to_ascii_lowercase(), &mut change);
+    }
+
+    /// Lets a member vanish after some seconds.
+    pub(crate) fn expire(&self, collection: Variable, key: &[u8], name: &[u8], seconds: u64) {
+        let after = Duration::from_secs(seconds);
+        self.store.expire(self.record(collection, key), &name.to_ascii_lowercase(), after);
+    }
+}
 
 /// How many records are kept; when full, expired ones go first, then the one that was used longest ago.
 const RECORD_LIMIT: usize = 65_536;
@@ -34,98 +128,84 @@ struct Record {
     used: Instant,
 }
 
-type Key = (Variable, Box<[u8]>);
+type Key = (u8, Box<[u8]>);
 
-/// The persistent collections of one rule set.
-#[derive(Debug)]
-pub(crate) struct Collections {
-    timeout: Duration,
+/// A store in memory of this process.
+#[derive(Debug, Default)]
+struct ProcessStore {
     records: Mutex<HashMap<Key, Record>>,
 }
 
-impl Collections {
-    pub(crate) fn new(timeout_s: u64) -> Self {
-        Collections { timeout: Duration::from_secs(timeout_s), records: Mutex::default() }
-    }
-
+impl ProcessStore {
     fn records(&self) -> MutexGuard<'_, HashMap<Key, Record>> {
         match self.records.lock() {
             Ok(records) => records,
             Err(poisoned) => poisoned.into_inner(),
         }
     }
+}
 
-    /// The value of a member.
-    pub(crate) fn get(&self, collection: Variable, key: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+impl CollectionStore for ProcessStore {
+    fn get(&self, record: CollectionRecord<'_>, name: &[u8]) -> Option<Vec<u8>> {
         let now = Instant::now();
         let records = self.records();
-        let record = records.get(&(collection, key.into()))?;
-        if record.used + self.timeout <= now {
+        let known = records.get(&(record.collection, record.key.into()))?;
+        if known.used + record.timeout <= now {
             return None;
         }
-        let stored = record.members.get(name.to_ascii_lowercase().as_slice())?;
+        let stored = known.members.get(name)?;
         stored.is_live(now).then(|| stored.value.clone())
     }
 
-    /// All members, by name.
-    pub(crate) fn members(&self, collection: Variable, key: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fn members(&self, record: CollectionRecord<'_>) -> CollectionMembers {
         let now = Instant::now();
         let records = self.records();
-        let Some(record) = records.get(&(collection, key.into())) else { return Vec::new() };
-        if record.used + self.timeout <= now {
+        let Some(known) = records.get(&(record.collection, record.key.into())) else {
+            return Vec::new();
+        };
+        if known.used + record.timeout <= now {
             return Vec::new();
         }
-        let live = record.members.iter().filter(|(_, stored)| stored.is_live(now));
+        let live = known.members.iter().filter(|(_, stored)| stored.is_live(now));
         let mut members: Vec<_> =
             live.map(|(name, stored)| (name.to_vec(), stored.value.clone())).collect();
         members.sort();
         members
     }
 
-    /// Changes a member: `change` gets the old value and returns the new one, `None` deletes it.
-    pub(crate) fn update(
-        &self,
-        collection: Variable,
-        key: &[u8],
-        name: &[u8],
-        change: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>>,
-    ) {
+    fn update(&self, record: CollectionRecord<'_>, name: &[u8], change: &mut MemberChange<'_>) {
         let now = Instant::now();
         let mut records = self.records();
-        let record_key: Key = (collection, key.into());
-        if !records.contains_key(&record_key) {
-            make_room(&mut records, now, self.timeout);
+        let key: Key = (record.collection, record.key.into());
+        if !records.contains_key(&key) {
+            make_room(&mut records, now, record.timeout);
         }
-        let record = records
-            .entry(record_key)
-            .or_insert_with(|| Record { members: HashMap::new(), used: now });
-        if record.used + self.timeout <= now {
-            record.members.clear();
+        let known =
+            records.entry(key).or_insert_with(|| Record { members: HashMap::new(), used: now });
+        if known.used + record.timeout <= now {
+            known.members.clear();
         }
-        record.used = now;
-        let name: Box<[u8]> = name.to_ascii_lowercase().into();
-        let live = record.members.get(&name).filter(|stored| stored.is_live(now));
+        known.used = now;
+        let live = known.members.get(name).filter(|stored| stored.is_live(now));
         let expires = live.and_then(|stored| stored.expires);
         match change(live.map(|stored| stored.value.as_slice())) {
             None => {
-                record.members.remove(&name);
+                known.members.remove(name);
             }
             Some(mut value) => {
                 value.truncate(VALUE_LIMIT);
-                if record.members.len() < MEMBER_LIMIT || record.members.contains_key(&name) {
-                    record.members.insert(name, Stored { value, expires });
+                if known.members.len() < MEMBER_LIMIT || known.members.contains_key(name) {
+                    known.members.insert(name.into(), Stored { value, expires });
                 }
             }
         }
     }
 
-    /// Lets a member vanish after some seconds.
-    pub(crate) fn expire(&self, collection: Variable, key: &[u8], name: &[u8], seconds: u64) {
+    fn expire(&self, record: CollectionRecord<'_>, name: &[u8], after: Duration) {
         let mut records = self.records();
-        let Some(record) = records.get_mut(&(collection, key.into())) else { return };
-        let stored = record.members.get_mut(name.to_ascii_lowercase().as_slice());
-        if let Some(stored) = stored {
-            stored.expires = Instant::now().checked_add(Duration::from_secs(seconds));
+        let Some(known) = records.get_mut(&(record.collection, record.key.into())) else { return };
+        if let Some(stored) = known.members.get_mut(name) {
+            stored.expires = Instant::now().checked_add(after);
         }
     }
 }
@@ -168,11 +248,13 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded() {
-        let collections = Collections::new(3600);
+        let store = ProcessStore::default();
         for key in 0..RECORD_LIMIT + 10 {
             let key = key.to_string();
-            collections.update(Variable::Ip, key.as_bytes(), b"x", |_| Some(b"1".to_vec()));
+            let timeout = Duration::from_secs(3600);
+            let record = CollectionRecord { collection: 1, key: key.as_bytes(), timeout };
+            store.update(record, b"x", &mut |_| Some(b"1".to_vec()));
         }
-        assert!(collections.records().len() <= RECORD_LIMIT);
+        assert!(store.records().len() <= RECORD_LIMIT);
     }
 }

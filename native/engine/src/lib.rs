@@ -31,6 +31,7 @@ pub mod transformation;
 mod tx;
 mod variable;
 
+pub use collections::{CollectionMembers, CollectionRecord, CollectionStore, MemberChange};
 pub use configuration::{Configuration, EngineMode, LimitAction};
 pub use details::{Details, Interruption, Match, Score, MATCH_VALUE_BYTES};
 pub use error::{LoadDiagnostic, LoadErrors};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sallyport_seclang::SourceFile;
 use serde::Serialize;
 
-use crate::collections::Collections;
+use crate::collections::{CollectionStore, Collections};
 use crate::configuration::Configuration;
 use crate::error::LoadErrors;
 use crate::gate::Probe;
@@ -164,6 +164,11 @@ impl RuleSet {
                 .map(|(id, construct)| LeftOut { id, construct })
                 .collect(),
         })
+    }
+
+    /// Keeps the collections that outlive a transaction in `store` instead of in memory of its own.
+    pub fn use_collections(&mut self, store: Arc<dyn CollectionStore>) {
+        self.collections.use_store(store);
     }
 
     /// The engine settings.

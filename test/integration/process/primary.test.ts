@@ -33,7 +33,7 @@ const SETTINGS = {
   admin: { address: undefined },
   accessLog: { output: 'off' },
   jwt: {},
-  waf: { modsecurityLog: 'off' },
+  waf: { modsecurityLog: 'off', collectionRecords: 64 },
 } as unknown as PrimarySettings
 
 function configuration(bundle: Bundle): CheckedConfiguration {
@@ -84,7 +84,11 @@ function makePrimary(deadlines: Partial<Deadlines> = {}): Made {
       logFormat: 'json',
       workerScript: fileURLToPath(new URL('../../support/fake-worker.mjs', import.meta.url)),
       workerEnvironment: () => ({}),
-      createBuckets: () => ({ path: '', evictions: () => 0 }),
+      createBuckets: () => ({
+        path: '',
+        evictions: () => 0,
+        collections: { path: '', losses: () => ({ evictions: 0, refusals: 0 }) },
+      }),
       deadlines,
     }),
   }

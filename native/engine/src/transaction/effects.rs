@@ -122,7 +122,7 @@ impl Transaction {
             Change::Delete => collections.update(collection, key, name, |_| None),
             Change::Set(operand) => {
                 let text = self.text(operand, rule);
-                collections.update(collection, key, name, |_| Some(text));
+                collections.update(collection, key, name, |_| Some(text.clone()));
             }
             Change::Add(operand) => {
                 let amount = self.number(operand, rule);
