@@ -217,7 +217,7 @@ function compileCookieDomain(
 }
 
 /** Between two renewals of tokens that hardly live longer. */
-const MIN_RENEWAL_PAUSE_MS = 15_000
+const MIN_RENEWAL_PAUSE_MS = 5000
 
 class CodeLogin implements LoginMethod {
   readonly results: readonly string[]

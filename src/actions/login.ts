@@ -216,6 +216,8 @@ function useRenewed(plan: LoginPlan, exchange: Exchange, visit: Visit, renewed: 
   if (renewed.kind === 'unknown') throw loginFailed(plan, exchange, renewed.error)
   if (renewed.kind === 'ended') {
     note(exchange, renewed.error)
+    // other workers may go on with it for a minute, so the browser must not have it any more
+    exchange.answerLines += visit.drop()
     return begin(plan, exchange, visit, { returnTo: exchange.receivedTarget, force: false, flags: NO_FLAGS })
   }
   const { session, isFresh } = renewed

@@ -59,13 +59,16 @@ export class MemoryGateway {
     mode: 'memory',
   })
   peer: Peer = { address: '198.51.100.7', port: 40_000, localAddress: '127.0.0.1', localPort: 8080 }
+  /** A test may put parts of its own there. */
+  readonly services: GatewayServices
   readonly #calls = new Map<ExchangeHandle, Call[]>()
   #nextHandle = 1
 
   constructor(snapshot: Snapshot) {
     this.snapshot = snapshot
     const frontEnd = this.#frontEnd()
-    this.handler = new ExchangeHandler(snapshot, this.#services(), () => frontEnd)
+    this.services = this.#services()
+    this.handler = new ExchangeHandler(snapshot, this.services, () => frontEnd)
     this.handler.activate(snapshot, new Map([[1, 0]]))
   }
 
