@@ -90,7 +90,7 @@ export const httpRequest: Action<Config, Plan> = {
     max_redirects: described(withDefault(policyKit.integer({ min: 0, max: 100 }), 0), 'Redirects that are followed.'),
     timeout: described(
       withDefault(policyKit.durationMs({ minMs: 1000, maxMs: 30_000 }), 3000),
-      'Longest time for one try.',
+      'Longest time for all tries and redirects together.',
     ),
     retry_condition: described(optional(policyKit.expressionText()), 'Expression: whether to try again.'),
     on_error: described(

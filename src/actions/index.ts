@@ -1,6 +1,7 @@
 /** Every action there is: one line each, nothing registers itself. */
 import { type RegisteredAction, register } from './action.ts'
 import { addHeaders } from './add-headers.ts'
+import { aiGateway } from './ai-gateway.ts'
 import { basicAuth } from './basic-auth.ts'
 import { circuitBreaker } from './circuit-breaker.ts'
 import { closeConnection } from './close-connection.ts'
@@ -29,6 +30,7 @@ import { verifyWebhook } from './verify-webhook.ts'
 
 export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
   register(addHeaders),
+  register(aiGateway),
   register(basicAuth),
   register(circuitBreaker),
   register(closeConnection),
@@ -57,7 +59,7 @@ export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
 ])
 
 /** ngrok's actions that are not built: named, so that the error can say so instead of "unknown". */
-export const ACTIONS_NOT_BUILT: ReadonlySet<string> = new Set(['ai-gateway', 'terminate-tls'])
+export const ACTIONS_NOT_BUILT: ReadonlySet<string> = new Set(['terminate-tls'])
 
 /** The proper name of an action, however it is spelled: an alias, or with underscores as in old documents (§11). */
 export function actionName(written: string): string {

@@ -55,6 +55,26 @@ export interface ResponseState {
   readonly compression?: ContentCoding | undefined
 }
 
+/** One request to a server that an action names. */
+export interface Attempt {
+  readonly target: UpstreamTarget
+  readonly head: string
+  readonly body: Uint8Array
+}
+
+/** Servers that an action tries in turn (`ai-gateway`). Told of each what came of it, before the next is asked for. */
+export interface Attempts {
+  /** Undefined: none is left. */
+  next(): Attempt | undefined
+  /** An answer began: whether the client gets it. */
+  takes(status: number, head: MessageHead): boolean
+  failed(failure: UpstreamFailure): void
+  /** The answer was taken; response rules come next. */
+  taken(): void
+  /** None is left: `next` goes on with the policy. Throws the error that ends the request. */
+  exhausted(): Outcome
+}
+
 /** What the rule matcher found, for the log. */
 export interface WafFindings {
   readonly ruleIds: readonly number[]
@@ -109,6 +129,10 @@ export class Exchange implements PolicyScope {
   /** Index of the frame whose policy runs. */
   frameIndex = -1
   responseState: ResponseState | undefined
+  /** Set while, and since, an action's own servers are asked. */
+  attempts: Attempts | undefined
+  /** One of them answered well. */
+  attemptTaken = false
   /** Makes requests of internal endpoints for actions; set by the spine. */
   subrequests: Subrequests | undefined
   /** How many exchanges made this one: 0 for a client's. */

@@ -116,7 +116,7 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
     this.#subrequests.set(handle, exchange)
     attempt(exchange, () => {
       enterEndpoint(exchange, endpoint, 'halt')
-      runRequestPhase(exchange)
+      beginRequestPhase(exchange)
     })
     return frontEnd.answer
   }
@@ -256,6 +256,10 @@ function followRequestOutcome(exchange: Exchange, outcome: Outcome): void {
     case 'respond':
       answer(exchange, outcome)
       return
+    case 'send':
+      exchange.attempts = outcome.attempts
+      sendAttempt(exchange)
+      return
     case 'close':
       exchange.reason = outcome.reason
       exchange.frontEnd.abort(exchange.handle)
@@ -275,6 +279,22 @@ function sendUpstream(exchange: Exchange): void {
   exchange.frontEnd.forward(exchange.handle, target, exchange.upstreamHead, exchange.newRequestBody)
 }
 
+/** The next of the servers that an action names; when none is left, its policy goes on or the request ends. */
+function sendAttempt(exchange: Exchange): void {
+  const next = exchange.attempts!.next() // set by who comes here
+  if (next === undefined) {
+    const outcome = exchange.attempts!.exhausted()
+    exchange.attempts = undefined
+    exchange.target = undefined
+    if (outcome.kind === 'next') runRequestPhase(exchange)
+    else followRequestOutcome(exchange, outcome)
+    return
+  }
+  exchange.target = next.target
+  exchange.forwardedAtMs = performance.now()
+  exchange.frontEnd.forward(exchange.handle, next.target, next.head, next.body)
+}
+
 /** An upstream leg failed before anything reached the client: another target, the next `forward-internal`, or an error. */
 function recover(exchange: Exchange, failure: UpstreamFailure): void {
   const { endpoint } = exchange.frame
@@ -283,6 +303,12 @@ function recover(exchange: Exchange, failure: UpstreamFailure): void {
     exchange.services.metrics.upstreamEjection(failure.target.name)
   }
   exchange.services.metrics.upstreamRequest(endpoint.name, failure.target.name, failure.reason, -1)
+  if (exchange.attempts !== undefined) {
+    if (exchange.attemptTaken) throw new GatewayError(UPSTREAM_ERRORS[failure.reason], { cause: failure.detail })
+    exchange.attempts.failed(failure)
+    sendAttempt(exchange)
+    return
+  }
   if (mayRepeat(exchange, failure)) {
     exchange.services.metrics.upstreamRetry(failure.reason)
     sendUpstream(exchange)
@@ -327,6 +353,14 @@ function receiveResponse(exchange: Exchange, headText: string, facts: ResponseFa
       facts.status,
       performance.now() - exchange.forwardedAtMs,
     )
+  }
+  if (exchange.attempts !== undefined) {
+    if (!exchange.attempts.takes(facts.status, head)) {
+      sendAttempt(exchange)
+      return
+    }
+    exchange.attemptTaken = true
+    exchange.attempts.taken()
   }
   exchange.upstreamSettled(facts.status)
   exchange.setResponse({ status: facts.status, head, bodyLength: facts.bodyLength, ownBody: undefined })

@@ -106,6 +106,8 @@ export class SubrequestFrontEnd implements FrontEnd, UpstreamHandler {
 
   forward(_: ExchangeHandle, target: UpstreamTarget, head: string, body = this.#options.body): void {
     if (this.#isOver) return
+    this.#leg?.abort()
+    this.#collectBytes = -1
     this.#chunks = []
     this.#bytes = 0
     this.#upstreamEnded = false

@@ -413,7 +413,10 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
       handler: UpstreamHandler,
     ) => UpstreamLeg,
   ): void {
-    if (this.#leg !== null || this.#status !== 0 || this.#headToSend !== null) return
+    if (this.#status !== 0 || this.#headToSend !== null) return
+    // an answer that the gateway does not want: another server is asked
+    this.#dropLeg()
+    this.#dropOut()
     this.#resetUpstream()
     this.#legWritable = false
     this.#target = target
@@ -471,9 +474,10 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
     this.#upstreamStatus = status
     this.#upstreamLength = bodyLength
     this.#upstreamContentLength = contentLength
+    const leg = this.#leg
     this.#emit(() => this.#owner.events.onResponse(this.handle, head, { status, bodyLength }))
     // Nobody has said yet where the body goes: it waits upstream.
-    if (this.#headToSend === null && this.#collectResponseBytes === -1) this.#leg?.pause()
+    if (this.#leg === leg && this.#headToSend === null && this.#collectResponseBytes === -1) leg?.pause()
   }
 
   // ── WebSockets ──

@@ -281,7 +281,7 @@ export interface FrontEnd {
    * For a request to become a WebSocket: asks the upstream to; a 101 comes as `onResponse` with status 101 and no body,
    * and `continueResponse` opens it. `onDone` comes when it has ended. Any other answer is an ordinary one.
    *
-   * Sends the request upstream: `head` as it shall arrive there (request line and lines; the front end adds framing
+   * Sends the request upstream (to another server, when an answer has begun of which nothing went out): `head` as it shall arrive there (request line and lines; the front end adds framing
    * and `connection`), then the body: bytes collected before, then whatever still comes. `body` replaces the client's.
    */
   forward(handle: ExchangeHandle, target: UpstreamTarget, head: string, body?: Uint8Array): void

@@ -1,8 +1,9 @@
 /** What an action came to, and with it the phase that ran it. */
+import type { Attempts } from '../exchange/exchange.ts'
 import type { Endpoint } from '../routing/endpoints.ts'
 import type { Reason } from '../response/reason.ts'
 
-export type Outcome = Next | Respond | Forward | Close
+export type Outcome = Next | Respond | Forward | Send | Close
 
 /** Go on with the next action or rule. */
 export interface Next {
@@ -26,6 +27,12 @@ export interface Forward {
   readonly endpoint: Endpoint
   /** `continue`: when it cannot be delivered, go on with the action after this one. */
   readonly onError: 'halt' | 'continue'
+}
+
+/** Send the exchange to servers that the action names, one after the other, until one answers well. */
+export interface Send {
+  readonly kind: 'send'
+  readonly attempts: Attempts
 }
 
 /** Close the connection without an answer. */

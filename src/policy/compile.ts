@@ -63,6 +63,7 @@ export function compilePolicy(parsed: ParsedPolicy, options: PolicyOptions): Pol
     changesResponseBody: changesResponseBody(parsed),
   })
   checkPhases(parsed, options)
+  checkOnlyOnce(parsed, 'ai-gateway', options.diagnostics)
   if (options.mustTerminate) checkTermination(parsed, options)
   return { policy, waf, keySetUrls }
 }
@@ -251,6 +252,16 @@ function holdsPath(node: ConfigNode): boolean {
   }
 }
 
+/** Appendix C: one per policy (2266). */
+function checkOnlyOnce(parsed: ParsedPolicy, type: string, diagnostics: Diagnostics): void {
+  const [, second] = Object.values(parsed.phases)
+    .flat()
+    .flatMap(({ actions }) => actions)
+    .filter((action) => actionName(action.type) === type)
+  if (second === undefined) return
+  diagnostics.error('ERR_NGROK_2266', `a policy has one ${type} action at most`, second.typeSpan)
+}
+
 /** §1.1: phases that endpoints of this scheme do not have. */
 function checkPhases(parsed: ParsedPolicy, { scheme, diagnostics }: PolicyOptions): void {
   if (scheme === 'http' || scheme === 'https') return
@@ -286,7 +297,14 @@ function checkTermination(parsed: ParsedPolicy, { diagnostics, settings, scheme 
   }
 }
 
-const ENDING_ACTIONS = new Set(['close-connection', 'custom-response', 'deny', 'forward-internal', 'redirect'])
+const ENDING_ACTIONS = new Set([
+  'ai-gateway',
+  'close-connection',
+  'custom-response',
+  'deny',
+  'forward-internal',
+  'redirect',
+])
 
 /** `forward-internal` with `on_error: continue` does not count, nor does a redirect that may leave the URL as it is. */
 function canEnd(action: ParsedAction): boolean {
@@ -296,7 +314,7 @@ function canEnd(action: ParsedAction): boolean {
   const field = (name: string): ConfigNode | undefined =>
     action.config?.kind === 'map' ? action.config.entries.find((entry) => entry.key === name)?.value : undefined
   if (type === 'redirect') return field('from') === undefined
-  const onError = type === 'forward-internal' ? field('on_error') : undefined
+  const onError = type === 'forward-internal' || type === 'ai-gateway' ? field('on_error') : undefined
   return !(onError?.kind === 'scalar' && onError.value === 'continue')
 }
 

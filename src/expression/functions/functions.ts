@@ -7,6 +7,7 @@ import { defineConversions } from './conversions.ts'
 import { defineEncodingFunctions } from './encodings.ts'
 import { defineExchangeFunctions } from './exchange-functions.ts'
 import { defineHashFunctions } from './hashes.ts'
+import { defineModelFunctions } from './models.ts'
 import { defineNumberFunctions } from './numbers.ts'
 import { defineOperators } from './operators.ts'
 import { defineOptionalFunctions } from './optionals.ts'
@@ -36,6 +37,7 @@ export function functionTable(environment: ExpressionEnvironment): FunctionTable
   defineEncodingFunctions(table, services)
   defineOptionalFunctions(table)
   defineAddressValues(table)
+  if (environment.locals?.includes('ai') === true) defineModelFunctions(table, services)
   if (services.overrides) {
     defineHashFunctions(table)
     defineExchangeFunctions(table, services)
