@@ -112,15 +112,17 @@ function identityProvider(entity: XmlElement, descriptor: XmlElement): IdentityP
     .flatMap((it) => all(it, SIGNATURE, 'X509Certificate'))
     .map((it) => (it.textContent ?? '').replace(/\s+/g, ''))
   if (certificates.length === 0) throw new SamlXmlError('there is no certificate for signatures in it')
-  for (const certificate of certificates) {
-    try {
-      new X509Certificate(Buffer.from(certificate, 'base64'))
-    } catch {
-      throw new SamlXmlError('a certificate in it cannot be read')
-    }
-  }
+  if (!certificates.every(isCertificate)) throw new SamlXmlError('a certificate in it cannot be read')
   const wantsSignedRequests = /^(?:true|1)$/.test(descriptor.getAttribute('WantAuthnRequestsSigned') ?? '')
   return { entityId, loginUrl, certificates: [...new Set(certificates)], wantsSignedRequests }
+}
+
+function isCertificate(base64: string): boolean {
+  try {
+    return new X509Certificate(Buffer.from(base64, 'base64')).raw.length > 0
+  } catch {
+    return false
+  }
 }
 
 /** Facts about an answer as it came, signed or not: each can only make it be refused. */

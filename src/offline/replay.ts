@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { openAccessLog, type Logger } from '../access-log/logger.ts'
 import { MatchLog } from '../access-log/match-log.ts'
-import { DiskReader, loadConfiguration, type ConfigurationInput } from '../config/load.ts'
+import { DiskReader, loadConfiguration, type ConfigurationInput, type LoadedConfiguration } from '../config/load.ts'
 import type { Diagnostic } from '../config/diagnostic.ts'
 import { ExchangeHandler } from '../exchange/handle.ts'
 import type { Exchange } from '../exchange/exchange.ts'
@@ -91,7 +91,7 @@ export class Replay {
   /** Loads and builds as `run` does, and opens no socket. Rejects with ReplayError. */
   static async open(input: ConfigurationInput): Promise<Replay> {
     const reader = new DiskReader()
-    const loaded = loadConfiguration(input, reader)
+    const loaded = withSessionKeys(loadConfiguration(input, reader))
     const stateDir = resolve(loaded.settings.stateDir ?? defaultStateDir())
     const build = async (): Promise<Snapshot | undefined> => {
       const built = await buildSnapshot(loaded, reader, stateDir)
@@ -242,4 +242,12 @@ function silentLogger(): Logger {
     flushSync: () => undefined,
   }
   return silent
+}
+
+/** Sessions of a replay end with it: no key of its own is made in the state folder, which may be another gateway's. */
+function withSessionKeys(loaded: LoadedConfiguration): LoadedConfiguration {
+  const { settings } = loaded
+  if (settings.login.sessionKeys.length > 0) return loaded
+  const sessionKeys = [randomUUID() + randomUUID()]
+  return { ...loaded, settings: { ...settings, login: { ...settings.login, sessionKeys } } }
 }
