@@ -100,10 +100,7 @@ const schema = object(
       'Cap of the tokens that a request may ask for.',
     ),
     headers: described(optional(headerMap()), 'Fields added to requests; values may hold `${…}`.'),
-    query_params: described(
-      withDefault(mapOf(text()), new Map<string, TextSource>()),
-      'Query parameters added to requests; values may hold `${…}`.',
-    ),
+    query_params: described(optional(mapOf(text())), 'Query parameters added to requests; values may hold `${…}`.'),
     body: described(optional(anyNode()), 'Fields put into the JSON of requests; may hold `${…}`.'),
     on_error: described(
       withDefault(enumeration(['halt', 'continue'] as const), 'halt'),
@@ -176,7 +173,7 @@ export const aiGateway: Action<Config, Plan> = {
     const errorsBefore = context.diagnostics.all.length
     const providers = compileProviders(config, context)
     const headers = config.headers === undefined ? [] : compileHeaders(config.headers, context)
-    const query = [...config.query_params].flatMap(([name, source]) => {
+    const query = [...(config.query_params ?? [])].flatMap(([name, source]) => {
       const value = context.template(source)
       return value === undefined ? [] : [{ name, value }]
     })

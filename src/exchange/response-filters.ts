@@ -17,9 +17,13 @@ import type { Exchange, ResponseState } from './exchange.ts'
  * be. Throws RESPONSE_UNREADABLE for event streams in a coding that cannot be taken off.
  */
 export function responseFilters(exchange: Exchange, state: ResponseState): (() => BodyFilter) | undefined {
+  const { compression } = state
+  const hasRules = hasEventRules(exchange)
+  // the usual case looks at nothing
+  if (!hasRules && compression === undefined && state.bodyChanged !== true) return undefined
   const makers: (() => BodyFilter)[] = []
   const isStream = isEventStream(state)
-  if (isStream && hasEventRules(exchange) && exchange.method !== 'HEAD' && !isBodiless(state.status)) {
+  if (isStream && hasRules && exchange.method !== 'HEAD' && !isBodiless(state.status)) {
     const coding = exchange.responseCoding
     if (coding !== undefined && !isPlain(coding)) {
       const decode = decompressor(coding)
@@ -29,7 +33,6 @@ export function responseFilters(exchange: Exchange, state: ResponseState): (() =
     }
     makers.push(() => eventFilter(exchange))
   }
-  const { compression } = state
   if (compression !== undefined) {
     const flushes = isStream || state.bodyLength === -1
     makers.push(() => compressor(compression, flushes))
