@@ -1,6 +1,7 @@
 /** From words to a verb to an exit code. Source: operations.md O-01 … O-11. */
 import { nearest } from '../config/spelling.ts'
 import { readArguments, UsageError } from './arguments.ts'
+import { apiVerb } from './api.ts'
 import { checkVerb } from './check.ts'
 import { crsVerb } from './crs.ts'
 import { diffVerb } from './diff.ts'
@@ -26,6 +27,7 @@ export const VERBS: readonly Verb[] = [
   explainVerb,
   testVerb,
   diffVerb,
+  apiVerb,
   crsVerb,
   wafVerb,
   versionVerb,

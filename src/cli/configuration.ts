@@ -1,5 +1,7 @@
 /** From flags to the configuration they mean. */
+import { resolve } from 'node:path'
 import { DiskReader, loadConfiguration, type ConfigurationInput, type SettingOverride } from '../config/load.ts'
+import type { VaultSettings } from '../config/settings.ts'
 import { defaultStateDir } from '../process/state-dir.ts'
 import type { Arguments } from './arguments.ts'
 
@@ -19,6 +21,12 @@ export function configurationInput(given: Arguments): ConfigurationInput {
   // ngrok's commands take several files with commas
   const files = given.list('config').flatMap((value) => (value === '-' ? [value] : value.split(',')))
   return { files, ...(overrides.length === 0 ? {} : { overrides }) }
+}
+
+/** Settings of the configuration, as far as it can be read; the state folder is always known. */
+export function settingsOf(given: Arguments): { readonly stateDir: string; readonly vaults: VaultSettings } {
+  const { settings } = loadConfiguration(configurationInput(given), new DiskReader())
+  return { stateDir: resolve(settings.stateDir ?? defaultStateDir()), vaults: settings.vaults }
 }
 
 /**

@@ -684,6 +684,10 @@ function settingsOf(
     },
     login: loginSettings(document.login, reader, diagnostics),
     redis: { url: redisUrl(redis, reader, diagnostics) },
+    vaults: {
+      keys: sealingKeys(document.vaults.keys, document.vaults.keys_file, 'vaults.keys', reader, diagnostics),
+      directory: folderOf(document.vaults.directory),
+    },
     addressDatabases: document.address_data.databases,
     rateLimit: {
       onStoreError: rateLimit.on_store_error,
@@ -710,12 +714,8 @@ function loginSettings(
   reader: FileReader,
   diagnostics: Diagnostics,
 ): Settings['login'] {
-  const { session_keys: keys, session_keys_file: file } = login
-  if (file !== undefined && keys.length > 0) {
-    diagnostics.error('KEY_GIVEN_TWICE', 'give either login.session_keys or login.session_keys_file', file.span)
-  }
   return {
-    sessionKeys: file === undefined ? keys : keysOf(file, reader, diagnostics),
+    sessionKeys: sealingKeys(login.session_keys, login.session_keys_file, 'login.session_keys', reader, diagnostics),
     callbackPath: login.callback_path,
     fetchTimeoutMs: login.fetch_timeout,
     staleMs: login.stale,
@@ -726,19 +726,27 @@ function loginSettings(
   }
 }
 
-const SHORTEST_SESSION_KEY = 32
+const SHORTEST_KEY = 32
 
-/** One key in each line; blank lines and comments do not count. The texts stay out of messages. */
-function keysOf(file: PathText, reader: FileReader, diagnostics: Diagnostics): readonly string[] {
+/** Keys as listed, or one in each line of a file; blank lines and comments do not count. The texts stay out of messages. */
+function sealingKeys(
+  keys: readonly string[],
+  file: PathText | undefined,
+  key: string,
+  reader: FileReader,
+  diagnostics: Diagnostics,
+): readonly string[] {
+  if (file === undefined) return keys
+  if (keys.length > 0) diagnostics.error('KEY_GIVEN_TWICE', `give either ${key} or ${key}_file`, file.span)
   const lines = (readText(file, reader, diagnostics) ?? '').split('\n').map((line) => line.trim())
-  const keys = lines.filter((line) => line !== '' && !line.startsWith('#'))
-  if (keys.length === 0) diagnostics.error('EMPTY', 'login.session_keys_file holds no key', file.span)
-  if (keys.some((key) => key.length < SHORTEST_SESSION_KEY)) {
+  const read = lines.filter((line) => line !== '' && !line.startsWith('#'))
+  if (read.length === 0) diagnostics.error('EMPTY', `${key}_file holds no key`, file.span)
+  if (read.some((one) => one.length < SHORTEST_KEY)) {
     const hint = 'make one with `openssl rand -hex 32`'
-    const text = `each key in login.session_keys_file must have at least ${SHORTEST_SESSION_KEY} characters`
+    const text = `each key in ${key}_file must have at least ${SHORTEST_KEY} characters`
     diagnostics.error('TOO_SHORT', text, file.span, hint)
   }
-  return keys
+  return read
 }
 
 function folderOf(path: PathText | undefined): string | undefined {

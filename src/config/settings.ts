@@ -54,6 +54,7 @@ export interface Settings {
   /** `url` holds the password of `password_file`; undefined = no Redis. */
   readonly redis: { readonly url: string | undefined }
   readonly rateLimit: RateLimitSettings
+  readonly vaults: VaultSettings
   /** Files in MaxMind's format, in the order in which they are asked. */
   readonly addressDatabases: readonly PathText[]
   /** CIDRs and addresses, checked. */
@@ -132,6 +133,12 @@ export interface WebSocketSettings {
   /** Per worker. */
   readonly maxOpen: number
   readonly compress: boolean
+}
+
+export interface VaultSettings {
+  /** Newest first; none = the key of the state folder. */
+  readonly keys: readonly string[]
+  readonly directory: string | undefined
 }
 
 export interface WafSettings {
@@ -733,6 +740,25 @@ const gatewayFields = {
       }),
     ),
     'Buckets of rate-limit.',
+  ),
+  vaults: described(
+    section(
+      object({
+        keys: described(
+          withDefault(list(string({ minLength: 32, maxLength: 1024 }), { max: 16, unique: true }), []),
+          'Keys that seal secrets in state_dir, newest first; empty: one that is made and kept there.',
+        ),
+        keys_file: described(
+          withDefault(optionalPath(), undefined),
+          'File with one key in each line, newest first, instead of keys.',
+        ),
+        directory: described(
+          withDefault(optionalPath(), undefined),
+          'Folder with a folder per vault and a file per secret, as Kubernetes mounts secrets; asked last.',
+        ),
+      }),
+    ),
+    'Where secrets.get finds secrets.',
   ),
   address_data: described(
     section(

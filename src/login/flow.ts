@@ -6,7 +6,7 @@
  * Source: RFC 6749 §10.12, RFC 7636, RFC 9700 §2.1, §4.2, §4.7; traffic-policy.md §5.12.
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto'
-import type { SessionKeys } from './session-keys.ts'
+import type { SealingKeys } from '../sealing/sealing-keys.ts'
 
 /** Logins that may be open in one browser at the same time. */
 export const FLOW_SLOTS = 4
@@ -56,12 +56,12 @@ export function slotOf(state: string): number | undefined {
   return slot >= 0 && slot <= BACKGROUND_SLOT ? slot : undefined
 }
 
-export function sealFlow(flow: Flow, keys: SessionKeys, realm: string): string {
+export function sealFlow(flow: Flow, keys: SealingKeys, realm: string): string {
   return keys.seal(Buffer.from(JSON.stringify(flow), 'utf8'), `flow\0${realm}`)
 }
 
 /** The flow in a cookie, if it is of this realm and has this very `state`. Its age is the caller's to judge. */
-export function openFlow(text: string, state: string, keys: SessionKeys, realm: string): Flow | undefined {
+export function openFlow(text: string, state: string, keys: SealingKeys, realm: string): Flow | undefined {
   const bytes = keys.open(text, `flow\0${realm}`)
   if (bytes === undefined) return undefined
   const flow = JSON.parse(bytes.toString('utf8')) as Flow // sealed by us

@@ -6,7 +6,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { deflateRawSync, inflateRawSync } from 'node:zlib'
-import type { SessionKeys } from './session-keys.ts'
+import type { SealingKeys } from '../sealing/sealing-keys.ts'
 
 /** What the provider said about the user. */
 export interface Identity {
@@ -149,18 +149,18 @@ const MAX_REMEMBERED_CHARS = 32 * 1024 * 1024
 
 /** Seals and opens sessions, and remembers those that were opened. One for each configuration of a worker. */
 export class SessionBox {
-  readonly #keys: SessionKeys
+  readonly #keys: SealingKeys
   readonly #maxEntries: number
   readonly #opened = new Map<string, Session>()
   #openedChars = 0
 
-  constructor(keys: SessionKeys, maxEntries: number) {
+  constructor(keys: SealingKeys, maxEntries: number) {
     this.#keys = keys
     this.#maxEntries = maxEntries
   }
 
   /** For cookies that are not sessions: the state of a login that has begun. */
-  get keys(): SessionKeys {
+  get keys(): SealingKeys {
     return this.#keys
   }
 

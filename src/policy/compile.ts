@@ -30,6 +30,8 @@ export interface PolicyOptions {
   readonly host?: string
   /** Cloud endpoints have no upstream to fall back to: some rule must be able to end the request (2235). */
   readonly mustTerminate: boolean
+  /** What `secrets.get` answers; without it there are no secrets. */
+  readonly secret?: (vault: string, name: string) => string | undefined
 }
 
 /** A compiled policy and what it will need before it can serve. */
@@ -68,6 +70,10 @@ export function compilePolicy(parsed: ParsedPolicy, options: PolicyOptions): Pol
   return { policy, waf, keySetUrls }
 }
 
+/** `secrets.get('vault', 'name')` with both names written out. */
+const SECRET_USE =
+  /\b(?:secrets\s*\.\s*get|security\s*\.\s*secret)\s*\(\s*(['"])([^'"]*)\1\s*,\s*(['"])([^'"]*)\3\s*\)/g
+
 class PhaseCompiler {
   readonly #phase: PhaseName
   /** One for the whole phase: scopes are kept per environment. */
@@ -89,7 +95,7 @@ class PhaseCompiler {
     this.#options = options
     this.#waf = waf
     this.#keySetUrls = keySetUrls
-    this.#environment = { phase, overrides: true, legacy: legacyFormat, now: () => new Date() }
+    this.#environment = { phase, overrides: true, legacy: legacyFormat, now: () => new Date(), secret: options.secret }
   }
 
   rule(rule: ParsedRule, index: number): CompiledRule {
@@ -127,17 +133,23 @@ class PhaseCompiler {
   }
 
   #expression(source: TextSource, locals?: readonly string[]): Expression | undefined {
-    this.#refuseSecrets(source)
+    this.#checkSecrets(source)
     const environment = locals === undefined ? this.#environment : { ...this.#environment, locals }
     return compileExpression(source, environment, this.#options.diagnostics)
   }
 
-  /** Without vaults every use would fail at run time, and a rule that silently never matches is worse than an error. */
-  #refuseSecrets(source: TextSource): void {
-    const use = /\b(?:secrets\s*\.\s*get|security\s*\.\s*secret)\s*\(/.exec(source.text)
-    if (use === null) return
-    const place = source.spanAt(use.index, use[0].length)
-    this.#options.diagnostics.error('SECRETS_NOT_BUILT', 'vaults and secrets are not built yet', place)
+  /** A secret that is named and not there will fail at run time: it may still come, so this is no error. */
+  #checkSecrets(source: TextSource): void {
+    const { secret, diagnostics } = this.#options
+    if (secret === undefined) return
+    for (const use of source.text.matchAll(SECRET_USE)) {
+      // the expression's groups always take part
+      const [call, , vault, , name] = use as unknown as [string, string, string, string, string]
+      if (secret(vault, name) !== undefined) continue
+      const hint = `make it: sallyport api secrets create --vault-name ${vault} --name ${name} --value-file FILE`
+      const place = source.spanAt(use.index, call.length)
+      diagnostics.warning('ERR_NGROK_24009', `there is no secret ${name} in a vault ${vault}`, place, hint)
+    }
   }
 
   #action(parsed: ParsedAction, place: string): PreparedAction | undefined {
@@ -174,7 +186,7 @@ class PhaseCompiler {
       legacyFormat: this.#legacyFormat,
       expression: (source, locals) => this.#expression(source, locals),
       template: (source) => {
-        this.#refuseSecrets(source)
+        this.#checkSecrets(source)
         return compileTemplate(source, this.#environment, diagnostics)
       },
       waf: this.#waf,

@@ -27,7 +27,8 @@ import { EMPTY_POLICY } from '../policy/policy.ts'
 import { parseRedisAddress, RedisAddressError } from '../redis/address.ts'
 import { type Endpoint, endpointTable, type EndpointTable } from '../routing/endpoints.ts'
 import { SessionBox } from '../login/session.ts'
-import { ownSessionKeys, SessionKeys } from '../login/session-keys.ts'
+import { ownKeys, SealingKeys } from '../sealing/sealing-keys.ts'
+import { SecretStore } from '../vault/secret-store.ts'
 import { TargetGroup } from '../upstream/balancer.ts'
 import { installedRulesFolder, readRuleFiles } from '../waf/rule-files.ts'
 import { WafProfiles } from '../waf/profiles.ts'
@@ -135,8 +136,8 @@ export async function buildSnapshot(
 
 /** Sessions that were opened are forgotten with the configuration, and with it the keys that were taken out. */
 function sessionBox({ login }: Settings, stateDir: string): SessionBox {
-  const keys = login.sessionKeys.length > 0 ? login.sessionKeys : ownSessionKeys(stateDir)
-  return new SessionBox(new SessionKeys(keys), login.cacheEntries)
+  const keys = login.sessionKeys.length > 0 ? login.sessionKeys : ownKeys(stateDir, 'session.keys')
+  return new SessionBox(new SealingKeys(keys, 'cookie'), login.cacheEntries)
 }
 
 function compile(loaded: LoadedConfiguration, reader: FileReader, stateDir: string): Compiled {
@@ -144,9 +145,10 @@ function compile(loaded: LoadedConfiguration, reader: FileReader, stateDir: stri
   for (const definition of loaded.endpoints) refuseUnserved(definition, diagnostics)
   checkRedisAddress(settings, diagnostics)
   checkListenTls(settings.listeners, loaded.endpoints, diagnostics)
+  const secrets = new SecretStore({ stateDir, ...settings.vaults })
   const endpoints = loaded.endpoints.map((definition) => ({
     definition,
-    needs: definition.policy === undefined ? NO_POLICY : policyOf(definition, settings, diagnostics),
+    needs: definition.policy === undefined ? NO_POLICY : policyOf(definition, settings, diagnostics, secrets),
   }))
   const needsRules = settings.waf.mode !== 'off' && endpoints.some(({ needs }) => needs.waf.all.length > 0)
   const folder = settings.waf.rules ?? installedRulesFolder(stateDir)
@@ -196,7 +198,12 @@ function refuseUnserved({ name, url, upstream, span }: EndpointDefinition, diagn
   }
 }
 
-function policyOf(definition: EndpointDefinition, settings: Settings, diagnostics: Diagnostics): PolicyWithNeeds {
+function policyOf(
+  definition: EndpointDefinition,
+  settings: Settings,
+  diagnostics: Diagnostics,
+  secrets: SecretStore,
+): PolicyWithNeeds {
   // policyOf is called for endpoints with a policy only
   const parsed = parsePolicy(definition.policy!.node, diagnostics)
   if (definition.binding === 'internal' && parsed.phases.on_tcp_connect.length > 0) {
@@ -205,7 +212,16 @@ function policyOf(definition: EndpointDefinition, settings: Settings, diagnostic
   }
   const mustTerminate = definition.kind === 'cloud'
   const { scheme, host } = definition.url
-  return compilePolicy(parsed, { settings, diagnostics, identity: definition.name, scheme, host, mustTerminate })
+  const secret = (vault: string, name: string): string | undefined => secrets.get(vault, name)
+  return compilePolicy(parsed, {
+    settings,
+    diagnostics,
+    identity: definition.name,
+    scheme,
+    host,
+    mustTerminate,
+    secret,
+  })
 }
 
 function endpoint(definition: EndpointDefinition, needs: PolicyWithNeeds, settings: Settings): Endpoint {

@@ -38,9 +38,7 @@ const expectations = parse(readFileSync(new URL('expectations.yaml', import.meta
 /** Errors that say "not yet", not "wrong". */
 const WAITING = new Set([
   'ACTION_NOT_BUILT',
-  'SECRETS_NOT_BUILT',
   'PHASE_NOT_BUILT',
-  'SECRETS_NOT_BUILT',
   'IP_POLICY_NOT_SERVED',
   'ENDPOINT_NOT_SERVED',
   'UPSTREAM_NOT_SERVED',

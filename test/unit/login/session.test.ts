@@ -1,7 +1,7 @@
 /** What lies in a session, how long it counts, and that a known cookie costs no second opening. */
 import { describe, expect, it } from 'vitest'
 import { chooseSlot, FLOW_SLOTS, newFlow, openFlow, returnPath, sealFlow, slotOf } from '../../../src/login/flow.ts'
-import { SessionKeys } from '../../../src/login/session-keys.ts'
+import { SealingKeys } from '../../../src/sealing/sealing-keys.ts'
 import {
   ageOf,
   cookieSeconds,
@@ -12,7 +12,7 @@ import {
   SessionBox,
 } from '../../../src/login/session.ts'
 
-const keys = new SessionKeys(['a-key-of-more-than-32-characters-abcd'])
+const keys = new SealingKeys(['a-key-of-more-than-32-characters-abcd'], 'cookie')
 const identity = { subject: '42', email: 'ada@example.org', name: 'Ada Löwe 😀' }
 const tokens = {
   identityToken: `eyJ${'abc'.repeat(600)}`,

@@ -3,14 +3,14 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
-import { keysInText, ownSessionKeys, SessionKeys } from '../../../src/login/session-keys.ts'
+import { keysInText, ownKeys, SealingKeys } from '../../../src/sealing/sealing-keys.ts'
 
 const [OLD, NEW] = ['an-old-key-of-more-than-32-characters', 'a-new-key-of-more-than-32-characters!']
 const plain = Buffer.from('what nobody may read')
 
-describe('SessionKeys', () => {
+describe('SealingKeys', () => {
   it('opens what it sealed, for the same purpose only', () => {
-    const keys = new SessionKeys([OLD])
+    const keys = new SealingKeys([OLD], 'cookie')
     const sealed = keys.seal(plain, 'session\0a')
     expect(keys.open(sealed, 'session\0a')).toEqual(plain)
     expect(keys.open(sealed, 'session\0b')).toBeUndefined()
@@ -19,21 +19,21 @@ describe('SessionKeys', () => {
   })
 
   it('never seals the same bytes twice to the same text', () => {
-    const keys = new SessionKeys([OLD])
+    const keys = new SealingKeys([OLD], 'cookie')
     expect(keys.seal(plain, 'p')).not.toBe(keys.seal(plain, 'p'))
   })
 
   it('opens with every listed key, and seals with the first', () => {
-    const before = new SessionKeys([OLD])
-    const during = new SessionKeys([NEW, OLD])
-    const after = new SessionKeys([NEW])
+    const before = new SealingKeys([OLD], 'cookie')
+    const during = new SealingKeys([NEW, OLD], 'cookie')
+    const after = new SealingKeys([NEW], 'cookie')
     expect(during.open(before.seal(plain, 'p'), 'p')).toEqual(plain)
     expect(after.open(during.seal(plain, 'p'), 'p')).toEqual(plain)
     expect(after.open(before.seal(plain, 'p'), 'p')).toBeUndefined()
   })
 
   it('opens nothing in which any one bit was changed, and nothing cut short', () => {
-    const keys = new SessionKeys([OLD])
+    const keys = new SealingKeys([OLD], 'cookie')
     const sealed = Buffer.from(keys.seal(plain, 'p'), 'base64url')
     for (let bit = 0; bit < sealed.length * 8; bit++) {
       const changed = Buffer.from(sealed)
@@ -55,8 +55,8 @@ describe("the gateway's own key", () => {
   afterEach(() => rmSync(folder, { recursive: true, force: true }))
 
   it('is made once, for its owner only, and found by whoever comes later', () => {
-    const first = ownSessionKeys(folder)
-    expect(ownSessionKeys(folder)).toEqual(first)
+    const first = ownKeys(folder, 'session.keys')
+    expect(ownKeys(folder, 'session.keys')).toEqual(first)
     expect(first[0]).toMatch(/^[0-9a-f]{64}$/)
     expect(statSync(join(folder, 'session.keys')).mode & 0o777).toBe(0o600)
     expect(readFileSync(join(folder, 'session.keys'), 'utf8')).toBe(`${first[0]}\n`)
