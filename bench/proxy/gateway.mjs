@@ -30,7 +30,7 @@ export async function startGateway(name, parent, row, services) {
 function configuration(folder, port, adminPort, row, { backendPort, keySet, issuer, redisPort, certificate }) {
   const lines = [
     row.tls
-      ? `listeners: [{ address: 127.0.0.1:${port}, tls: { certificates: [{ cert_file: ${certificate.certificate}, key_file: ${certificate.key} }] } }]`
+      ? `listeners: [{ address: 127.0.0.1:${port}, tls: { certificates: [{ certificate: ${certificate.certificate}, key: ${certificate.key} }] } }]`
       : `listeners: [{ address: 127.0.0.1:${port} }]`,
     `workers: ${row.workers}`,
     `state_dir: ${join(folder, 'state')}`,

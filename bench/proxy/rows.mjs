@@ -52,6 +52,7 @@ export const ROWS = {
   'get-10k': { ...PLAIN, request: { ...GET, path: '/10k.bin' } },
   'get-1m': { ...PLAIN, request: { ...GET, path: '/1m.bin' }, connections: 16, bars: { nginx: { ratio: 1.5 } } },
   'post-1k': { ...PLAIN, request: POST },
+  'tls-get': { ...PLAIN, tls: true },
   'full-crs': { ...FULL, policy: 'full-crs', bars: { plain: { addedUs: 60 } } },
   'full-no-crs': { ...FULL, bars: { plain: { addedUs: 12 } } },
   'full-redis': { ...FULL, buckets: 'redis', bars: { plain: { addedUs: 20 } } },
