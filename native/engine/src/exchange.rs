@@ -77,12 +77,12 @@ impl Exchange {
     }
 
     fn set_number(&mut self, store: &mut Store, variable: Variable, number: usize) {
-        let value = store.intern(number.to_string().as_bytes());
+        let value = store.intern_number(number);
         self.set(variable, value);
     }
 
-    pub(crate) fn set_flag(&mut self, store: &mut Store, variable: Variable, flag: bool) {
-        self.set_number(store, variable, usize::from(flag));
+    pub(crate) fn set_flag(&mut self, variable: Variable, flag: bool) {
+        self.set(variable, ValueId::flag(flag));
     }
 
     /// Reads a request head: request line and header lines.
@@ -179,9 +179,9 @@ impl Exchange {
 
         self.set_number(store, Variable::FullRequestLength, head.len());
         for variable in FLAGS {
-            self.set_flag(store, *variable, false);
+            self.set_flag(*variable, false);
         }
-        self.set_flag(store, Variable::UrlencodedError, self.urlencoded_error);
+        self.set_flag(Variable::UrlencodedError, self.urlencoded_error);
         self.set_number(store, Variable::ArgsCombinedSize, self.args_combined);
         self.set_number(store, Variable::FilesCombinedSize, 0);
         self.set_number(store, Variable::RequestBodyLength, 0);
@@ -225,7 +225,7 @@ impl Exchange {
         let partial = body.len() < length;
         self.set_number(store, Variable::RequestBodyLength, length);
         if partial {
-            self.set_flag(store, Variable::InboundDataError, true);
+            self.set_flag(Variable::InboundDataError, true);
         }
         let keep_body = match self.processor {
             Some(processor) => processor == BodyProcessor::UrlEncoded,
@@ -261,7 +261,7 @@ impl Exchange {
                 "The body without its files is larger than the limit.".to_string(),
             );
         }
-        self.set_flag(store, Variable::UrlencodedError, self.urlencoded_error);
+        self.set_flag(Variable::UrlencodedError, self.urlencoded_error);
         self.set_number(store, Variable::ArgsCombinedSize, self.args_combined);
     }
 
@@ -269,7 +269,7 @@ impl Exchange {
     fn fail_body(&mut self, store: &mut Store, reason: String) {
         let message = store.intern(reason.as_bytes());
         for variable in [Variable::ReqbodyError, Variable::ReqbodyProcessorError] {
-            self.set_flag(store, variable, true);
+            self.set_flag(variable, true);
         }
         self.set(Variable::ReqbodyErrorMsg, message);
         self.set(Variable::ReqbodyProcessorErrorMsg, message);
@@ -381,7 +381,7 @@ impl Exchange {
             (Variable::MultipartMissingSemicolon, flags.missing_semicolon),
             (Variable::MultipartStrictError, flags.strict_error()),
         ] {
-            self.set_flag(store, variable, flag);
+            self.set_flag(variable, flag);
         }
         self.set_number(store, Variable::MultipartUnmatchedBoundary, flags.unmatched());
         result

@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::gate::{Gate, NodeBits, ProbeId};
-use crate::rule::{has_bit, set_bit, Rule, SpecId, Test};
+use crate::rule::{has_bit, set_bit, Rule, SpecId, TargetSet, Test};
 use crate::rule_set::RuleSet;
 use crate::store::Side;
 use crate::tx::TxSlot;
@@ -22,34 +22,46 @@ pub(crate) struct Plan {
     decided: Vec<u64>,
     /// For requests and for responses.
     gates: [Gate; 2],
-    /// Per rule what can rule it out without a look at the rule itself.
-    first: Vec<FirstTest>,
-    /// The entries that first links look at.
-    first_specs: Vec<SpecId>,
+    /// What there is to visit in each phase.
+    visits: [Visits; 5],
     /// Per gate and spec of targets: the lists of transformations before rules that look at it first thing, whose results
     /// are looked at together. What only later links of chains ask for waits until it is asked.
     nodes: [Vec<NodeBits>; 2],
 }
 
-/// What the gate must say of one of a rule's targets for its first link to match.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct FirstTest {
-    /// Where the entries stand that the link looks at; none when the gate has no say.
-    start: u32,
-    end: u32,
-    /// Its probe's bit in a row.
-    pub(crate) word: u32,
-    pub(crate) mask: u64,
-    /// The list of transformations before the probe.
+/// Which rules of a phase may do something, as far as one look at the targets tells.
+#[derive(Debug, Default)]
+pub(crate) struct Visits {
+    /// A bit per place in the phase's order whose rule is visited whatever the targets are.
+    pub(crate) open: Vec<u64>,
+    pub(crate) groups: Vec<Group>,
+}
+
+/// Rules whose first links look at the same targets.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) specs: Box<[SpecId]>,
+    /// The lists of transformations before the probes.
     pub(crate) nodes: NodeBits,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// One rule: visited if the gate lets one of the targets in to one of its probes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    /// The rule's place in the phase's order.
+    pub(crate) place: u32,
+    /// The probe's bit in a row.
+    pub(crate) word: u32,
+    /// 0: the rule is visited if there is a target.
+    pub(crate) mask: u64,
 }
 
 impl Plan {
-    /// The first test of a rule and the entries it looks at; none when the gate cannot rule it out.
+    /// What there is to visit in a phase.
     #[inline]
-    pub(crate) fn first_test(&self, rule: u32) -> (&FirstTest, &[SpecId]) {
-        let first = &self.first[rule as usize];
-        (first, &self.first_specs[first.start as usize..first.end as usize])
+    pub(crate) fn visits(&self, phase: u8) -> &Visits {
+        &self.visits[usize::from(phase) - 1]
     }
 
     /// The place to go on from `place`.
@@ -195,32 +207,49 @@ fn build(rules: &RuleSet, next: [Vec<u32>; 5], live: &[u64], decided: Vec<u64>) 
             }
         }
     }
-    let (mut first, mut first_specs) = (Vec::with_capacity(rules.rules.len()), Vec::new());
-    for (index, rule) in rules.rules.iter().enumerate() {
-        let test = first_test(rules, rule, &gates[Side::of_phase(rule.phase) as usize]);
-        let start = first_specs.len() as u32;
-        first.push(match test.filter(|_| has_bit(live, index as u32)) {
-            Some((test, specs)) => {
-                first_specs.extend_from_slice(specs);
-                FirstTest { start, end: first_specs.len() as u32, ..test }
-            }
-            None => FirstTest::default(),
-        });
-    }
-    Plan { next, decided, gates, first, first_specs, nodes }
+    let visits = [1, 2, 3, 4, 5].map(|phase: u8| {
+        let gate = &gates[Side::of_phase(phase) as usize];
+        visits(rules, &rules.phases[usize::from(phase) - 1], live, gate)
+    });
+    Plan { next, decided, gates, visits, nodes }
 }
 
-/// The first test of a rule whose first link is one operator that the gate knows.
-fn first_test<'a>(
-    rules: &'a RuleSet,
-    rule: &Rule,
-    gate: &Gate,
-) -> Option<(FirstTest, &'a [SpecId])> {
-    let link = rule.links.first().filter(|link| !link.negated)?;
+fn visits(rules: &RuleSet, order: &[u32], live: &[u64], gate: &Gate) -> Visits {
+    let mut visits = Visits { open: vec![0; order.len().div_ceil(64)], groups: Vec::new() };
+    for (place, &index) in order.iter().enumerate().filter(|(_, index)| has_bit(live, **index)) {
+        let place = place as u32;
+        let Some((set, probes)) = first_test(rules, &rules.rules[index as usize]) else {
+            set_bit(&mut visits.open, place);
+            continue;
+        };
+        let known = visits.groups.iter().position(|group| *group.specs == *set.specs);
+        let known = known.unwrap_or_else(|| {
+            let specs = set.specs.clone().into();
+            visits.groups.push(Group { specs, nodes: 0, entries: Vec::new() });
+            visits.groups.len() - 1
+        });
+        let group = &mut visits.groups[known];
+        let bits: Option<Vec<(usize, u64)>> = probes.iter().map(|probe| gate.bit(*probe)).collect();
+        match bits.filter(|bits| !bits.is_empty()) {
+            None => group.entries.push(Entry { place, word: 0, mask: 0 }),
+            Some(bits) => {
+                let entry = |(word, mask)| Entry { place, word: word as u32, mask };
+                group.entries.extend(bits.into_iter().map(entry));
+                let nodes = probes.iter().fold(0, |all, probe| all | gate.nodes_of(*probe));
+                group.nodes |= nodes;
+            }
+        }
+    }
+    visits
+}
+
+/// The targets of a rule whose first link needs one to match, and the probes of which one must let it in; no probes when
+/// the gate has no say.
+fn first_test<'a>(rules: &'a RuleSet, rule: &'a Rule) -> Option<(&'a TargetSet, &'a [ProbeId])> {
+    let link = rule.links.first()?;
     let set = &rules.target_sets[link.targets.0 as usize];
     let Test::Operator { probes, .. } = &link.test else { return None };
-    let [probe] = **probes else { return None };
-    let (word, mask) = gate.bit(probe).filter(|_| set.stable)?;
-    let nodes = gate.nodes_of(probe);
-    Some((FirstTest { start: 0, end: 0, word: word as u32, mask, nodes }, &set.specs))
+    // A count is always there, and what does not match fulfils a negated link.
+    let probes = if link.negated { &[] } else { &**probes };
+    set.stable.then_some((set, probes))
 }

@@ -155,6 +155,8 @@ pub(crate) struct TargetSpec {
     pub(crate) selector: Selector,
     pub(crate) count: bool,
     pub(crate) exclusions: Vec<Selector>,
+    /// Of several members of `TX`: those that the rules' own names can be; none before all names are known.
+    pub(crate) tx_slots: Option<Box<[TxSlot]>>,
 }
 
 /// Which members of a collection.
@@ -291,6 +293,18 @@ impl BodyProcessor {
 #[inline]
 pub(crate) fn has_bit(bits: &[u64], index: u32) -> bool {
     bits.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 != 0)
+}
+
+/// The first bit that is set from `index` on.
+#[inline]
+pub(crate) fn next_bit(bits: &[u64], index: usize) -> Option<usize> {
+    let mut word = index / 64;
+    let mut rest = bits.get(word)? >> (index % 64) << (index % 64);
+    while rest == 0 {
+        word += 1;
+        rest = *bits.get(word)?;
+    }
+    Some(word * 64 + rest.trailing_zeros() as usize)
 }
 
 /// Sets bit `index`.

@@ -13,10 +13,11 @@ use crate::error::LoadErrors;
 use crate::gate::Probe;
 use crate::load;
 use crate::plan::Plans;
-use crate::rule::{set_bit, Rule, TargetSet, TargetSpec};
+use crate::rule::{set_bit, Rule, Selector, TargetSet, TargetSpec};
 use crate::store::TransformationTree;
 use crate::transformation::TransformationContext;
 use crate::tx::{TxNames, TxSlot};
+use crate::variable::Variable;
 
 /// A rule that was left out because a construct of it is not provided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -139,6 +140,11 @@ impl RuleSet {
     ) -> Result<RuleSet, LoadErrors> {
         let mut loaded = load::load(sources, data, left_out)?;
         let well_known = WellKnown::new(&mut loaded.tx_names);
+        for spec in &mut loaded.specs {
+            if spec.variable == Variable::Tx && !matches!(spec.selector, Selector::Tx(_)) {
+                spec.tx_slots = Some(loaded.tx_names.taken_by(&spec.selector));
+            }
+        }
         let by_id =
             loaded.rules.iter().enumerate().map(|(index, rule)| (rule.id, index as u32)).collect();
         let context =

@@ -9,6 +9,7 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ use crate::details::{Details, Interruption, Match, Score};
 use crate::exchange::Exchange;
 use crate::operator::Captures;
 use crate::profile::Profile;
-use crate::rule::{AllowScope, Selector, TargetSpec};
+use crate::rule::{next_bit, AllowScope, Selector, TargetSpec};
 use crate::rule_set::RuleSet;
 use crate::store::{Side, Store, ValueId};
 use crate::tx::{Tx, TxSlot, TxValue};
@@ -84,7 +85,31 @@ impl Flags {
 pub(crate) struct Hit {
     pub(crate) target: Target,
     /// The value after transformations.
-    pub(crate) value: ValueId,
+    pub(crate) value: HitValue,
+}
+
+/// The value that a link matched on. Few are ever asked for, so those that no rule reads are not put into the store.
+#[derive(Clone, Debug)]
+pub(crate) enum HitValue {
+    Stored(ValueId),
+    /// What a member of `TX` was then, or a number of members.
+    Made(TxValue),
+}
+
+impl HitValue {
+    pub(crate) fn bytes<'a>(&'a self, store: &'a Store) -> Cow<'a, [u8]> {
+        match self {
+            HitValue::Stored(value) => Cow::Borrowed(store.get(*value)),
+            HitValue::Made(value) => value.bytes().unwrap_or_default(),
+        }
+    }
+
+    fn stored(&self, store: &mut Store) -> ValueId {
+        match self {
+            HitValue::Stored(value) => *value,
+            HitValue::Made(value) => store.intern(&value.bytes().unwrap_or_default()),
+        }
+    }
 }
 
 /// A target that `ctl:ruleRemoveTarget…` took away from some rules.
@@ -123,6 +148,8 @@ pub struct Transaction {
     side: Side,
     /// Whether what the profile's plan decided beforehand still stands.
     plan_holds: bool,
+    /// A bit per place in the order of the phase that runs whose rule may do something.
+    visits: Vec<u64>,
     /// Room for the targets of a set that is not stable.
     target_room: Vec<Target>,
     captures: Captures,
@@ -140,6 +167,12 @@ pub struct Transaction {
     phase: u8,
     finished: bool,
     started: Instant,
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.store).recycle();
+    }
 }
 
 /// Which rules of a phase run.
@@ -234,6 +267,7 @@ impl Transaction {
             spec_summaries: Vec::with_capacity(512),
             side: Side::Request,
             plan_holds: true,
+            visits: Vec::new(),
             target_room: Vec::new(),
             captures: Captures::default(),
             matched: None,
@@ -257,7 +291,7 @@ impl Transaction {
         let rejects = configuration.request_body_limit_action == LimitAction::Reject;
         if body.len() > configuration.request_body_limit && rejects && self.engine == EngineMode::On
         {
-            self.exchange.set_flag(&mut self.store, Variable::InboundDataError, true);
+            self.exchange.set_flag(Variable::InboundDataError, true);
             self.interruption =
                 Some(Interruption { phase: 2, status: 413, rule_id: 0, location: None });
             return;
@@ -294,13 +328,13 @@ impl Transaction {
                 && rejects
                 && self.engine == EngineMode::On
             {
-                self.exchange.set_flag(&mut self.store, Variable::OutboundDataError, true);
+                self.exchange.set_flag(Variable::OutboundDataError, true);
                 self.interruption =
                     Some(Interruption { phase: 4, status: 500, rule_id: 0, location: None });
                 return self.flags();
             }
             if body.len() > self.response_body_limit {
-                self.exchange.set_flag(&mut self.store, Variable::OutboundDataError, true);
+                self.exchange.set_flag(Variable::OutboundDataError, true);
             }
             let value = self.store.intern(&body[..body.len().min(self.response_body_limit)]);
             self.exchange.set(Variable::ResponseBody, value);
@@ -414,17 +448,21 @@ impl Transaction {
         let profile = Arc::clone(&self.profile);
         let rules: &RuleSet = profile.rules();
         let order = &rules.phases[usize::from(phase) - 1];
+        let visits_few = self.plan_holds && extent == Extent::All;
+        if visits_few {
+            self.find_visits(&profile, phase);
+        }
         let mut at = 0;
         loop {
             if self.plan_holds {
-                at = profile.plan.next(phase, at);
+                at = match visits_few {
+                    true => next_bit(&self.visits, at).unwrap_or(order.len()),
+                    false => profile.plan.next(phase, at),
+                };
             }
             let Some(&index) = order.get(at) else { return };
             at += 1;
             if crate::rule::has_bit(&self.removed, index) {
-                continue;
-            }
-            if self.plan_holds && self.is_ruled_out(&profile, index) {
                 continue;
             }
             let rule = &rules.rules[index as usize];
@@ -444,21 +482,6 @@ impl Transaction {
                 return;
             }
         }
-    }
-
-    /// Whether the summaries made so far show that a rule's first link matches nothing.
-    #[inline]
-    fn is_ruled_out(&self, profile: &Profile, rule: u32) -> bool {
-        let (first, specs) = profile.plan.first_test(rule);
-        !specs.is_empty()
-            && specs.iter().all(|spec| {
-                let known = &self.spec_cache[spec.0 as usize];
-                if !known.read || known.start == known.end {
-                    return known.read;
-                }
-                first.nodes & !known.summarized == 0
-                    && self.spec_summaries[(known.summary + first.word) as usize] & first.mask == 0
-            })
     }
 
     /// Does what a rule that matched decides.

@@ -4,13 +4,18 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use crate::number::parse_number;
+use crate::rule::Selector;
+use crate::store::NameHasher;
 
 /// Place of a member of `TX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct TxSlot(pub(crate) u32);
+
+type NameTable = HashMap<Box<[u8]>, TxSlot, BuildHasherDefault<NameHasher>>;
 
 /// How many members rules may add at run time; further ones are not stored.
 const DYNAMIC_LIMIT: usize = 8192;
@@ -18,14 +23,14 @@ const DYNAMIC_LIMIT: usize = 8192;
 /// The names that a rule set spells out.
 #[derive(Clone, Debug)]
 pub(crate) struct TxNames {
-    slots: HashMap<Box<[u8]>, TxSlot>,
+    slots: NameTable,
     /// As first spelt.
     names: Vec<Box<[u8]>>,
 }
 
 impl Default for TxNames {
     fn default() -> Self {
-        let mut names = TxNames { slots: HashMap::new(), names: Vec::new() };
+        let mut names = TxNames { slots: NameTable::default(), names: Vec::new() };
         // The captures come first: TX:0 is slot 0.
         for group in b'0'..=b'9' {
             names.slot(&[group]);
@@ -50,6 +55,12 @@ impl TxNames {
     /// The place of a name, if the rules spell it out.
     pub(crate) fn find(&self, name: &[u8]) -> Option<TxSlot> {
         self.slots.get(name.to_ascii_lowercase().as_slice()).copied()
+    }
+
+    /// The places of the names that a selector takes.
+    pub(crate) fn taken_by(&self, selector: &Selector) -> Box<[TxSlot]> {
+        let takes = |slot: &TxSlot| selector.takes(&self.names[slot.0 as usize]);
+        (0..self.names.len() as u32).map(TxSlot).filter(takes).collect()
     }
 
     /// How many names there are.
@@ -109,7 +120,7 @@ pub(crate) struct Tx {
     names: Arc<TxNames>,
     members: Vec<Member>,
     /// Names beyond those of the rule set, with their spelling.
-    dynamic: HashMap<Box<[u8]>, TxSlot>,
+    dynamic: NameTable,
     dynamic_names: Vec<Box<[u8]>>,
     clock: u32,
 }
@@ -119,7 +130,7 @@ impl Tx {
         Tx {
             names: Arc::clone(names),
             members: vec![Member::default(); names.len()],
-            dynamic: HashMap::new(),
+            dynamic: NameTable::default(),
             dynamic_names: Vec::new(),
             clock: 0,
         }
@@ -143,11 +154,8 @@ impl Tx {
 
     /// The place of a name made at run time; `None` when there are too many.
     pub(crate) fn slot(&mut self, name: &[u8]) -> Option<TxSlot> {
-        if let Some(slot) = self.names.find(name) {
-            return Some(slot);
-        }
         let key: Box<[u8]> = name.to_ascii_lowercase().into();
-        if let Some(slot) = self.dynamic.get(&key) {
+        if let Some(slot) = self.names.slots.get(&key).or_else(|| self.dynamic.get(&key)) {
             return Some(*slot);
         }
         if self.dynamic_names.len() >= DYNAMIC_LIMIT {
@@ -181,12 +189,18 @@ impl Tx {
         }
     }
 
-    /// The members that exist, in the order in which they were set first.
-    pub(crate) fn members(&self) -> Vec<TxSlot> {
-        let mut slots: Vec<TxSlot> = (0..self.members.len() as u32)
-            .map(TxSlot)
-            .filter(|slot| *self.get(*slot) != TxValue::Unset)
-            .collect();
+    /// The members that exist and are meant, in the order in which they were set first. `known`: those of the names that
+    /// rules spell out which the selector takes, if that was found out before.
+    pub(crate) fn members(&self, known: Option<&[TxSlot]>, selector: &Selector) -> Vec<TxSlot> {
+        let is_set = |slot: &TxSlot| *self.get(*slot) != TxValue::Unset;
+        let is_meant = |slot: &TxSlot| selector.takes(self.name(*slot));
+        let spelt = self.names.len() as u32;
+        let mut slots: Vec<TxSlot> = match known {
+            Some(known) => known.iter().copied().filter(is_set).collect(),
+            None => (0..spelt).map(TxSlot).filter(|slot| is_set(slot) && is_meant(slot)).collect(),
+        };
+        let dynamic = (spelt..self.members.len() as u32).map(TxSlot);
+        slots.extend(dynamic.filter(|slot| is_set(slot) && is_meant(slot)));
         slots.sort_by_key(|slot| self.members[slot.0 as usize].since);
         slots
     }
@@ -216,9 +230,9 @@ mod tests {
         tx.set(a, TxValue::Number(1));
         tx.set(b, TxValue::Number(2));
         tx.set(a, TxValue::Number(3));
-        assert_eq!(tx.members(), [a, b]);
+        assert_eq!(tx.members(None, &Selector::All), [a, b]);
         tx.set(a, TxValue::Unset);
-        assert_eq!(tx.members(), [b]);
+        assert_eq!(tx.members(None, &Selector::All), [b]);
     }
 
     #[test]

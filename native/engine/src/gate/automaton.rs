@@ -18,6 +18,11 @@ const LONG_BYTES: usize = 1024;
 /// At how many places.
 const STREAMS: usize = 4;
 
+/// A literal with its rows.
+pub(crate) type Literal<'a> = (&'a [u8], [Vec<u64>; 2]);
+/// The rows of a state.
+type Rows = [Vec<u64>; 2];
+
 /// The automaton of a set of literals; each literal stands for a row of bits.
 #[derive(Debug)]
 pub(crate) struct LiteralAutomaton {
@@ -25,17 +30,17 @@ pub(crate) struct LiteralAutomaton {
     table: Vec<u16>,
     /// States from here on end a literal.
     first_match: u16,
-    /// Per such state its row of bits.
-    masks: Vec<u64>,
+    /// Per kind of value, per such state its row of bits.
+    masks: [Vec<u64>; 2],
     words: usize,
     /// How many bytes a literal has at most.
     reach: usize,
 }
 
 impl LiteralAutomaton {
-    /// Builds it from literals in lower case with their rows of `words` words. Where they need too many states, all are
-    /// cut to fewer bytes.
-    pub(crate) fn new(literals: &[(Vec<u8>, Vec<u64>)], words: usize) -> Option<Self> {
+    /// Builds it from literals in lower case with their rows of `words` words, one for each kind of value. Where they need
+    /// too many states, all are cut to fewer bytes.
+    pub(crate) fn new(literals: &[Literal<'_>], words: usize) -> Option<Self> {
         let longest = literals.iter().map(|(literal, _)| literal.len()).max()?;
         let mut most_bytes = longest;
         while most_bytes > 0 {
@@ -49,14 +54,14 @@ impl LiteralAutomaton {
 
     /// Bytes of memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.table.len() * 2 + self.masks.len() * 8
+        self.table.len() * 2 + self.masks.iter().map(|masks| masks.len() * 8).sum::<usize>()
     }
 
-    fn build(literals: &[(Vec<u8>, Vec<u64>)], words: usize, most_bytes: usize) -> Option<Self> {
+    fn build(literals: &[Literal<'_>], words: usize, most_bytes: usize) -> Option<Self> {
         let columns = columns(literals);
         const NONE: u16 = u16::MAX;
         let mut table = vec![NONE; COLUMNS];
-        let mut masks: Vec<Option<Vec<u64>>> = vec![None];
+        let mut masks: Vec<Option<Rows>> = vec![None];
         for (literal, mask) in literals {
             let mut state = 0;
             for byte in literal.iter().take(most_bytes) {
@@ -96,12 +101,13 @@ impl LiteralAutomaton {
         Some(renumber(columns, &table, &masks, words, most_bytes))
     }
 
-    /// Adds the rows of the literals that occur in the value.
-    pub(crate) fn search(&self, value: &[u8], found: &mut [u64]) {
+    /// Adds the rows of the literals that occur in the value, which is of some kind.
+    pub(crate) fn search(&self, value: &[u8], kind: usize, found: &mut [u64]) {
+        let masks = &self.masks[kind];
         if value.len() < LONG_BYTES {
             let mut state = 0;
             for byte in value {
-                state = self.step(state, *byte, found);
+                state = self.step(state, *byte, masks, found);
             }
             return;
         }
@@ -126,13 +132,13 @@ impl LiteralAutomaton {
                 self.next(states[3], *d),
             ];
             if next.iter().any(|state| *state >= self.first_match) {
-                next.iter().for_each(|state| self.note(*state, found));
+                next.iter().for_each(|state| self.note(*state, masks, found));
             }
             states = next;
         }
         for (stream, mut state) in streams.into_iter().zip(states) {
             for byte in &stream[together..] {
-                state = self.step(state, *byte, found);
+                state = self.step(state, *byte, masks, found);
             }
         }
     }
@@ -143,20 +149,20 @@ impl LiteralAutomaton {
     }
 
     #[inline]
-    fn step(&self, state: u16, byte: u8, found: &mut [u64]) -> u16 {
+    fn step(&self, state: u16, byte: u8, masks: &[u64], found: &mut [u64]) -> u16 {
         let next = self.next(state, byte);
         if next >= self.first_match {
-            self.note(next, found);
+            self.note(next, masks, found);
         }
         next
     }
 
     #[inline]
-    fn note(&self, state: u16, found: &mut [u64]) {
+    fn note(&self, state: u16, masks: &[u64], found: &mut [u64]) {
         let Some(index) = usize::from(state).checked_sub(usize::from(self.first_match)) else {
             return;
         };
-        let row = &self.masks[index * self.words..(index + 1) * self.words];
+        let row = &masks[index * self.words..(index + 1) * self.words];
         for (found, mask) in found.iter_mut().zip(row) {
             *found |= mask;
         }
@@ -164,9 +170,9 @@ impl LiteralAutomaton {
 }
 
 /// The column of each byte.
-fn columns(literals: &[(Vec<u8>, Vec<u64>)]) -> [u8; 256] {
+fn columns(literals: &[Literal<'_>]) -> [u8; 256] {
     let mut uses = [0_u32; 256];
-    for byte in literals.iter().flat_map(|(literal, _)| literal) {
+    for byte in literals.iter().flat_map(|(literal, _)| literal.iter()) {
         uses[usize::from(byte.to_ascii_lowercase())] += 1;
     }
     let mut used: Vec<u8> = (0..=255).filter(|byte| uses[usize::from(*byte)] > 0).collect();
@@ -187,10 +193,14 @@ fn columns(literals: &[(Vec<u8>, Vec<u64>)]) -> [u8; 256] {
     columns
 }
 
-fn add_mask(mask: &mut Option<Vec<u64>>, more: &[u64]) {
+fn add_mask(mask: &mut Option<Rows>, more: &Rows) {
     match mask {
-        None => *mask = Some(more.to_vec()),
-        Some(mask) => mask.iter_mut().zip(more).for_each(|(mask, more)| *mask |= more),
+        None => *mask = Some(more.clone()),
+        Some(mask) => {
+            for (mask, more) in mask.iter_mut().flatten().zip(more.iter().flatten()) {
+                *mask |= more;
+            }
+        }
     }
 }
 
@@ -198,7 +208,7 @@ fn add_mask(mask: &mut Option<Vec<u64>>, more: &[u64]) {
 fn renumber(
     columns: [u8; 256],
     table: &[u16],
-    masks: &[Option<Vec<u64>>],
+    masks: &[Option<Rows>],
     words: usize,
     reach: usize,
 ) -> LiteralAutomaton {
@@ -214,7 +224,10 @@ fn renumber(
         moved.extend(row.iter().map(|target| place[usize::from(*target)]));
     }
     let first_match = masks.iter().filter(|mask| mask.is_none()).count() as u16;
-    let masks = order.iter().filter_map(|old| masks[*old].as_ref()).flatten().copied().collect();
+    let masks = [0, 1].map(|kind| {
+        let rows = order.iter().filter_map(|old| masks[*old].as_ref());
+        rows.flat_map(|rows: &Rows| &rows[kind]).copied().collect()
+    });
     LiteralAutomaton { columns, table: moved, first_match, masks, words, reach }
 }
 
@@ -226,8 +239,11 @@ mod tests {
     fn finds_what_a_plain_search_finds() {
         let texts: [&[u8]; 9] =
             [b"he", b"she", b"his", b"hers", b"<!--", b"etc/passwd", b"aaaaab", b"\xff\x00", b"in"];
-        let literals: Vec<_> =
-            texts.iter().enumerate().map(|(bit, text)| (text.to_vec(), vec![1 << bit])).collect();
+        let literals: Vec<_> = texts
+            .iter()
+            .enumerate()
+            .map(|(bit, text)| (*text, [vec![1 << bit], vec![0]]))
+            .collect();
         let automaton = LiteralAutomaton::new(&literals, 1).unwrap();
         let mut seed = 7_u64;
         let mut next = |limit: usize| {
@@ -243,7 +259,7 @@ mod tests {
                 value.splice(at..at, text.iter().copied());
             }
             let mut found = [0];
-            automaton.search(&value, &mut found);
+            automaton.search(&value, 0, &mut found);
             let lower = value.to_ascii_lowercase();
             for (bit, text) in texts.iter().enumerate() {
                 let expected = memchr::memmem::find(&lower, text).is_some();

@@ -15,17 +15,29 @@ use crate::operator::{Evidence, Operator};
 /// How many strings a part of a pattern may stand for, to be spelt out.
 const EXACT_LIMIT: usize = 64;
 /// How many literals one pattern may contribute.
-const LITERALS_LIMIT: usize = 400;
+const LITERALS_LIMIT: usize = 1000;
 /// How long a literal needs to be at most: longer ones are cut, which only weakens the gate.
 const LITERAL_BYTES: usize = 12;
 /// The same for phrases, whose beginnings are often alike.
 const PHRASE_BYTES: usize = 32;
-/// Literals shorter than this say too little.
+/// Shorter literals say too little, but for rare bytes.
 const LITERAL_LEAST: usize = 2;
 /// How many byte classes are kept per pattern.
 pub(super) const CLASSES: usize = 4;
 /// A class this wide says nothing.
 const WIDE: u32 = 200;
+
+/// What the matches of an operator hold: in any value, and in values of plain bytes alone.
+///
+/// Most values are plain, and in those a pattern shrinks to little: what stands for quotes, brackets and escapes between
+/// the letters of a command's name cannot occur, and what is left are the names. The second set of needs is that of the
+/// pattern without all that it cannot match in plain bytes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Evidences {
+    pub(crate) any: Needs,
+    /// `None`: nothing matches in a plain value.
+    pub(crate) plain: Option<Needs>,
+}
 
 /// What every match of a pattern holds.
 #[derive(Clone, Debug, Default)]
@@ -43,40 +55,83 @@ struct Part {
     needs: Needs,
 }
 
-impl Needs {
+/// The bytes that ordinary text consists of: no quote, bracket, escape or control character.
+pub(crate) fn plain_bytes() -> ByteSet {
+    let mut set = ByteSet::default();
+    (0..=255_u8)
+        .filter(|byte| byte.is_ascii_alphanumeric() || PLAIN_MARKS.contains(byte) || *byte >= 0x80)
+        .for_each(|byte| set.add(byte));
+    set
+}
+
+const PLAIN_MARKS: &[u8] = b" _-.,:/@+?=";
+
+impl Evidences {
     /// What a match of an operator needs; `None` when nothing can be said.
-    pub(crate) fn of(operator: &Operator) -> Option<Needs> {
-        let needs = match operator.evidence() {
-            Evidence::Pattern(pattern) => needs_of(pattern)?,
+    pub(crate) fn of(operator: &Operator) -> Option<Evidences> {
+        let plain = plain_bytes();
+        match operator.evidence() {
+            Evidence::Pattern(pattern) => {
+                let hir = parse(pattern)?;
+                let any = part_of(&hir, &ByteSet::full()).map(needs_of).unwrap_or_default();
+                let plain = part_of(&hir, &plain).map(needs_of);
+                Some(Evidences { any, plain })
+            }
             Evidence::Phrases(phrases) => {
-                Needs { literals: usable(phrases.to_vec(), PHRASE_BYTES), classes: Vec::new() }
+                let among = |set: &ByteSet| -> Vec<Vec<u8>> {
+                    let holds = |phrase: &&Vec<u8>| phrase.iter().all(|byte| set.holds(*byte));
+                    phrases.iter().filter(holds).cloned().collect()
+                };
+                let needs = |phrases: Vec<Vec<u8>>| Needs {
+                    literals: usable(phrases, PHRASE_BYTES),
+                    classes: Vec::new(),
+                };
+                let any = needs(phrases.to_vec());
+                let plain = Some(among(&plain)).filter(|phrases| !phrases.is_empty()).map(needs);
+                Some(Evidences { any, plain })
             }
             Evidence::OneByteOf(table) => {
                 let mut class = ByteSet::default();
                 (0..=255_u8)
                     .filter(|byte| table[usize::from(*byte)])
                     .for_each(|byte| class.add(byte));
-                Needs { literals: None, classes: vec![class] }
+                let needs = |class| Needs { literals: None, classes: vec![class] };
+                let both = class.intersection(&plain);
+                let plain = (both.size() > 0).then(|| needs(both));
+                Some(Evidences { any: needs(class), plain })
             }
-            Evidence::None => return None,
-        };
-        (needs.literals.is_some() || !needs.classes.is_empty()).then_some(needs)
+            Evidence::None => None,
+        }
+        .filter(|evidences| evidences.any.says_something() || evidences.plain_says_something())
+    }
+
+    fn plain_says_something(&self) -> bool {
+        self.plain.as_ref().is_none_or(Needs::says_something)
     }
 }
 
-fn needs_of(pattern: &str) -> Option<Needs> {
+impl Needs {
+    fn says_something(&self) -> bool {
+        self.literals.is_some() || !self.classes.is_empty()
+    }
+}
+
+fn parse(pattern: &str) -> Option<Hir> {
     let mut parser = ParserBuilder::new()
         .unicode(false)
         .utf8(false)
         .dot_matches_new_line(true)
         .nest_limit(1000)
         .build();
-    let hir = parser.parse(pattern).ok()?;
-    let mut needs = part_of(&hir).finish();
+    parser.parse(pattern).ok()
+}
+
+fn needs_of(part: Part) -> Needs {
+    let mut needs = part.finish();
     if needs.literals.as_ref().is_some_and(|literals| literals.len() > LITERALS_LIMIT) {
         needs.literals = None;
     }
-    Some(needs)
+    needs
 }
 
 impl Part {
@@ -99,7 +154,11 @@ impl Part {
 
 /// Strings as literals: all long enough, cut where they are too long.
 fn usable(mut strings: Vec<Vec<u8>>, most_bytes: usize) -> Option<Vec<Vec<u8>>> {
-    if strings.is_empty() || strings.iter().any(|string| string.len() < LITERAL_LEAST) {
+    let says_much = |string: &Vec<u8>| match string.as_slice() {
+        [byte] => !byte.is_ascii_alphanumeric() && !b" _-.,".contains(byte),
+        string => string.len() >= LITERAL_LEAST,
+    };
+    if strings.is_empty() || !strings.iter().all(says_much) {
         return None;
     }
     for string in &mut strings {
@@ -133,12 +192,16 @@ fn keep_narrow(classes: &mut Vec<ByteSet>) {
     classes.truncate(CLASSES);
 }
 
-fn part_of(hir: &Hir) -> Part {
-    match hir.kind() {
+/// What a part can be in values of these bytes; `None` when it cannot match in any.
+fn part_of(hir: &Hir, bytes: &ByteSet) -> Option<Part> {
+    Some(match hir.kind() {
         HirKind::Empty => Part::empty(),
         // Nothing is consumed; what stands around may still be spelt out.
         HirKind::Look(_) => Part::empty(),
         HirKind::Literal(literal) => {
+            if !literal.0.iter().all(|byte| bytes.holds(*byte)) {
+                return None;
+            }
             let mut classes: Vec<ByteSet> = literal
                 .0
                 .iter()
@@ -154,10 +217,12 @@ fn part_of(hir: &Hir) -> Part {
                 needs: Needs { literals: None, classes },
             }
         }
-        HirKind::Class(class) => class_part(class),
-        HirKind::Capture(capture) => part_of(&capture.sub),
+        HirKind::Class(class) => return class_part(class, bytes),
+        HirKind::Capture(capture) => return part_of(&capture.sub, bytes),
         HirKind::Repetition(repetition) => {
-            let sub = part_of(&repetition.sub);
+            let Some(sub) = part_of(&repetition.sub, bytes) else {
+                return (repetition.min == 0).then(Part::empty);
+            };
             match (repetition.min, repetition.max) {
                 (0, Some(1)) => {
                     let exact = sub.exact.map(|mut exact| {
@@ -174,12 +239,22 @@ fn part_of(hir: &Hir) -> Part {
                 _ => Part { exact: None, needs: sub.finish() },
             }
         }
-        HirKind::Concat(parts) => concat(parts),
-        HirKind::Alternation(branches) => alternation(branches),
-    }
+        HirKind::Concat(parts) => {
+            let parts: Option<Vec<Part>> = parts.iter().map(|part| part_of(part, bytes)).collect();
+            concat(parts?)
+        }
+        HirKind::Alternation(branches) => {
+            let parts: Vec<Part> =
+                branches.iter().filter_map(|branch| part_of(branch, bytes)).collect();
+            if parts.is_empty() {
+                return None;
+            }
+            alternation(parts)
+        }
+    })
 }
 
-fn class_part(class: &Class) -> Part {
+fn class_part(class: &Class, bytes: &ByteSet) -> Option<Part> {
     let mut set = ByteSet::default();
     match class {
         Class::Bytes(class) => {
@@ -189,12 +264,16 @@ fn class_part(class: &Class) -> Part {
         }
         Class::Unicode(class) => {
             if !class.is_ascii() {
-                return Part::nothing();
+                return Some(Part::nothing());
             }
             for range in class.iter() {
                 (range.start() as u8..=range.end() as u8).for_each(|byte| set.add(byte));
             }
         }
+    }
+    let set = set.intersection(bytes);
+    if set.size() == 0 {
+        return None;
     }
     let mut strings: Vec<Vec<u8>> =
         set.bytes().map(|byte| vec![byte.to_ascii_lowercase()]).collect();
@@ -202,19 +281,18 @@ fn class_part(class: &Class) -> Part {
     strings.dedup();
     let mut classes = vec![set];
     keep_narrow(&mut classes);
-    Part {
+    Some(Part {
         exact: (!strings.is_empty() && strings.len() <= 8).then_some(strings),
         needs: Needs { literals: None, classes },
-    }
+    })
 }
 
-fn concat(parts: &[Hir]) -> Part {
+fn concat(parts: Vec<Part>) -> Part {
     let mut needs = Needs::default();
     // The strings that the parts since the last unknown one spell.
     let mut run: Vec<Vec<u8>> = vec![Vec::new()];
     let mut whole = true;
     for part in parts {
-        let part = part_of(part);
         needs.classes.extend(part.needs.classes);
         needs.literals = better(needs.literals, part.needs.literals);
         match part.exact {
@@ -246,8 +324,7 @@ fn concat(parts: &[Hir]) -> Part {
     Part { exact: None, needs }
 }
 
-fn alternation(branches: &[Hir]) -> Part {
-    let parts: Vec<Part> = branches.iter().map(part_of).collect();
+fn alternation(parts: Vec<Part>) -> Part {
     let count: usize = parts.iter().map(|part| part.exact.as_ref().map_or(0, Vec::len)).sum();
     let class = parts
         .iter()

@@ -7,16 +7,24 @@ use crate::{RuleSet, SourceFile};
 
 fn probe(pattern: &str) -> Option<Probe> {
     let operator = Operator::compile("rx", pattern.as_bytes(), &mut |_| Err(String::new()));
-    let needs = Needs::of(&operator.unwrap())?;
+    let needs = Evidences::of(&operator.unwrap())?;
     Some(Probe { needs: Arc::new(needs), node: NodeId::ROOT })
 }
 
 fn lets_in(pattern: &str, value: &[u8]) -> bool {
     let Some(probe) = probe(pattern) else { return true };
     let gate = Gate::new(&[probe], &[ProbeId(0)], &TransformationTree::default());
-    let mut row = vec![0; gate.words()];
-    gate.look(value, &ByteSet::of(value), &mut row);
+    let row = row_of(&gate, value);
     gate.lets_in(&row, ProbeId(0))
+}
+
+/// The bits of all probes that may match a value as it is.
+fn row_of(gate: &Gate, value: &[u8]) -> Vec<u64> {
+    let bytes = ByteSet::of(value);
+    let (mut looked, mut row) = (vec![0; gate.words()], vec![0; gate.words()]);
+    gate.look(value, &bytes, &mut looked);
+    gate.sift(&looked, &vec![u64::MAX; gate.words()], &bytes, &mut row);
+    row
 }
 
 #[test]
@@ -27,6 +35,8 @@ fn values_without_what_a_match_needs_are_kept_out() {
         ("[\"'][^a]", b"plain text"),
         ("(?:foo|ba[rz])", b"bat"),
         ("a+bc", b"ab c"),
+        ("(?i)u['\"]*n['\"]*a['\"]*m['\"]*e", b"a menu of names"),
+        ("['(].*x", b"box"),
     ] {
         assert!(!lets_in(pattern, value), "{pattern}");
     }
@@ -44,6 +54,9 @@ fn values_that_match_are_let_in() {
         ("(?:ab){2}", b"abab"),
         ("^$", b""),
         ("(?:a|b|c)(?:d|e)*f", b"cf"),
+        ("(?i)u['\"]*n['\"]*a['\"]*m['\"]*e", b"the uname command"),
+        ("(?i)u['\"]*n['\"]*a['\"]*m['\"]*e", b"u'name"),
+        ("(?:'x|[a'])(?:\"|b)", b"ab"),
     ] {
         let regex = regex::bytes::RegexBuilder::new(pattern)
             .unicode(false)
@@ -163,10 +176,9 @@ fn no_match_of_a_crs_operator_is_dropped() {
     assert!(operators.len() > 250, "{} operators are gated", operators.len());
     let live: Vec<ProbeId> = (0..set.probes.len() as u32).map(ProbeId).collect();
     let gate = Gate::new(&set.probes, &live, &set.tree);
-    let mut row = vec![0; gate.words()];
     let (mut matches, mut kept_out) = (0_usize, 0_usize);
     for value in &values {
-        gate.look(value, &ByteSet::of(value), &mut row);
+        let row = row_of(&gate, value);
         for (id, operator, probe) in &operators {
             let lets_in = gate.lets_in(&row, *probe);
             kept_out += usize::from(!lets_in);
@@ -212,6 +224,48 @@ fn transformations_change_no_value_without_their_bytes() {
                 .collect();
             let output = transformation.apply(&value, &context);
             assert_eq!(output, None, "{} on {}", transformation.name(), value.escape_ascii());
+        }
+    }
+}
+
+/// What [`crate::transformation::Transformation::output_bytes`] says holds for every function, and so does what is said of
+/// blanks that stand alone.
+#[test]
+fn transformations_make_no_other_bytes_than_they_say() {
+    use crate::transformation::{Transformation, TransformationContext};
+
+    let mut seed = 9_u64;
+    let mut next = |limit: usize| {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (seed >> 33) as usize % limit
+    };
+    let context = TransformationContext::default();
+    for transformation in Transformation::ALL {
+        for _ in 0..20_000 {
+            let value: Vec<u8> = (0..next(24))
+                .map(|_| match next(3) {
+                    0 => b" /*-#%+\\.;&(x0\t\xa0\"\x00"[next(18)],
+                    1 => next(256) as u8,
+                    _ => b'A' + next(58) as u8,
+                })
+                .collect();
+            let input = ByteSet::of(&value);
+            let output = transformation.apply(&value, &context);
+            let text = value.escape_ascii();
+            if let (Some(bytes), Some(output)) = (transformation.output_bytes(&input), &output) {
+                assert!(
+                    ByteSet::of(output).is_within(&bytes),
+                    "{} on {text}",
+                    transformation.name()
+                );
+            }
+            let reason = value.iter().any(|byte| *byte != b' ' && transformation.may_change(*byte));
+            if transformation.keeps_lone_blanks()
+                && !reason
+                && crate::store::has_lone_blanks(&value)
+            {
+                assert_eq!(output, None, "{} on {text}", transformation.name());
+            }
         }
     }
 }

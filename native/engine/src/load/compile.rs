@@ -9,7 +9,7 @@ use sallyport_seclang::{Diagnostics, Document, OperatorText, Position, Target};
 use super::actions::{self, RuleActions};
 use super::draft::{Draft, DraftLink, Entry};
 use super::{selector_regex, Data};
-use crate::gate::{Needs, Probe, ProbeId};
+use crate::gate::{Evidences, Probe, ProbeId};
 use crate::number::canonical_number;
 use crate::operator::{Operator, OperatorError};
 use crate::rule::{
@@ -186,7 +186,7 @@ struct Compiler<'a> {
     probes: Vec<Probe>,
     /// By address of the operator, which this compiler keeps alive, and list of transformations.
     probe_keys: HashMap<(*const Operator, NodeId), ProbeId>,
-    needs: HashMap<*const Operator, Option<Arc<Needs>>>,
+    needs: HashMap<*const Operator, Option<Arc<Evidences>>>,
 }
 
 impl Compiler<'_> {
@@ -318,7 +318,8 @@ impl Compiler<'_> {
     /// The probe of an operator behind a list of transformations, if its matches need something.
     fn probe(&mut self, operator: &Arc<Operator>, node: NodeId) -> Option<ProbeId> {
         let address = Arc::as_ptr(operator);
-        let needs = self.needs.entry(address).or_insert_with(|| Needs::of(operator).map(Arc::new));
+        let needs =
+            self.needs.entry(address).or_insert_with(|| Evidences::of(operator).map(Arc::new));
         let needs = Arc::clone(needs.as_ref()?);
         Some(*self.probe_keys.entry((address, node)).or_insert_with(|| {
             self.probes.push(Probe { needs, node });
@@ -344,7 +345,8 @@ impl Compiler<'_> {
                 exclusions.push((target, variable, selector));
             } else {
                 let count = target.count;
-                let spec = TargetSpec { variable, selector, count, exclusions: Vec::new() };
+                let exclusions = Vec::new();
+                let spec = TargetSpec { variable, selector, count, exclusions, tx_slots: None };
                 specs.push((target, spec));
             }
         }

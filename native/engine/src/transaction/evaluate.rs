@@ -3,12 +3,13 @@
 //! Source: `seclang.md` sections 6.2, 8.1 and 9.
 
 use super::targets::{SpecTargets, Target, TargetName};
-use super::{Hit, TargetRemoval, Transaction, MATCH_LIMIT};
+use super::{Hit, HitValue, TargetRemoval, Transaction, MATCH_LIMIT};
 use crate::details::{Match, MATCH_VALUE_BYTES};
 use crate::escape::{escape_bounded, escape_bytes};
-use crate::gate::ProbeId;
+use crate::gate::{NodeBits, ProbeId};
 use crate::operator::Operator;
-use crate::rule::{has_bit, Link, Rule, SpecId, TargetSpec, Test, SEVERITIES};
+use crate::profile::Profile;
+use crate::rule::{has_bit, set_bit, Link, Rule, SpecId, TargetSpec, Test, SEVERITIES};
 use crate::rule_set::RuleSet;
 use crate::store::{Side, ValueId};
 use crate::tx::{TxSlot, TxValue};
@@ -58,7 +59,7 @@ impl Transaction {
                     value: ValueId::EMPTY,
                 };
                 self.exchange.visit(Variable::RemoteAddr, &mut |_, value| target.value = value);
-                let value = target.value;
+                let value = HitValue::Stored(target.value);
                 self.hit(rule, link, last, target, value);
                 true
             }
@@ -74,13 +75,13 @@ impl Transaction {
                 {
                     return false;
                 }
-                let value = if *count {
-                    self.store.intern(left.to_string().as_bytes())
-                } else {
-                    self.tx_value(*slot).unwrap_or(ValueId::EMPTY)
-                };
+                let value = HitValue::Made(match count {
+                    true => TxValue::Number(left),
+                    false => self.tx.get(*slot).clone(),
+                });
                 let name = TargetName::Tx(*slot);
-                let target = Target { variable: Variable::Tx, name, count: *count, value };
+                let variable = Variable::Tx;
+                let target = Target { variable, name, count: *count, value: ValueId::EMPTY };
                 self.hit(rule, link, last, target, value);
                 true
             }
@@ -152,8 +153,7 @@ impl Transaction {
         }
     }
 
-    /// Reads the members of an entry, unless they are known, and says whether a test of them can come out as the link
-    /// wants it.
+    /// Says whether a test of an entry's members can come out as the link wants it.
     fn may_match(
         &mut self,
         rules: &RuleSet,
@@ -161,6 +161,22 @@ impl Transaction {
         gated: Option<&[ProbeId]>,
         negated: bool,
     ) -> bool {
+        let side = Side::of_phase(self.phase);
+        let gate = self.profile.plan.gate(side);
+        let wanted = gated.unwrap_or(&[]).iter().fold(0, |all, probe| all | gate.nodes_of(*probe));
+        if !self.summarize(rules, spec, wanted) {
+            return false;
+        }
+        let Some(probes) = gated else { return true };
+        // What cannot match fulfils a negated link.
+        let summary = &self.spec_summaries[self.spec_cache[spec.0 as usize].summary as usize..];
+        let gate = self.profile.plan.gate(side);
+        negated || probes.iter().any(|probe| gate.lets_in(summary, *probe))
+    }
+
+    /// Reads the members of an entry, and what the gate says of them behind the lists `wanted`, as far as that is not
+    /// known. False when there are none.
+    fn summarize(&mut self, rules: &RuleSet, spec: SpecId, wanted: NodeBits) -> bool {
         let at = spec.0 as usize;
         let side = Side::of_phase(self.phase);
         if !self.spec_cache[at].read {
@@ -175,10 +191,8 @@ impl Transaction {
         if cached.start == cached.end {
             return false;
         }
-        let Some(probes) = gated else { return true };
-        let gate = self.profile.plan.gate(side);
-        let wanted = probes.iter().fold(0, |all, probe| all | gate.nodes_of(*probe));
         if wanted & !cached.summarized != 0 {
+            let gate = self.profile.plan.gate(side);
             let mut nodes = wanted;
             if cached.summarized == 0 {
                 nodes |= self.profile.plan.nodes(side, at);
@@ -194,9 +208,34 @@ impl Transaction {
                 summary.iter_mut().zip(row).for_each(|(all, row)| *all |= row);
             }
         }
-        // What cannot match fulfils a negated link.
-        let summary = &self.spec_summaries[cached.summary as usize..];
-        negated || probes.iter().any(|probe| gate.lets_in(summary, *probe))
+        true
+    }
+
+    /// Finds the rules of a phase that may do something. What their first links look at stays the same while it runs.
+    pub(super) fn find_visits(&mut self, profile: &Profile, phase: u8) {
+        let visits = profile.plan.visits(phase);
+        self.visits.clear();
+        self.visits.extend_from_slice(&visits.open);
+        for group in &visits.groups {
+            let mut is_any_there = false;
+            for spec in &group.specs {
+                is_any_there |= self.summarize(profile.rules(), *spec, group.nodes);
+            }
+            if !is_any_there {
+                continue;
+            }
+            for entry in &group.entries {
+                let is_let_in = |spec: &SpecId| {
+                    let known = &self.spec_cache[spec.0 as usize];
+                    known.start != known.end
+                        && self.spec_summaries[(known.summary + entry.word) as usize] & entry.mask
+                            != 0
+                };
+                if entry.mask == 0 || group.specs.iter().any(is_let_in) {
+                    set_bit(&mut self.visits, entry.place);
+                }
+            }
+        }
     }
 
     /// Tests one target; `gated` are the link's probes if they can be held against the gate.
@@ -255,12 +294,12 @@ impl Transaction {
         if found == link.negated {
             return false;
         }
-        self.hit(test.rule, link, test.last, target.clone(), value);
+        self.hit(test.rule, link, test.last, target.clone(), HitValue::Stored(value));
         true
     }
 
     /// A link has matched on a target.
-    fn hit(&mut self, rule: &Rule, link: &Link, last: bool, target: Target, value: ValueId) {
+    fn hit(&mut self, rule: &Rule, link: &Link, last: bool, target: Target, value: HitValue) {
         let hit = Hit { target, value };
         self.matched_vars.push(hit.clone());
         self.matched = Some(hit);
@@ -293,7 +332,7 @@ impl Transaction {
         let (variable, value) = match &self.matched {
             Some(hit) => (
                 escape_bytes(&self.full_name(&hit.target)),
-                escape_bounded(self.store.get(hit.value), MATCH_VALUE_BYTES),
+                escape_bounded(&hit.value.bytes(&self.store), MATCH_VALUE_BYTES),
             ),
             None => Default::default(),
         };

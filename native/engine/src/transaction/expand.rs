@@ -41,7 +41,7 @@ impl Transaction {
         match variable {
             Variable::MatchedVar => {
                 if let Some(hit) = &self.matched {
-                    text.extend_from_slice(self.store.get(hit.value));
+                    text.extend_from_slice(&hit.value.bytes(&self.store));
                 }
             }
             Variable::MatchedVarName => {
@@ -51,7 +51,7 @@ impl Transaction {
             }
             Variable::MatchedVars => {
                 if let Some(hit) = self.matched_vars.first() {
-                    text.extend_from_slice(self.store.get(hit.value));
+                    text.extend_from_slice(&hit.value.bytes(&self.store));
                 }
             }
             Variable::MatchedVarsNames => {

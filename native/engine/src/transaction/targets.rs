@@ -94,10 +94,7 @@ impl Transaction {
                 }
             }
             (Variable::Tx, selector) => {
-                for slot in self.tx.members() {
-                    if !selector.takes(self.tx.name(slot)) {
-                        continue;
-                    }
+                for slot in self.tx.members(spec.tx_slots.as_deref(), selector) {
                     if let Some(value) = self.tx_value(slot) {
                         let name = TargetName::Tx(slot);
                         targets.push(Target { variable, name, count: false, value });
@@ -119,7 +116,7 @@ impl Transaction {
             }
             (Variable::MatchedVar, _) => {
                 if let Some(hit) = &self.matched {
-                    let value = hit.value;
+                    let value = hit.value.stored(&mut self.store);
                     targets.push(Target { variable, name: TargetName::None, count: false, value });
                 }
             }
@@ -214,7 +211,7 @@ impl Transaction {
                 continue;
             }
             let value = match variable {
-                Variable::MatchedVars => hit.value,
+                Variable::MatchedVars => hit.value.stored(&mut self.store),
                 _ => self.store.intern(&full),
             };
             targets.push(Target {
@@ -238,7 +235,7 @@ impl Transaction {
                 members.len()
             }
         };
-        let value = self.store.intern(number.to_string().as_bytes());
+        let value = self.store.intern_number(number);
         let name = match &spec.selector {
             Selector::Tx(slot) => TargetName::Tx(*slot),
             Selector::Name { spelling, .. } => TargetName::Spelt(Arc::clone(spelling)),

@@ -99,7 +99,7 @@ fn run(
     transaction.finish();
     let members = transaction
         .tx
-        .members()
+        .members(None, &crate::rule::Selector::All)
         .into_iter()
         .map(|slot| {
             let value = transaction.tx.get(slot).bytes().unwrap_or_default().into_owned();

@@ -43,11 +43,26 @@ impl Bits {
 /// Decodes the longest prefix of alphabet bytes; whatever follows it is lost.
 pub(super) fn decode(input: &[u8]) -> Option<Vec<u8>> {
     let mut bits = Bits::with_capacity(input.len());
-    for &byte in input {
-        match VALUES[usize::from(byte)] {
-            STRANGER => break,
-            value => bits.push(value),
+    let mut groups = input.chunks_exact(4);
+    let mut rest = &[][..];
+    for group in &mut groups {
+        let values = [0, 1, 2, 3].map(|at: usize| VALUES[usize::from(group[at])]);
+        if values.contains(&STRANGER) {
+            rest = group;
+            break;
         }
+        let number = values.iter().fold(0_u32, |bits, value| bits << 6 | u32::from(*value));
+        let [_, bytes @ ..] = number.to_be_bytes();
+        bits.output.extend_from_slice(&bytes);
+    }
+    if rest.is_empty() {
+        rest = groups.remainder();
+    }
+    for value in rest.iter().map(|byte| VALUES[usize::from(*byte)]) {
+        if value == STRANGER {
+            break;
+        }
+        bits.push(value);
     }
     Some(bits.output)
 }

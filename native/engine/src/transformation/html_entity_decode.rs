@@ -2,10 +2,10 @@
 //!
 //! Source: `seclang.md` section 6.4, as ModSecurity v2 (and v3 from 3.0.14 on).
 
-use memchr::memchr;
+use memchr::memchr_iter;
 
 pub(super) fn apply(input: &[u8]) -> Option<Vec<u8>> {
-    let first = memchr(b'&', input)?;
+    let first = memchr_iter(b'&', input).find(|at| decode(&input[at + 1..]).is_some())?;
     let mut output = Vec::with_capacity(input.len());
     output.extend_from_slice(&input[..first]);
     let mut position = first;
@@ -34,7 +34,8 @@ fn decode(rest: &[u8]) -> Option<(u8, usize)> {
         }
         [b'#', digits @ ..] => number(digits, 10).map(|(byte, width)| (byte, width + 1)),
         _ => {
-            let width = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+            // One more than the longest name: what goes on is none.
+            let width = rest.iter().take(5).take_while(|byte| byte.is_ascii_alphanumeric()).count();
             let names: [(&[u8], u8); 5] =
                 [(b"quot", b'"'), (b"amp", b'&'), (b"lt", b'<'), (b"gt", b'>'), (b"nbsp", 0xA0)];
             let found = names.iter().find(|(name, _)| rest[..width].eq_ignore_ascii_case(name));

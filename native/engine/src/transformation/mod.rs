@@ -35,6 +35,8 @@ pub use unicode_map::UnicodeMap;
 
 use std::sync::Arc;
 
+use crate::gate::ByteSet;
+
 /// What a transformation needs besides its input.
 #[derive(Clone, Debug, Default)]
 pub struct TransformationContext {
@@ -175,6 +177,47 @@ impl Transformation {
             T::UrlDecode | T::UrlDecodeUni => matches!(byte, b'%' | b'+'),
             T::Utf8ToUnicode => byte == 0 || byte >= 0x80,
             _ => true,
+        }
+    }
+
+    /// Whether a blank is no reason for the function to change a value when it stands alone: not first, not last, not
+    /// before another blank, `/` or `(`.
+    pub(crate) fn keeps_lone_blanks(self) -> bool {
+        use Transformation as T;
+        matches!(self, T::CmdLine | T::CompressWhitespace | T::Trim | T::TrimLeft | T::TrimRight)
+    }
+
+    /// The bytes that the output can hold, of a value that holds none but these and that the function may change;
+    /// `None`: any.
+    pub(crate) fn output_bytes(self, input: &ByteSet) -> Option<ByteSet> {
+        use Transformation as T;
+        let with = |more: &[u8]| {
+            let mut output = *input;
+            more.iter().for_each(|byte| output.add(*byte));
+            Some(output)
+        };
+        match self {
+            T::CmdLine => {
+                let mut output = input.lower_case();
+                output.add(b' ');
+                Some(output)
+            }
+            T::Lowercase => Some(input.lower_case()),
+            T::CompressWhitespace | T::RemoveComments | T::ReplaceComments | T::ReplaceNulls => {
+                with(b" ")
+            }
+            T::RemoveCommentsChar
+            | T::RemoveNulls
+            | T::RemoveWhitespace
+            | T::Trim
+            | T::TrimLeft
+            | T::TrimRight => Some(*input),
+            T::HexEncode => Some(ByteSet::of(b"0123456789abcdef")),
+            T::Length => Some(ByteSet::of(b"0123456789")),
+            T::NormalizePath | T::NormalizePathWin => with(b"/"),
+            T::UrlDecode | T::UrlDecodeUni if !input.holds(b'%') => with(b" "),
+            T::Utf8ToUnicode => with(b"%u0123456789abcdef"),
+            _ => None,
         }
     }
 

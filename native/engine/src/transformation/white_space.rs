@@ -10,15 +10,7 @@ pub(super) fn remove(input: &[u8]) -> Option<Vec<u8>> {
     let first = scan::first_in(&WHITE, input)?;
     let mut output = Vec::with_capacity(input.len() - 1);
     output.extend_from_slice(&input[..first]);
-    // Run by run: most of a text is not white.
-    let mut rest = &input[first..];
-    while !rest.is_empty() {
-        let white = rest.iter().position(|&byte| !WHITE[usize::from(byte)]).unwrap_or(rest.len());
-        rest = &rest[white..];
-        let run = scan::first_in(&WHITE, rest).unwrap_or(rest.len());
-        output.extend_from_slice(&rest[..run]);
-        rest = &rest[run..];
-    }
+    output.extend(input[first..].iter().filter(|byte| !WHITE[usize::from(**byte)]));
     Some(output)
 }
 
