@@ -17,6 +17,7 @@ import type { Close, Next, Outcome } from '../phase/outcome.ts'
 import type { CompiledAction } from '../policy/policy.ts'
 import type { PolicyScope } from '../policy/scope.ts'
 import type { WafProfiles } from '../waf/profiles.ts'
+import type { TlsTermination } from './terminate-tls.ts'
 
 export interface Action<Config, Plan> {
   readonly type: string
@@ -57,6 +58,10 @@ export interface CompileContext {
   readonly waf: WafProfiles
   /** Host of the endpoint's url, `*.` included; undefined where a policy is compiled by itself. */
   readonly host: string | undefined
+  /** The rule that holds the action has expressions. */
+  readonly isConditional: boolean
+  /** What actions ask of the listener before the endpoint. */
+  readonly terminations: TlsTermination[]
   /** Key sets that some action will need: fetched in the background once the policy serves. */
   readonly keySetUrls: Set<string>
 }

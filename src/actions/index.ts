@@ -25,6 +25,7 @@ import { restrictIps } from './restrict-ips.ts'
 import { saml } from './saml.ts'
 import { setVars } from './set-vars.ts'
 import { sseFindReplace } from './sse-find-replace.ts'
+import { terminateTls } from './terminate-tls.ts'
 import { urlRewrite } from './url-rewrite.ts'
 import { verifyWebhook } from './verify-webhook.ts'
 
@@ -54,12 +55,13 @@ export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
   register(saml),
   register(setVars),
   register(sseFindReplace),
+  register(terminateTls),
   register(urlRewrite),
   register(verifyWebhook),
 ])
 
 /** ngrok's actions that are not built: named, so that the error can say so instead of "unknown". */
-export const ACTIONS_NOT_BUILT: ReadonlySet<string> = new Set(['terminate-tls'])
+export const ACTIONS_NOT_BUILT: ReadonlySet<string> = new Set()
 
 /** The proper name of an action, however it is spelled: an alias, or with underscores as in old documents (§11). */
 export function actionName(written: string): string {

@@ -1,8 +1,9 @@
 /**
  * `on_tcp_connect`: rules about the connection, before any byte of HTTP counts.
  *
- * A listener with one endpoint behind it decides when the connection is accepted. With several, the endpoint is known
- * only from the first Host, so the rules run then, before `on_http_request`, and close the connection likewise.
+ * A plain listener with one endpoint behind it decides when the connection is accepted. With several, the endpoint is
+ * known only from the first Host, and of a TLS connection nothing is known before its first request: the rules run then,
+ * before `on_http_request`, and close the connection likewise.
  *
  * Source: traffic-policy.md §2.1, §2.6.
  */
@@ -40,6 +41,7 @@ export function exchangeConnectionAllowed(exchange: Exchange): boolean {
   const scope = new ConnectionScope(endpoint, exchange.services, exchange.connection)
   const allowed = runConnectRules(rules, scope, exchange.snapshot.settings.policy.strict)
   for (const entry of scope.logs) exchange.appendLog(entry)
+  for (const [action, value] of scope.results) exchange.setResult(action, value)
   if (!allowed) exchange.reason = 'denied:on_tcp_connect'
   return allowed
 }

@@ -28,6 +28,7 @@ import { MessageHead } from './message-head.ts'
 import type { Subrequests } from './subrequest.ts'
 import { isRequestId, newRequestId, newTrace, type TraceContext, traceContext } from './request-ids.ts'
 import { RequestUrl } from './request-url.ts'
+import { tlsView } from './tls-view.ts'
 
 /** One endpoint whose policy the exchange runs through; forwarding pushes another one. */
 export interface Frame {
@@ -431,7 +432,7 @@ export class Exchange implements PolicyScope {
       startedAtMs: this.startedAtEpochMs,
       bytesIn: this.head.text.length,
       bytesOut: 0,
-      tls: undefined,
+      tls: tlsView(this.peer.tls),
     }
     return this.#connectionView
   }

@@ -41,7 +41,22 @@ export interface ConnectionView {
   readonly bytesIn: number
   readonly bytesOut: number
   /** Absent on plain connections. */
-  readonly tls: ReadonlyMap<string, string> | undefined
+  readonly tls: TlsView | undefined
+}
+
+/** A text, a list of texts, a time in milliseconds since the epoch, or the extensions of a certificate. */
+export type TlsValue =
+  | string
+  | readonly string[]
+  | number
+  | readonly { readonly id: string; readonly critical: boolean; readonly value: Uint8Array }[]
+
+/** §6.4. */
+export interface TlsView {
+  /** By the dotted path below `conn.tls`; undefined = not known. */
+  get(path: string): TlsValue | undefined
+  /** PEM of the authorities that clients of the listener are verified against; '' = they are not asked. */
+  readonly clientAuthorities: string
 }
 
 /** §6.6. */

@@ -13,7 +13,7 @@ import type { HeaderView, PhaseName, RequestView, ResponseView, UrlView } from '
 import { BOOL, DYN, HEADER_MAP, INT, STRING, TIMESTAMP, listOf, mapOf } from './type.ts'
 import type { StaticType } from './type.ts'
 import { parseUserAgent, type UserAgent } from './user-agent.ts'
-import { CelMap, CelTimestamp, EMPTY_MAP, HybridString, LazyMap } from './value.ts'
+import { CelMap, CelTimestamp, EMPTY_MAP, EntryMap, HybridString, LazyMap } from './value.ts'
 import type { CelList, CelValue } from './value.ts'
 
 /** One node of the tree. */
@@ -228,12 +228,41 @@ const POD: Fields = {
 function tlsRead(path: string): (frame: Frame) => CelValue | undefined {
   return (frame) => {
     const { tls } = frame.source.connection
-    return tls && (tls.get(path) ?? '')
+    return tls && ((tls.get(path) ?? '') as string)
   }
 }
 
 function tlsText(path: string): Branch {
   return optional(STRING, tlsRead(path))
+}
+
+function tlsTexts(path: string): Branch {
+  return optional(listOf(STRING), (frame) => {
+    const { tls } = frame.source.connection
+    return tls && ((tls.get(path) ?? []) as string[])
+  })
+}
+
+function tlsTime(path: string): Branch {
+  return optional(TIMESTAMP, (frame) => {
+    const ms = frame.source.connection.tls?.get(path)
+    return typeof ms === 'number' ? CelTimestamp.fromMs(ms) : undefined
+  })
+}
+
+function tlsExtensions(path: string): Branch {
+  return optional(listOf(MAP), (frame) => {
+    const { tls } = frame.source.connection
+    if (tls === undefined) return undefined
+    const extensions = (tls.get(path) ?? []) as readonly { id: string; critical: boolean; value: Uint8Array }[]
+    return extensions.map(({ id, critical, value }) =>
+      EntryMap.of([
+        ['id', id],
+        ['critical', critical],
+        ['value', value],
+      ]),
+    )
+  })
 }
 
 function whenTls(type: StaticType, value: CelValue): Branch {
@@ -244,25 +273,25 @@ const NAME_LISTS = 'country locality organization organizational_unit postal_cod
 const SAN_LISTS = 'dns_names email_addresses ip_addresses uris'.split(' ')
 
 function certificate(path: string): Fields {
-  const lists = (names: readonly string[]): Fields =>
-    Object.fromEntries(names.map((name) => [name, whenTls(listOf(STRING), [])]))
+  const lists = (prefix: string, names: readonly string[]): Fields =>
+    Object.fromEntries(names.map((name) => [name, tlsTexts(`${prefix}.${name}`)]))
   const name = (part: string): Branch =>
     hybrid(
       tlsRead(`${path}.${part}`),
-      { common_name: tlsText(`${path}.${part}.common_name`), ...lists(NAME_LISTS) },
+      { common_name: tlsText(`${path}.${part}.common_name`), ...lists(`${path}.${part}`, NAME_LISTS) },
       false,
     )
   return {
     subject: name('subject'),
     issuer: name('issuer'),
-    san: hybrid(tlsRead(`${path}.san`), lists(SAN_LISTS), false),
+    san: hybrid(tlsRead(`${path}.san`), lists(`${path}.san`, SAN_LISTS), false),
     serial_number: tlsText(`${path}.serial_number`),
     signature_algorithm: tlsText(`${path}.signature_algorithm`),
     validity: namespace({
-      not_before: optional(TIMESTAMP, () => undefined),
-      not_after: optional(TIMESTAMP, () => undefined),
+      not_before: tlsTime(`${path}.validity.not_before`),
+      not_after: tlsTime(`${path}.validity.not_after`),
     }),
-    extensions: whenTls(listOf(MAP), []),
+    extensions: tlsExtensions(`${path}.extensions`),
   }
 }
 

@@ -79,6 +79,8 @@ export interface PeerTls {
   readonly certificate: ListenCertificate
   /** PEM of the client's certificate, verified; '' = it showed none. */
   readonly clientCertificate: string
+  /** What it was verified against, as in `ListenTls`; '' = clients are not asked. */
+  readonly clientAuthorities: string
 }
 
 /** Limits and timers that the front end enforces; bytes and milliseconds. Swapped as a whole on reload. */

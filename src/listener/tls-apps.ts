@@ -21,8 +21,8 @@ export interface ServerNameFacts {
   /** '' = the client named none, or one that no certificate is for. */
   readonly serverName: string
   readonly certificate: ListenCertificate
-  /** Clients are asked for a certificate. */
-  readonly asksClients: boolean
+  /** What clients are verified against; '' = they are not asked for a certificate. */
+  readonly clientAuthorities: string
 }
 
 /** Registers the routes for connections with one name. The app is set to that name. */
@@ -195,7 +195,7 @@ class Generation {
 
   #facts(serverName: string, index: number): ServerNameFacts {
     const certificate = this.#tls.certificates[index]!
-    return { serverName, certificate, asksClients: this.#authorities !== undefined }
+    return { serverName, certificate, clientAuthorities: this.#tls.clientAuthorities ?? '' }
   }
 
   #closeFiles(): void {

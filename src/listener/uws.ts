@@ -545,8 +545,9 @@ function closeApps(listener: Listener): void {
 }
 
 function peerTls(name: ServerNameFacts, res: HttpResponse): PeerTls {
-  const { serverName, certificate, asksClients } = name
-  return { serverName, certificate, clientCertificate: asksClients ? res.getX509Certificate() : '' }
+  const { serverName, certificate, clientAuthorities } = name
+  const clientCertificate = clientAuthorities === '' ? '' : res.getX509Certificate()
+  return { serverName, certificate, clientCertificate, clientAuthorities }
 }
 
 function peerOf(listener: Listener, address: Uint8Array, proxied: ArrayBuffer | null, tls: PeerTls | null): Peer {

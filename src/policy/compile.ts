@@ -5,6 +5,7 @@
  */
 import { type CompileContext, type PreparedAction, type RegisteredAction } from '../actions/action.ts'
 import { ACTIONS, ACTIONS_NOT_BUILT, actionName } from '../actions/index.ts'
+import type { TlsTermination } from '../actions/terminate-tls.ts'
 import type { Diagnostics } from '../config/diagnostic.ts'
 import type { ConfigNode, TextSource } from '../config/node.ts'
 import type { Settings } from '../config/settings.ts'
@@ -39,14 +40,17 @@ export interface PolicyWithNeeds {
   readonly policy: CompiledPolicy
   readonly waf: WafProfiles
   readonly keySetUrls: ReadonlySet<string>
+  /** What it asks of the listener. */
+  readonly terminations: readonly TlsTermination[]
 }
 
 /** Check `diagnostics` before using the result: after errors the policy is incomplete. */
 export function compilePolicy(parsed: ParsedPolicy, options: PolicyOptions): PolicyWithNeeds {
   const waf = new WafProfiles()
   const keySetUrls = new Set<string>()
+  const terminations: TlsTermination[] = []
   const compile = (phase: PhaseName): readonly CompiledRule[] => {
-    const compiler = new PhaseCompiler(phase, parsed.legacyFormat, options, waf, keySetUrls)
+    const compiler = new PhaseCompiler(phase, parsed.legacyFormat, options, waf, keySetUrls, terminations)
     return Object.freeze(parsed.phases[phase].map((rule, index) => compiler.rule(rule, index)))
   }
   const onTcpConnect = compile('on_tcp_connect')
@@ -67,7 +71,7 @@ export function compilePolicy(parsed: ParsedPolicy, options: PolicyOptions): Pol
   checkPhases(parsed, options)
   checkOnlyOnce(parsed, 'ai-gateway', options.diagnostics)
   if (options.mustTerminate) checkTermination(parsed, options)
-  return { policy, waf, keySetUrls }
+  return { policy, waf, keySetUrls, terminations }
 }
 
 /** `secrets.get('vault', 'name')` with both names written out. */
@@ -82,6 +86,7 @@ class PhaseCompiler {
   readonly #options: PolicyOptions
   readonly #waf: WafProfiles
   readonly #keySetUrls: Set<string>
+  readonly #terminations: TlsTermination[]
 
   constructor(
     phase: PhaseName,
@@ -89,12 +94,14 @@ class PhaseCompiler {
     options: PolicyOptions,
     waf: WafProfiles,
     keySetUrls: Set<string>,
+    terminations: TlsTermination[],
   ) {
     this.#phase = phase
     this.#legacyFormat = legacyFormat
     this.#options = options
     this.#waf = waf
     this.#keySetUrls = keySetUrls
+    this.#terminations = terminations
     this.#environment = { phase, overrides: true, legacy: legacyFormat, now: () => new Date(), secret: options.secret }
   }
 
@@ -113,7 +120,11 @@ class PhaseCompiler {
           hint,
         )
       }
-      const prepared = this.#action(action, `${this.#phase}[${index}].actions[${position}]`)
+      const prepared = this.#action(
+        action,
+        rule.expressions.length > 0,
+        `${this.#phase}[${index}].actions[${position}]`,
+      )
       if (prepared === undefined) continue
       actions.push(prepared.compiled)
       if (prepared.terminates) endedBy ??= action.type
@@ -152,7 +163,7 @@ class PhaseCompiler {
     }
   }
 
-  #action(parsed: ParsedAction, place: string): PreparedAction | undefined {
+  #action(parsed: ParsedAction, isConditional: boolean, place: string): PreparedAction | undefined {
     const { diagnostics } = this.#options
     const action = lookUp(parsed, diagnostics)
     if (action === undefined) return undefined
@@ -171,10 +182,10 @@ class PhaseCompiler {
       return undefined
     }
     const config = parsed.config ?? emptyConfig(parsed.span)
-    return action.prepare(config, this.#context(config.span, place))
+    return action.prepare(config, this.#context(config.span, isConditional, place))
   }
 
-  #context(span: Span, place: string): CompileContext {
+  #context(span: Span, isConditional: boolean, place: string): CompileContext {
     const { diagnostics, settings, identity, host } = this.#options
     return {
       host,
@@ -191,6 +202,8 @@ class PhaseCompiler {
       },
       waf: this.#waf,
       keySetUrls: this.#keySetUrls,
+      isConditional,
+      terminations: this.#terminations,
     }
   }
 }

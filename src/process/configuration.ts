@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
-import { reportDates } from '../config/certificate.ts'
+import { reportDates, type ServerCertificate } from '../config/certificate.ts'
 import { BundleReader, DiskReader, loadBundle, loadConfiguration } from '../config/load.ts'
 import type { ConfigurationBundle, ConfigurationInput, LoadedConfiguration } from '../config/load.ts'
 import type { FileReader } from '../config/reader.ts'
@@ -36,20 +36,18 @@ export async function checkFromDisk(
   const reader = new DiskReader()
   const loaded = loadConfiguration(input, reader)
   const stateDir = stateDirOf(loaded)
-  await check(loaded, reader, stateDir)
-  for (const { tls } of loaded.settings.listeners) {
-    for (const certificate of tls?.certificates ?? []) reportDates(certificate, Date.now(), loaded.diagnostics)
-  }
+  const certificates = await check(loaded, reader, stateDir)
+  for (const certificate of certificates) reportDates(certificate, Date.now(), loaded.diagnostics)
   // the check has read more files: rule sets
-  return checked(loaded, { ...reader.recorded(), input }, stateDir, purpose)
+  return checked(loaded, certificates, { ...reader.recorded(), input }, stateDir, purpose)
 }
 
 /** The same for texts that were kept. */
 export async function checkBundle(bundle: ConfigurationBundle): Promise<LoadedAndChecked> {
   const loaded = loadBundle(bundle)
   const stateDir = stateDirOf(loaded)
-  await check(loaded, new BundleReader(bundle), stateDir)
-  return checked(loaded, bundle, stateDir, 'run')
+  const certificates = await check(loaded, new BundleReader(bundle), stateDir)
+  return checked(loaded, certificates, bundle, stateDir, 'run')
 }
 
 /** Absolute: what is read below it is recorded under this name, and workers ask for it under the same. */
@@ -57,17 +55,23 @@ function stateDirOf(loaded: LoadedConfiguration): string {
   return resolve(loaded.settings.stateDir ?? defaultStateDir())
 }
 
-async function check(loaded: LoadedConfiguration, reader: FileReader, stateDir: string): Promise<void> {
+async function check(
+  loaded: LoadedConfiguration,
+  reader: FileReader,
+  stateDir: string,
+): Promise<readonly ServerCertificate[]> {
   try {
-    await checkConfiguration(loaded, reader, stateDir)
+    return await checkConfiguration(loaded, reader, stateDir)
   } catch (error) {
     // a missing native part, a file that vanished between two looks: an error like any other
     loaded.diagnostics.error('CONFIGURATION', error instanceof Error ? error.message : String(error))
+    return []
   }
 }
 
 function checked(
   loaded: LoadedConfiguration,
+  certificates: readonly ServerCertificate[],
   bundle: ConfigurationBundle,
   stateDir: string,
   purpose: 'check' | 'run',
@@ -82,7 +86,7 @@ function checked(
   return {
     reports,
     settings: errors.length > 0 ? undefined : settings,
-    certificates: certificatesOf(loaded),
+    certificates: endsOf(certificates),
     bundle,
     fingerprint: createHash('sha256').update(JSON.stringify(bundle)).digest('hex'),
     stateDir,
@@ -91,9 +95,9 @@ function checked(
 }
 
 /** The earliest end wins where a name has several. */
-function certificatesOf({ settings }: LoadedConfiguration): CheckedConfiguration['certificates'] {
+function endsOf(certificates: readonly ServerCertificate[]): CheckedConfiguration['certificates'] {
   const ends = new Map<string, number>()
-  for (const { names, notAfterMs } of settings.listeners.flatMap(({ tls }) => tls?.certificates ?? [])) {
+  for (const { names, notAfterMs } of certificates) {
     for (const name of names) ends.set(name, Math.min(ends.get(name) ?? Infinity, notAfterMs))
   }
   return [...ends].map(([name, notAfterMs]) => ({ name, notAfterMs }))

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { AddressDatabaseError, AddressDatabases, openAddressDatabase } from '../address-data/address-database.ts'
 import type { AddressFacts } from '../address-data/address-facts.ts'
+import type { ServerCertificate } from '../config/certificate.ts'
 import type { Diagnostics } from '../config/diagnostic.ts'
 import type { EndpointDefinition, LoadedConfiguration } from '../config/load.ts'
 import type { FileReader } from '../config/reader.ts'
@@ -32,7 +33,7 @@ import { SecretStore } from '../vault/secret-store.ts'
 import { TargetGroup } from '../upstream/balancer.ts'
 import { installedRulesFolder, readRuleFiles } from '../waf/rule-files.ts'
 import { WafProfiles } from '../waf/profiles.ts'
-import { checkListenTls, listenTls } from './listen-tls.ts'
+import { resolveTls, type ResolvedTls } from './listen-tls.ts'
 
 export interface Snapshot {
   readonly settings: Settings
@@ -61,6 +62,7 @@ interface Compiled {
   readonly endpoints: readonly CompiledEndpoint[]
   readonly rules: RuleSetSources | undefined
   readonly addressData: Snapshot['addressData']
+  readonly listenTls: readonly (ResolvedTls | undefined)[]
 }
 
 interface CompiledEndpoint {
@@ -68,21 +70,28 @@ interface CompiledEndpoint {
   readonly needs: PolicyWithNeeds
 }
 
-const NO_POLICY: PolicyWithNeeds = { policy: EMPTY_POLICY, waf: new WafProfiles(), keySetUrls: new Set() }
+const NO_POLICY: PolicyWithNeeds = {
+  policy: EMPTY_POLICY,
+  waf: new WafProfiles(),
+  keySetUrls: new Set(),
+  terminations: [],
+}
 
 /**
  * Compiles every policy and the rule set; all errors land in `loaded.diagnostics`. Opens no socket and starts nothing:
- * `check` is this, and `run` begins with it.
+ * `check` is this, and `run` begins with it. Resolves with the certificates that listeners will show.
  */
 export async function checkConfiguration(
   loaded: LoadedConfiguration,
   reader: FileReader,
   stateDir: string,
-): Promise<void> {
+): Promise<readonly ServerCertificate[]> {
   const compiled = compile(loaded, reader, stateDir)
-  if (compiled.rules === undefined) return
+  const certificates = compiled.listenTls.flatMap((tls) => tls?.certificates ?? [])
+  if (compiled.rules === undefined) return certificates
   const ruleSet = await buildRuleSet(compiled.rules, loaded.diagnostics)
   if (ruleSet !== undefined) ruleSet.release()
+  return certificates
 }
 
 /**
@@ -96,7 +105,7 @@ export async function buildSnapshot(
   collections: CollectionsHandle = 0,
 ): Promise<Snapshot | undefined> {
   const { settings, diagnostics } = loaded
-  const { endpoints: compiled, rules, addressData } = compile(loaded, reader, stateDir)
+  const { endpoints: compiled, rules, addressData, listenTls } = compile(loaded, reader, stateDir)
   if (diagnostics.hasErrors) return undefined
   const ruleSet = rules === undefined ? undefined : await buildRuleSet(rules, diagnostics, collections)
   if (diagnostics.hasErrors) return undefined
@@ -107,7 +116,7 @@ export async function buildSnapshot(
   const listeners = settings.listeners.map((listener) => {
     const named = endpoints.find((candidate) => candidate.name === listener.defaultEndpoint)
     const behind = endpoints.filter((it) => it.binding === 'public' && it.view.port === listener.port)
-    return { named, only: behind.length === 1 ? behind[0] : undefined }
+    return { named, only: behind.length === 1 && listener.tls === undefined ? behind[0] : undefined }
   })
   return {
     settings,
@@ -120,7 +129,7 @@ export async function buildSnapshot(
       ? sessionBox(settings, stateDir)
       : undefined,
     keySetUrls: [...new Set(compiled.flatMap(({ needs }) => [...needs.keySetUrls]))],
-    listenTls: settings.listeners.map((listener) => listenTls(listener)),
+    listenTls,
     targets: endpoints.flatMap((it) => it.upstream?.targets ?? []),
     defaultEndpoint: (place) => listeners[place]?.named,
     connectEndpoint: (place) => {
@@ -144,7 +153,6 @@ function compile(loaded: LoadedConfiguration, reader: FileReader, stateDir: stri
   const { settings, diagnostics } = loaded
   for (const definition of loaded.endpoints) refuseUnserved(definition, diagnostics)
   checkRedisAddress(settings, diagnostics)
-  checkListenTls(settings.listeners, loaded.endpoints, diagnostics)
   const secrets = new SecretStore({ stateDir, ...settings.vaults })
   const endpoints = loaded.endpoints.map((definition) => ({
     definition,
@@ -153,7 +161,9 @@ function compile(loaded: LoadedConfiguration, reader: FileReader, stateDir: stri
   const needsRules = settings.waf.mode !== 'off' && endpoints.some(({ needs }) => needs.waf.all.length > 0)
   const folder = settings.waf.rules ?? installedRulesFolder(stateDir)
   const rules = needsRules ? readRuleFiles(settings.waf, folder, reader, diagnostics) : undefined
-  return { endpoints, rules, addressData: openAddressData(settings, diagnostics) }
+  const tlsEndpoints = endpoints.map(({ definition, needs }) => ({ definition, terminations: needs.terminations }))
+  const listenTls = resolveTls(settings.listeners, tlsEndpoints, diagnostics)
+  return { endpoints, rules, addressData: openAddressData(settings, diagnostics), listenTls }
 }
 
 /** A reload sees files that were renewed; those that were not are not read again. */

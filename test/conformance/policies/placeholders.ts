@@ -1,5 +1,10 @@
 /** Values for the placeholders of published policies (`$YOUR_DOMAIN`, `<COUNTRY-01>`, `{your issuer url}`). */
 
+import { makeCertificate } from '../../support/certificates.ts'
+
+/** Stands for every certificate, authority and key that is left out. */
+export const CERTIFICATE = makeCertificate({ names: 'DNS:it.example.org', isAuthority: true })
+
 const DOMAIN = 'shop.example.org'
 const ISSUER = 'https://id.example.net'
 
@@ -31,8 +36,22 @@ const RULES: readonly (readonly [RegExp, string | ((name: string) => string)])[]
   [/\$([A-Z][A-Z0-9_]{2,})\b/g, valueOf],
 ]
 
+/** `-----BEGIN CERTIFICATE----- … -----END CERTIFICATE-----`, and the operator's words for them. */
+function fillCertificates(text: string): string {
+  return text
+    .replace(
+      /(-----BEGIN ([A-Z ]+)-----)(\s+)\.\.\. [a-z ]+ \.\.\.(\s+)(-----END)/g,
+      (_, begin, kind, gap, last, end) => {
+        const pem = String(kind).includes('KEY') ? CERTIFICATE.key : CERTIFICATE.certificate
+        return `${begin}${gap}${pem.trim().split('\n').slice(1, -1).join(String(gap))}${last}${end}`
+      },
+    )
+    .replace(/\b(?:CACert|ServerCert)\b/g, JSON.stringify(CERTIFICATE.certificate))
+    .replace(/\bServerPrivateKey\b/g, JSON.stringify(CERTIFICATE.key))
+}
+
 export function fillPlaceholders(text: string): string {
-  let filled = text
+  let filled = fillCertificates(text)
   for (const [pattern, value] of RULES) {
     filled = filled.replace(pattern, (_, name: string) => (typeof value === 'string' ? value : value(name)))
   }

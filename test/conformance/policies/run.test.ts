@@ -18,7 +18,7 @@ import { compileExpression } from '../../../src/expression/expression.ts'
 import { compilePolicy } from '../../../src/policy/compile.ts'
 import { parsePolicy } from '../../../src/policy/parse.ts'
 import { checkConfiguration } from '../../../src/process/snapshot.ts'
-import { fillPlaceholders } from './placeholders.ts'
+import { CERTIFICATE, fillPlaceholders } from './placeholders.ts'
 
 const checkout = fileURLToPath(new URL('../../../', import.meta.url))
 const given = process.env['SALLYPORT_POLICIES_DIR']
@@ -42,6 +42,10 @@ const WAITING = new Set([
   'IP_POLICY_NOT_SERVED',
   'ENDPOINT_NOT_SERVED',
   'UPSTREAM_NOT_SERVED',
+  // what another front end could do
+  'TLS_RANGE',
+  'TLS_STRATEGY',
+  'TLS_INTERPOLATION',
 ])
 
 function isWaiting({ code, message }: Diagnostic): boolean {
@@ -59,7 +63,7 @@ async function problemsOf(carrier: Carrier, text: string): Promise<readonly Diag
     // its loader is not built; its policies are policies all the same
     return policies.flatMap((policy) => compiled(policy))
   }
-  const settings = 'listeners: [{address: 0.0.0.0:8080}]\nmanifests: [document.yaml]\n'
+  const settings = `${listenersFor(text)}manifests: [document.yaml]\n`
   const said = await checked({ 'document.yaml': text }, settings)
   // a policy that no endpoint of the document names is compiled by itself
   const alone = documents.filter((document) => textAt(document, 'kind') === 'NgrokTrafficPolicy')
@@ -70,13 +74,27 @@ function policySettings(text: string): string {
   const scheme = /\burl:\s*["']?(tcp|tls):\/\//.exec(text)?.[1]
   const endpoint =
     scheme === undefined
-      ? '{name: it, url: "http://it.example.org:8080", upstream: {url: 8000}, traffic_policy_file: policy.yaml}'
+      ? `{name: it, url: "${terminatesTls(text) ? 'https://it.example.org:443' : 'http://it.example.org:8080'}", upstream: {url: 8000}, traffic_policy_file: policy.yaml}`
       : `{name: it, url: "${scheme}://it.example.org:5000", upstream: {url: "tcp://localhost:5000"}, traffic_policy_file: policy.yaml}`
-  return `listeners: [{address: 0.0.0.0:8080}]\nwaf: {rules: rules}\nendpoints: [${endpoint}]\n`
+  return `${listenersFor(text)}waf: {rules: rules}\nendpoints: [${endpoint}]\n`
+}
+
+const terminatesTls = (text: string): boolean => /terminate[-_]tls/.test(text)
+
+/** TLS is terminated where TLS is spoken. */
+function listenersFor(text: string): string {
+  const tls = '{address: 0.0.0.0:443, tls: {certificates: [{certificate: it.pem, key: it.key}]}}'
+  return `listeners: [{address: 0.0.0.0:8080}${terminatesTls(text) ? `, ${tls}` : ''}]\n`
 }
 
 async function checked(files: Readonly<Record<string, string>>, settings: string): Promise<readonly Diagnostic[]> {
-  const texts = new Map([...Object.entries(files), ['gateway.yaml', settings], ['rules/none.conf', '# no rule\n']])
+  const texts = new Map([
+    ...Object.entries(files),
+    ['gateway.yaml', settings],
+    ['rules/none.conf', '# no rule\n'],
+    ['it.pem', CERTIFICATE.certificate],
+    ['it.key', CERTIFICATE.key],
+  ])
   const reader: FileReader = {
     read: (path) => new SourceFile(path, texts.get(path)!),
     list: (pattern) => (pattern === 'rules/*.conf' ? ['rules/none.conf'] : [pattern].filter((path) => texts.has(path))),

@@ -75,7 +75,7 @@ export function sourceOf(options: SourceOptions = {}): VariableSource {
       startedAtMs: Date.UTC(2026, 10, 22, 7, 59, 59),
       bytesIn: 120,
       bytesOut: 40,
-      tls: options.tls && new Map(Object.entries(options.tls)),
+      tls: options.tls && { get: (path) => options.tls?.[path], clientAuthorities: '' },
     },
     endpoint: { id: 'ep_1', url: `https://${host}`, host, port: 443, protocol: 'https' },
     request: {
