@@ -34,6 +34,8 @@ export interface EndpointDefinition {
   readonly url: EndpointUrl
   readonly upstream?: UpstreamDefinition | undefined
   readonly policy?: PolicyDocument | undefined
+  /** Forwarding fields of untrusted peers are continued, as ngrok does (O-69). */
+  readonly appendsForwarded?: boolean | undefined
   /** Where it is named. */
   readonly span?: Span | undefined
 }

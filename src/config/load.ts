@@ -391,6 +391,7 @@ function endpointOf(node: ConfigNode, context: Context, kindName: 'agent' | ''):
       kind,
       ...address,
       pooling: document.pooling_enabled ?? false,
+      appendsForwarded: document.forwarded_for === 'append',
       upstream: document.upstream && endpointUpstream(document, document.upstream, address.url, node, context),
       policy,
       span: nameEntry?.value.span ?? startOf(node.span),

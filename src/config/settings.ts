@@ -382,6 +382,10 @@ export const endpointSchema = object(
       withDefault(boolean(), false),
       'Whether other endpoints may have the same url; they then share its requests.',
     ),
+    forwarded_for: described(
+      withDefault(enumeration(['discard', 'append']), 'discard'),
+      'X-Forwarded-For and X-Forwarded-Host of clients that are no trusted proxy: discard them, or append to them as ngrok does.',
+    ),
     timers: described(optional(object(timerFields)), 'Timers for this endpoint only.'),
   },
   {

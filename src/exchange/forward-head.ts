@@ -7,7 +7,7 @@ import { GatewayError } from '../response/gateway-error.ts'
 import type { Exchange } from './exchange.ts'
 import { MessageHead } from './message-head.ts'
 
-/** What we say about the hop: an inbound list is continued for a trusted peer and discarded for others (O-69). */
+/** What we say about the hop: an inbound list is continued for a trusted peer and discarded for others, as a rule (O-69). */
 const FORWARDING_FIELDS = ['x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-port'] as const
 
 /** Fields that are ours to write. One that `add-headers` gave a value of its own goes upstream with that value. */
@@ -44,9 +44,11 @@ export function forwardHead(exchange: Exchange): string {
     throw new GatewayError('LOOP')
   }
   const publicHost = exchange.publicHost
-  const inboundFor = client.peerTrusted ? head.all('x-forwarded-for').join(', ') : ''
+  // ngrok's way, where the public endpoint asks for it: what any peer says of the way so far is kept (O-69)
+  const keeps = client.peerTrusted || exchange.frames[0]?.endpoint.appendsForwarded === true
+  const inboundFor = keeps ? head.all('x-forwarded-for').join(', ') : ''
   const inboundProto = client.peerTrusted ? head.first('x-forwarded-proto') : undefined
-  const inboundHost = client.peerTrusted ? head.first('x-forwarded-host') : undefined
+  const inboundHost = keeps ? head.first('x-forwarded-host') : undefined
   const inboundPort = client.peerTrusted ? head.first('x-forwarded-port') : undefined
   for (const name of PROXY_FIELDS) {
     if (exchange.assigned?.has(name) === true) continue

@@ -243,6 +243,7 @@ function endpoint(definition: EndpointDefinition, needs: PolicyWithNeeds, settin
     binding,
     view: { id, url: url.href, host: url.host, port: url.port, protocol: url.scheme },
     policy: needs.policy,
+    appendsForwarded: definition.appendsForwarded,
     upstream: definition.upstream === undefined ? undefined : targetGroup(definition.upstream, settings),
   })
 }

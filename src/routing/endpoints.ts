@@ -15,6 +15,8 @@ export interface Endpoint {
   readonly binding: 'public' | 'internal'
   readonly policy: CompiledPolicy
   readonly upstream: TargetGroup | undefined
+  /** Untrusted X-Forwarded-For is continued and X-Forwarded-Host kept, as ngrok does (O-69). */
+  readonly appendsForwarded?: boolean | undefined
 }
 
 export interface EndpointTable {

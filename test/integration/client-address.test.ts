@@ -89,3 +89,50 @@ endpoints:
     expect(answer).toMatch(/^HTTP\/1\.1 400/)
   })
 })
+
+describe('O-69: what clients say of the way they came', () => {
+  let gateway: RunningGateway
+  let upstream: EchoUpstream
+
+  beforeAll(async () => {
+    upstream = await startEchoUpstream()
+    const target = `upstream: { url: "http://127.0.0.1:${upstream.port}" }`
+    gateway = await startGateway({
+      config: ({ port }) => `
+workers: 1
+endpoints:
+  - { name: strict, url: "http://localhost:${port}", ${target}, traffic_policy_file: policy.yaml }
+  - { name: ngrok, url: "http://ngrok.test:${port}", ${target}, traffic_policy_file: policy.yaml, forwarded_for: append }
+`,
+      files: { 'policy.yaml': POLICY },
+    })
+  })
+
+  afterAll(async () => {
+    await gateway?.stop()
+    await upstream?.close()
+  })
+
+  it('is discarded, or appended to where an endpoint wants it as ngrok does; who the client is stays the same', async () => {
+    const said = {
+      'x-forwarded-for': '198.51.100.7',
+      'x-forwarded-host': 'said.test',
+      'x-forwarded-proto': 'https',
+      'x-forwarded-port': '1',
+    }
+    const ask = async (host: string): Promise<(string | undefined)[]> => {
+      const answer = await get(`${gateway.url}/`, { headers: { host, ...said } })
+      expect(answer.headers['x-client']).toMatch(/^(127\.0\.0\.1|::1)$/)
+      const seen = upstream.complete.at(-1)!
+      return Object.keys(said).map((name) => seen.all(name).join(' and '))
+    }
+    const host = `localhost:${gateway.port}`
+    expect(await ask(host)).toEqual([expect.stringMatching(/^[\d.:]+$/), host, 'http', String(gateway.port)])
+    expect(await ask('ngrok.test')).toEqual([
+      expect.stringMatching(/^198\.51\.100\.7, [\d.:]+$/),
+      'said.test',
+      'http',
+      String(gateway.port),
+    ])
+  })
+})

@@ -47,7 +47,7 @@ export function echoAnswer(request: RecordedRequest, socket: Socket): void {
   socket.write(Buffer.from(text, 'latin1'))
 }
 
-export async function startEchoUpstream(): Promise<EchoUpstream> {
+export async function startEchoUpstream(port = 0): Promise<EchoUpstream> {
   const requests: RecordedRequest[] = []
   const raw: string[] = []
   const closes: { connection: number; atMs: number }[] = []
@@ -149,7 +149,7 @@ export async function startEchoUpstream(): Promise<EchoUpstream> {
     })
   })
   await new Promise<void>((resolve) => {
-    server.listen(0, '127.0.0.1', resolve)
+    server.listen(port, '127.0.0.1', resolve)
   })
   const address = server.address()
   upstream.port = typeof address === 'object' && address !== null ? address.port : 0
