@@ -5,7 +5,7 @@
  *
  * Source: traffic-policy.md §6.4; RFC 5280 §4.1; RFC 2253 §2 (names as text, last part first); X.690 §8.1 (DER).
  */
-import { X509Certificate } from 'node:crypto'
+import type { X509Certificate } from 'node:crypto'
 
 export interface CertificateExtension {
   /** Object identifier: `2.5.29.17`. */

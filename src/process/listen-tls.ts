@@ -125,7 +125,7 @@ function authoritiesOf({ authorities, strategy, span }: TlsTermination, diagnost
   if (text !== undefined) return text
   for (const authority of authorities) {
     if (authoritiesText([authority]) !== undefined) continue
-    const isObject = /^ca_/.test(authority.text)
+    const isObject = authority.text.startsWith('ca_')
     const problem = isObject ? 'certificate authorities are given as PEM, not by id' : 'this is not a PEM certificate'
     const hint = 'it begins with -----BEGIN CERTIFICATE-----; several may follow one another'
     diagnostics.error('INVALID_CERTIFICATE', problem, authority.span, hint)
