@@ -6,6 +6,7 @@
  */
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { ensureLibmodsecurity } from './ensure-servers.mjs'
 import { runAndWatch } from './run-and-watch.mjs'
 import { fail, root, setUp } from './set-up.mjs'
 
@@ -21,6 +22,12 @@ const SUITES = {
     folder: 'SALLYPORT_LIBINJECTION_VECTORS',
   },
   policies: { vitest: 'test/conformance/policies', folder: 'SALLYPORT_POLICIES_DIR' },
+  // against libmodsecurity, which the set-up installs
+  waf: {
+    cargo: ['-p', 'sallyport-engine', '--test', 'waf_differential'],
+    folder: 'SALLYPORT_WAF_CORPORA',
+    prepare: ensureLibmodsecurity,
+  },
   seclang: { cargo: ['-p', 'sallyport-engine', '--test', 'seclang_vectors'], folder: 'SALLYPORT_SECLANG_VECTORS' },
 }
 
@@ -32,6 +39,7 @@ const suite = SUITES[positionals[0]]
 if (suite === undefined) fail(`unknown suite ${positionals[0]}: there are ${Object.keys(SUITES).join(', ')}`)
 
 setUp()
+suite.prepare?.()
 const env = {
   ...process.env,
   ...(values.dir === undefined ? {} : { [suite.folder]: resolve(values.dir) }),

@@ -46,6 +46,11 @@ export function ensureLibmodsecurity() {
   if (!LIBMODSECURITY.some((path) => existsSync(path))) install('libmodsecurity3')
 }
 
+/** The older rule set that a test loads. */
+export function ensureOlderRules() {
+  if (!existsSync('/usr/share/modsecurity-crs/rules')) install('modsecurity-crs')
+}
+
 /** nginx with ModSecurity, for the benchmark that compares with it. */
 export function ensureNginxModsecurity() {
   const isThere = () => has('nginx', ['-v']) && existsSync('/usr/lib/nginx/modules/ngx_http_modsecurity_module.so')

@@ -8,7 +8,13 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ensureRules } from './ensure-rules.mjs'
-import { ensureChromium, ensureLibmodsecurity, ensureOpenssl, ensureRedis } from './ensure-servers.mjs'
+import {
+  ensureChromium,
+  ensureLibmodsecurity,
+  ensureOlderRules,
+  ensureOpenssl,
+  ensureRedis,
+} from './ensure-servers.mjs'
 import { runAndWatch } from './run-and-watch.mjs'
 import { fail, root, setUp } from './set-up.mjs'
 
@@ -58,6 +64,7 @@ async function vitest(suite) {
   if (suite === 'integration' || suite === 'conformance') {
     ensureRedis()
     ensureRules()
+    ensureOlderRules()
   }
   if (suite === 'integration') ensureChromium()
   const folder = mkdtempSync(join(tmpdir(), 'sallyport-test-'))

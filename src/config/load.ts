@@ -668,6 +668,7 @@ function settingsOf(
       responseBodyBytes: waf.response_body,
       requestBodyLimitAction: waf.request_body_limit_action,
       responseBodyLimitAction: waf.response_body_limit_action,
+      leaveOutRules: waf.leave_out_rules,
       includeBefore: texts(waf.include_before),
       includeAfter: texts(waf.include_after),
       threadThresholdBytes: waf.thread_threshold,

@@ -157,6 +157,8 @@ export interface WafSettings {
   readonly requestBodyLimitAction: BodyLimitAction
   readonly responseBodyLimitAction: BodyLimitAction
   /** SecLang texts, in order. */
+  /** Ids of rules that are not loaded. */
+  readonly leaveOutRules: readonly number[]
   readonly includeBefore: readonly SourceFile[]
   readonly includeAfter: readonly SourceFile[]
   /** Bodies above it are scanned in a thread. */
@@ -621,6 +623,10 @@ const gatewayFields = {
         response_body_limit_action: described(
           withDefault(enumeration(['reject', 'process_partial']), 'process_partial'),
           'What happens to a larger one: process_partial (what fits is inspected, the rest passes), or reject (500).',
+        ),
+        leave_out_rules: described(
+          withDefault(list(integer({ min: 1, max: 2 ** 32 - 1 })), []),
+          'Ids of rules that are not loaded, such as those that use what the matcher does not have.',
         ),
         include_before: described(withDefault(list(path()), []), 'SecLang files read before the rule set.'),
         include_after: described(withDefault(list(path()), []), 'SecLang files read after the rule set.'),

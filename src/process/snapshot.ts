@@ -297,7 +297,7 @@ async function buildRuleSet(
   const summary = ruleSetSummary(handle)
   if (summary.leftOut.length > 0) {
     const list = summary.leftOut.map(({ id, construct }) => `${id} (${construct})`).join('; ')
-    const text = `left out for what they use and is not implemented, ${summary.leftOut.length} in all: ${list}`
+    const text = `waf.leave_out_rules leaves out ${summary.leftOut.length} rules: ${list}`
     diagnostics.warning('WAF_RULES_LEFT_OUT', text)
   }
   return {

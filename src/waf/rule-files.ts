@@ -9,7 +9,6 @@ import type { Diagnostics } from '../config/diagnostic.ts'
 import type { FileReader } from '../config/reader.ts'
 import type { Settings } from '../config/settings.ts'
 import type { RuleSetSources, RuleSource } from '../native.ts'
-import { LEFT_OUT_RULES } from './left-out-rules.ts'
 
 type BodyLimits = Pick<
   Settings['waf'],
@@ -84,7 +83,7 @@ export function readRuleFiles(
       ...settings.includeAfter.map(text),
     ],
     data: reader.list(join(rulesFolder, '*.data')).map(read),
-    leftOut: LEFT_OUT_RULES.map((rule) => rule.id),
+    leftOut: settings.leaveOutRules,
   }
 }
 

@@ -19,12 +19,12 @@ use crate::transformation::TransformationContext;
 use crate::tx::{TxNames, TxSlot};
 use crate::variable::Variable;
 
-/// A rule that was left out because a construct of it is not provided.
+/// A rule that was left out because the caller named it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
     /// The rule's id.
     pub id: u32,
-    /// What is missing.
+    /// What is not provided of it.
     pub construct: String,
 }
 
@@ -128,8 +128,8 @@ impl RuleSet {
     /// Compiles `sources` in the order given. `data` holds what they name by path relative to themselves: phrase lists,
     /// included files, the code-page map. `Include @recommended` reads the engine's own recommended settings and rules.
     ///
-    /// A rule whose construct is not provided is an error that names it, unless its id is in `left_out`; then it is left
-    /// out with its chain and listed in the summary.
+    /// A rule whose construct is not provided is an error that names it. Rules whose ids are in `left_out` are left out
+    /// with their chains; the summary lists them and says what is not provided of each.
     ///
     /// # Errors
     /// Every error of the sources, with its place.

@@ -16,7 +16,6 @@ import { FAMILIES } from '../../../src/metrics/families.ts'
 import { compilePolicy } from '../../../src/policy/compile.ts'
 import { parsePolicy } from '../../../src/policy/parse.ts'
 import { ERRORS, type ErrorEntry } from '../../../src/response/gateway-error.ts'
-import { LEFT_OUT_RULES } from '../../../src/waf/left-out-rules.ts'
 import { load, problems } from '../config/memory-files.ts'
 import { codeBlocks, codeSpans, PAGES, ROOT, rows, section, text } from './pages.ts'
 
@@ -137,13 +136,6 @@ describe('actions', () => {
     const lines = section(policy, 'Actions that are not built').split('\n')
     const named = lines.flatMap((line) => /^- `(.+)`$/.exec(line)?.[1] ?? [])
     expect(named.sort()).toEqual([...ACTIONS_NOT_BUILT].sort())
-  })
-})
-
-describe('rule sets', () => {
-  it('waf.md names exactly the rules that may be left out', () => {
-    const sentence = /these are left out: ([^.]*)\./.exec(text('docs/waf.md').replace(/\n/g, ' '))?.[1] ?? ''
-    expect([...sentence.matchAll(/\d+/g)].map(Number)).toEqual(LEFT_OUT_RULES.map(({ id }) => id))
   })
 })
 

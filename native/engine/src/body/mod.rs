@@ -6,3 +6,4 @@ pub(crate) mod json;
 pub(crate) mod multipart;
 pub(crate) mod urlencoded;
 pub(crate) mod xml;
+mod xml_dtd;

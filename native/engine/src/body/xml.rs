@@ -5,7 +5,8 @@
 //! are never loaded; entities that the body itself declares expand within limits.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+
+use super::xml_dtd::{self, DocumentType, Problem};
 
 /// How many bytes entities may expand to in one body.
 const EXPANSION_LIMIT: usize = 65_536;
@@ -21,7 +22,7 @@ const ATTRIBUTE_LIMIT: usize = 1024;
 pub(crate) struct Content {
     /// The text inside the root element, concatenated; `None` without a root.
     pub(crate) text: Option<Vec<u8>>,
-    /// Attribute values in document order.
+    /// Attribute values in document order; declarations of namespaces are no attributes (XPath 1.0 section 5.3).
     pub(crate) attributes: Vec<Vec<u8>>,
 }
 
@@ -35,7 +36,7 @@ pub(crate) fn parse(body: &[u8], partial: bool, content: &mut Content) -> Result
         body: &body,
         at: 0,
         content,
-        entities: HashMap::new(),
+        document_type: DocumentType::default(),
         expanded: 0,
         open: Vec::new(),
         closed: false,
@@ -89,11 +90,24 @@ fn names_utf8(body: &[u8]) -> bool {
         || memchr::memmem::find(&declaration, b"utf-16").is_some()
 }
 
+/// Whether the declaration says `standalone="yes"`.
+fn stands_alone(body: &[u8]) -> bool {
+    let Some(end) = memchr::memmem::find(body, b"?>").filter(|_| body.starts_with(b"<?xml")) else {
+        return false;
+    };
+    let declaration = &body[..end];
+    memchr::memmem::find(declaration, b"standalone").is_some_and(|at| {
+        let value = declaration[at + b"standalone".len()..].trim_ascii_start();
+        let value = value.strip_prefix(b"=").unwrap_or(value).trim_ascii_start();
+        value.starts_with(b"\"yes\"") || value.starts_with(b"'yes'")
+    })
+}
+
 struct Parser<'a> {
     body: &'a [u8],
     at: usize,
     content: &'a mut Content,
-    entities: HashMap<Vec<u8>, Vec<u8>>,
+    document_type: DocumentType,
     expanded: usize,
     /// Names of the open elements.
     open: Vec<&'a [u8]>,
@@ -251,6 +265,7 @@ impl<'a> Parser<'a> {
             }
             self.at += 1;
             let rest = &self.body[self.at..];
+            let is_attribute = attribute != b"xmlns" && !attribute.starts_with(b"xmlns:");
             let Some(length) = memchr::memchr(quote, rest) else {
                 self.content.attributes.push(rest.to_vec());
                 return Err(Stop::End);
@@ -258,7 +273,8 @@ impl<'a> Parser<'a> {
             self.at += length + 1;
             let value = &rest[..length];
             match self.expand(value, ENTITY_DEPTH) {
-                Ok(expanded) => self.content.attributes.push(expanded),
+                Ok(expanded) if is_attribute => self.content.attributes.push(expanded),
+                Ok(_) => {}
                 Err(stop) => {
                     self.content.attributes.push(value.to_vec());
                     return Err(stop);
@@ -311,7 +327,11 @@ impl<'a> Parser<'a> {
             text.extend_from_slice(character);
             return Ok(());
         }
-        let Some(replacement) = self.entities.get(name).cloned() else {
+        let Some(replacement) = self.document_type.entities.get(name).cloned() else {
+            // Section 4.1: it may be declared where nobody looks, unless the document stands alone.
+            if self.document_type.is_open && !stands_alone(self.body) {
+                return Ok(());
+            }
             return because(&format!("unknown entity &{};", String::from_utf8_lossy(name)));
         };
         if depth == 0 {
@@ -341,48 +361,16 @@ impl<'a> Parser<'a> {
         Ok(expanded)
     }
 
-    /// Skips a document type, noting the entities it declares: `<!ENTITY name "text">`. External ones are empty.
+    /// Skips a document type, noting what it declares.
     fn document_type(&mut self) -> Result<(), Stop> {
-        let start = self.at;
-        let mut inner = false;
-        while self.peek()? != b'>' || inner {
-            match self.peek()? {
-                b'[' => inner = true,
-                b']' => inner = false,
-                quote @ (b'"' | b'\'') => {
-                    let rest = &self.body[self.at + 1..];
-                    self.at += memchr::memchr(quote, rest).ok_or(Stop::End)? + 1;
-                }
-                b'<' if self.body[self.at..].starts_with(b"<!--") => {
-                    let rest = &self.body[self.at..];
-                    self.at += memchr::memmem::find(rest, b"-->").ok_or(Stop::End)?;
-                }
-                _ => {}
+        match xml_dtd::read(&self.body[self.at..], &mut self.document_type) {
+            Ok(length) => {
+                self.at += length;
+                Ok(())
             }
-            self.at += 1;
+            Err(Problem::End) => Err(Stop::End),
+            Err(Problem::Malformed(reason)) => because(reason),
         }
-        self.at += 1;
-        let mut rest = &self.body[start..self.at];
-        while let Some(at) = memchr::memmem::find(rest, b"<!ENTITY") {
-            rest = &rest[at + b"<!ENTITY".len()..];
-            let trimmed = rest.trim_ascii_start();
-            if trimmed.first() == Some(&b'%') {
-                continue;
-            }
-            let end = trimmed.iter().position(u8::is_ascii_whitespace).unwrap_or(trimmed.len());
-            let (name, after) = trimmed.split_at(end);
-            let after = after.trim_ascii_start();
-            let value = match after.first() {
-                Some(quote @ (b'"' | b'\'')) => {
-                    let length = memchr::memchr(*quote, &after[1..]).unwrap_or(after.len() - 1);
-                    after[1..=length].to_vec()
-                }
-                _ => Vec::new(),
-            };
-            // The first declaration holds.
-            self.entities.entry(name.to_vec()).or_insert(value);
-        }
-        Ok(())
     }
 }
 
@@ -422,6 +410,24 @@ mod tests {
             "<!DOCTYPE a [<!ENTITY one \"1\"><!ENTITY two \"&one;2\"><!ENTITY f SYSTEM \"file:///etc/passwd\">]><a>&two;&f;</a>",
         );
         assert_eq!(text, "12");
+    }
+
+    #[test]
+    fn an_entity_may_be_declared_outside_unless_the_document_stands_alone() {
+        let (text, _) = valid("<!DOCTYPE a SYSTEM \"http://h/x.dtd\"><a>1&send;2</a>");
+        assert_eq!(text, "12");
+        for text in [
+            "<?xml version='1.0' standalone='yes'?><!DOCTYPE a SYSTEM 'x'><a>&send;</a>",
+            "<!DOCTYPE a [<!ENTITY % p SYSTEM 'x'>]><a>&q;</a>",
+        ] {
+            assert!(read(text).1.is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn declarations_of_namespaces_are_no_attributes() {
+        let (_, attributes) = valid("<a xmlns='u' xmlns:p=\"v\" p:b='1' xmlnsx='2'/>");
+        assert_eq!(attributes, ["1", "2"]);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(super) struct Compiled {
     pub(super) left_out: Vec<(u32, String)>,
 }
 
-/// Compiles all drafts. A rule that fails is an error of the load, unless its id is in `allowed`.
+/// Compiles all drafts. Rules whose id is in `allowed` are left out; any other that fails is an error of the load.
 pub(super) fn compile(
     document: &Document,
     entries: &[Entry],
@@ -73,12 +73,14 @@ pub(super) fn compile(
         };
         let mut own = Diagnostics::default();
         let compiled = compiler.rule(draft, &mut own);
-        if own.is_empty() {
+        if allowed.contains(&draft.id) {
+            let reasons = own.into_vec().into_iter().map(|diagnostic| diagnostic.message);
+            let reasons = reasons.collect::<Vec<_>>().join("; ");
+            let reason = if reasons.is_empty() { "nothing is missing".into() } else { reasons };
+            left_out.push((draft.id, reason));
+        } else if own.is_empty() {
             counts[usize::from(draft.phase) - 1] += 1;
             pending.push((draft, compiled.0, compiled.1));
-        } else if allowed.contains(&draft.id) {
-            let reasons = own.into_vec().into_iter().map(|diagnostic| diagnostic.message);
-            left_out.push((draft.id, reasons.collect::<Vec<_>>().join("; ")));
         } else {
             for diagnostic in own.into_vec() {
                 problems.report(diagnostic.position, diagnostic.code, diagnostic.message);

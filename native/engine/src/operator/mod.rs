@@ -4,6 +4,7 @@
 //! Source: SecLang reference of ModSecurity v2 (`seclang.md` section 7). All operators work on bytes.
 
 mod detect;
+mod equivalents;
 mod ip_match;
 mod number;
 mod pcre;
@@ -20,7 +21,8 @@ use std::fmt;
 use ip_match::IpMatch;
 use number::Comparison;
 use phrases::Phrases;
-use rx::Rx;
+use rx::{Rx, RxTemplate};
+use sallyport_libinjection::Events;
 use text::{Text, TextTest};
 use validate::ByteRange;
 
@@ -79,6 +81,7 @@ enum Kind {
     Always,
     Never,
     Rx(Rx),
+    RxTemplate(RxTemplate),
     Phrases(Phrases),
     Text(Text),
     Comparison(Comparison),
@@ -87,7 +90,7 @@ enum Kind {
     UrlEncoding,
     UnicodeEncoding,
     SqlInjection,
-    Scripting,
+    Scripting(Events),
 }
 
 /// Operators of ModSecurity that this engine knows but does not run, and why.
@@ -129,6 +132,9 @@ impl Operator {
         let kind = match name.to_ascii_lowercase().as_str() {
             "unconditionalmatch" => Ok(Kind::Always),
             "nomatch" => Ok(Kind::Never),
+            "rx" if memchr::memmem::find(argument, b"%{").is_some() => {
+                Ok(Kind::RxTemplate(RxTemplate::new(argument)))
+            }
             "rx" => Rx::compile(argument).map(Kind::Rx),
             "pm" => Phrases::from_argument(argument).map(Kind::Phrases),
             "pmf" | "pmfromfile" => Phrases::from_files(argument, phrase_file).map(Kind::Phrases),
@@ -152,7 +158,7 @@ impl Operator {
             "validateurlencoding" => Ok(Kind::UrlEncoding),
             "validateutf8encoding" => Ok(Kind::UnicodeEncoding),
             "detectsqli" => Ok(Kind::SqlInjection),
-            "detectxss" => Ok(Kind::Scripting),
+            "detectxss" => detect::events(argument).map(Kind::Scripting),
             _ => {
                 let known = UNSUPPORTED.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
                 Err(known.map_or(OperatorError::Unknown, |(known, reason)| {
@@ -168,6 +174,7 @@ impl Operator {
         match &self.kind {
             Kind::Text(text) => text.template(),
             Kind::Comparison(comparison) => comparison.template(),
+            Kind::RxTemplate(rx) => Some(rx.template()),
             _ => None,
         }
     }
@@ -186,6 +193,7 @@ impl Operator {
             Kind::Always => true,
             Kind::Never => false,
             Kind::Rx(rx) => rx.matches(value, captures),
+            Kind::RxTemplate(rx) => rx.matches(value, expanded, captures),
             Kind::Phrases(phrases) => phrases.matches(value, captures),
             Kind::Text(text) => text.matches(value, expanded),
             Kind::Comparison(comparison) => comparison.matches(value, expanded),
@@ -194,7 +202,7 @@ impl Operator {
             Kind::UrlEncoding => validate::has_bad_url_escape(value),
             Kind::UnicodeEncoding => validate::is_not_utf8(value),
             Kind::SqlInjection => detect::sql_injection(value, captures),
-            Kind::Scripting => detect::scripting(value, captures),
+            Kind::Scripting(events) => detect::scripting(value, *events, captures),
         }
     }
 
@@ -230,8 +238,12 @@ impl Operator {
             Kind::UrlEncoding => Evidence::OneByteOf(&PERCENT),
             Kind::UnicodeEncoding => Evidence::OneByteOf(&NOT_ASCII),
             Kind::SqlInjection => Evidence::OneByteOf(&NOT_WORD),
-            Kind::Scripting => Evidence::OneByteOf(&MARKUP),
-            Kind::Always | Kind::Never | Kind::Comparison(_) | Kind::IpMatch(_) => Evidence::None,
+            Kind::Scripting(_) => Evidence::OneByteOf(&MARKUP),
+            Kind::Always
+            | Kind::Never
+            | Kind::Comparison(_)
+            | Kind::IpMatch(_)
+            | Kind::RxTemplate(_) => Evidence::None,
         }
     }
 }

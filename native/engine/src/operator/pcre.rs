@@ -457,8 +457,7 @@ impl Translator<'_> {
                 Ok(Item::Set(text))
             }
             Some(b'[') if matches!(self.peek(), Some(b'.' | b'=')) => {
-                let mark = self.rest()[0];
-                if self.rest()[1..].windows(2).any(|pair| pair == [mark, b']']) {
+                if is_collating(self.rest()) {
                     return unsupported("a collating element in a pattern");
                 }
                 Ok(Item::Byte(b'['))
@@ -467,6 +466,23 @@ impl Translator<'_> {
             None => malformed("a class is not closed"),
         }
     }
+}
+
+/// Whether `.` or `=` after a bracket begins a collating element: PCRE2 looks for the same mark before a `]`, and gives
+/// up at another `]` and at a further `[` with the mark.
+fn is_collating(rest: &[u8]) -> bool {
+    let (mark, mut at) = (rest[0], 1);
+    while let Some(pair) = rest.get(at..at + 2) {
+        match pair {
+            [b'\\', b']' | b'\\'] => at += 1,
+            [b']', _] => return false,
+            [b'[', next] if *next == mark => return false,
+            [byte, b']'] if *byte == mark => return true,
+            _ => {}
+        }
+        at += 1;
+    }
+    false
 }
 
 /// Width of `n}`, `n,}` or `n,m}`.

@@ -3,7 +3,7 @@
 //! Source: `seclang.md` section 7.2: dot matches newline, `^` and `$` see only the ends, no Unicode, leftmost-first.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use regex_automata::meta::Regex;
@@ -11,7 +11,7 @@ use regex_automata::util::captures::Captures as Spans;
 use regex_automata::util::syntax;
 use regex_automata::Input;
 
-use super::{pcre, Captures, OperatorError};
+use super::{equivalents, pcre, Captures, OperatorError};
 
 /// Upper bound for one compiled pattern, in bytes.
 const SIZE_LIMIT_BYTES: usize = 64 * 1024 * 1024;
@@ -31,12 +31,16 @@ impl fmt::Debug for Rx {
 
 impl Rx {
     pub(super) fn compile(argument: &[u8]) -> Result<Self, OperatorError> {
-        if memchr::memmem::find(argument, b"%{").is_some() {
-            let reason = "a macro in a pattern, which would be compiled for every request";
-            return Err(OperatorError::Unsupported(reason.into()));
-        }
-        let pcre::Translation { pattern, ends_at_last_group } = pcre::translate(argument)?;
+        let argument = equivalents::spell_out(argument);
+        let pcre::Translation { pattern, ends_at_last_group } = pcre::translate(&argument)?;
         let regex = choose(&pattern)?;
+        Ok(Rx { pattern, regex, ends_at_last_group })
+    }
+
+    /// A pattern that a request's macros made, without the trials that a load takes the time for.
+    fn compile_at_once(argument: &[u8]) -> Result<Self, OperatorError> {
+        let pcre::Translation { pattern, ends_at_last_group } = pcre::translate(argument)?;
+        let regex = build(&pattern, true)?;
         Ok(Rx { pattern, regex, ends_at_last_group })
     }
 
@@ -54,6 +58,60 @@ impl Rx {
             keep(value, &spans, self.ends_at_last_group, captures);
         }
         true
+    }
+}
+
+/// A pattern with macros: compiled when they are expanded, and kept as long as few other texts come.
+///
+/// An expanded text that is longer than [`RxTemplate::LONGEST`] bytes or no pattern matches nothing.
+pub(super) struct RxTemplate {
+    template: Vec<u8>,
+    compiled: Mutex<Vec<(Vec<u8>, Option<Arc<Rx>>)>>,
+}
+
+impl fmt::Debug for RxTemplate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "RxTemplate({:?})", String::from_utf8_lossy(&self.template))
+    }
+}
+
+impl RxTemplate {
+    const LONGEST: usize = 4096;
+    /// How many expanded texts are kept.
+    const KEPT: usize = 8;
+
+    pub(super) fn new(template: &[u8]) -> Self {
+        RxTemplate { template: template.to_vec(), compiled: Mutex::default() }
+    }
+
+    pub(super) fn template(&self) -> &[u8] {
+        &self.template
+    }
+
+    pub(super) fn matches(
+        &self,
+        value: &[u8],
+        expanded: Option<&[u8]>,
+        captures: Option<&mut Captures>,
+    ) -> bool {
+        let regex = expanded.and_then(|text| self.compiled(text));
+        regex.is_some_and(|regex| regex.matches(value, captures))
+    }
+
+    fn compiled(&self, text: &[u8]) -> Option<Arc<Rx>> {
+        if text.len() > Self::LONGEST {
+            return None;
+        }
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = compiled.iter().find(|(known, _)| known == text) {
+            return known.clone();
+        }
+        let regex = Rx::compile_at_once(text).ok().map(Arc::new);
+        if compiled.len() >= Self::KEPT {
+            compiled.remove(0);
+        }
+        compiled.push((text.to_vec(), regex.clone()));
+        regex
     }
 }
 

@@ -143,7 +143,6 @@ fn section_7_2_rx_names_what_it_cannot_run() {
         (b"\\Qa.b\\E", "quoting"),
         (b"[[=a=]]", "collating"),
         (b"a{,2}", "{,n}"),
-        (b"%{tx.a}", "macro"),
     ] {
         match compile_with("rx", pattern, b"") {
             Err(OperatorError::Unsupported(reason)) => {
