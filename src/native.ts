@@ -55,6 +55,7 @@ export interface NativeAddon {
     pool: number,
     addresses: string,
     connectMs: number,
+    queueMs: number,
     firstByteMs: number,
     idleMs: number,
     keepAliveMs: number,
@@ -66,6 +67,7 @@ export interface NativeAddon {
     target: number,
     addresses: string,
     connectMs: number,
+    queueMs: number,
     firstByteMs: number,
     idleMs: number,
     keepAliveMs: number,
@@ -80,7 +82,9 @@ export interface NativeAddon {
   upstreamResume(pool: number, leg: number): void
   upstreamAbort(pool: number, leg: number): void
   upstreamTick(pool: number): number
-  upstreamConnections(pool: number): number
+  mapSharedMemory(path: string, bytes: number, create: boolean): ArrayBuffer
+  stopNewConnections(ports: number[]): number
+  upstreamConnections(pool: number): [number, number, number]
   upstreamReads(pool: number): number
 }
 
@@ -100,6 +104,7 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'createUpstreamPool',
   'endTransaction',
   'loadRuleSet',
+  'mapSharedMemory',
   'openBuckets',
   'openCollections',
   'openTransactions',
@@ -114,6 +119,7 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'scanRequest',
   'scanResponse',
   'startResponseTransaction',
+  'stopNewConnections',
   'takeBucket',
   'transactionDetails',
   'upstreamAbort',
@@ -595,6 +601,8 @@ export interface UpstreamTargetSettings {
   /** `ip:port` or `[ip]:port`, separated by commas; tried in turn. */
   readonly addresses: string
   readonly connectMs: number
+  /** Longest wait for a free connection. */
+  readonly queueMs: number
   readonly firstByteMs: number
   readonly idleMs: number
   readonly keepAliveMs: number
@@ -629,11 +637,12 @@ export function closeUpstreamPool(pool: UpstreamPoolHandle): void {
 
 /** Throws on an address that is none. */
 export function addUpstreamTarget(pool: UpstreamPoolHandle, settings: UpstreamTargetSettings): UpstreamTargetHandle {
-  const { addresses, connectMs, firstByteMs, idleMs, keepAliveMs, maxConnections, maxQueued } = settings
+  const { addresses, connectMs, queueMs, firstByteMs, idleMs, keepAliveMs, maxConnections, maxQueued } = settings
   return addon().addUpstreamTarget(
     pool,
     addresses,
     connectMs,
+    queueMs,
     firstByteMs,
     idleMs,
     keepAliveMs,
@@ -648,12 +657,13 @@ export function changeUpstreamTarget(
   target: UpstreamTargetHandle,
   settings: UpstreamTargetSettings,
 ): void {
-  const { addresses, connectMs, firstByteMs, idleMs, keepAliveMs, maxConnections, maxQueued } = settings
+  const { addresses, connectMs, queueMs, firstByteMs, idleMs, keepAliveMs, maxConnections, maxQueued } = settings
   addon().changeUpstreamTarget(
     pool,
     target,
     addresses,
     connectMs,
+    queueMs,
     firstByteMs,
     idleMs,
     keepAliveMs,
@@ -727,12 +737,31 @@ export function tickUpstream(pool: UpstreamPoolHandle): number {
   return addon().upstreamTick(pool)
 }
 
-/** Connections, established or being established. */
-export function upstreamConnections(pool: UpstreamPoolHandle): number {
+/** `[open, idle, waiting]`: connections established or being established, of these without a request, and requests that wait for one. */
+export function upstreamConnections(pool: UpstreamPoolHandle): readonly [number, number, number] {
   return addon().upstreamConnections(pool)
 }
 
 /** Reads made so far by a pool: what tests hold the end-of-file busy loop against. */
 export function upstreamReads(pool: UpstreamPoolHandle): number {
   return addon().upstreamReads(pool)
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What else only the system can do
+
+/**
+ * Maps a file of exactly `bytes` bytes that all processes of a gateway share; `create` makes it first (0600, zeroes). The
+ * memory changes at any time: read and write it through `Atomics` only. Throws when the file cannot be had.
+ */
+export function mapSharedMemory(path: string, bytes: number, create: boolean): ArrayBuffer {
+  return addon().mapSharedMemory(path, bytes, create)
+}
+
+/**
+ * From now on the kernel begins no connection on this process's listening sockets of these ports; those it has begun can
+ * still be taken. For sockets that are about to close. Returns how many sockets there were.
+ */
+export function stopNewConnections(ports: readonly number[]): number {
+  return addon().stopNewConnections([...ports])
 }

@@ -36,7 +36,7 @@ if (process.argv[2] === 'serve') {
     protocol: 'http',
     host: '127.0.0.1',
     port,
-    timers: { connectMs: 3_000, firstByteMs: 60_000, idleMs: 60_000, keepAliveMs: 60_000 },
+    timers: { connectMs: 3_000, queueMs: 2_000, firstByteMs: 60_000, idleMs: 60_000, keepAliveMs: 60_000 },
     maxConnections: 64,
     maxQueued: 64,
   }

@@ -334,6 +334,7 @@ function targetOf({ baseUrl }: AiProvider, perRequestMs: number): UpstreamTarget
     tls: protocol === 'https' ? { verify: true } : undefined,
     timers: {
       connectMs: Math.min(perRequestMs, MAX_CONNECT_MS),
+      queueMs: Math.min(perRequestMs, MAX_CONNECT_MS),
       firstByteMs: perRequestMs,
       idleMs: IDLE_MS,
       keepAliveMs: 60_000,

@@ -2,9 +2,8 @@
  * `circuit-breaker`: refuses requests with 503 (ERR_NGROK_3202) while too many of the upstream's answers fail: status 500
  * or more, or no answer at all. Refused requests are not counted. Publishes nothing.
  *
- * One circuit for each (endpoint, position of the action); a reload that leaves both and the settings as they are keeps
- * its state. Each worker process counts for itself: with n workers a circuit sees about one request in n, and
- * `volume_threshold` applies to those.
+ * One circuit for each (endpoint, position of the action), which all workers share; a reload that leaves both and the
+ * settings as they are keeps its state.
  * Source: traffic-policy.md §5.3.
  */
 import { described, policyKit, withDefault } from '../config/schema-kit.ts'
@@ -115,5 +114,6 @@ function showRefusing(metrics: Metrics, endpoint: string, circuit: Circuit): voi
 /** Forgets those that refuse no longer, also the ones that no configuration uses any more. */
 function countRefusing(open: Set<Circuit>): number {
   for (const circuit of open) if (!circuit.isRefusing) open.delete(circuit)
-  return open.size
+  // one worker tells of each: gauges of workers are added up
+  return [...open].filter((circuit) => circuit.isMine).length
 }

@@ -26,6 +26,14 @@ export interface AdminSubject {
   status(): unknown
   exposition(format: ExpositionFormat): Promise<string>
   reload(): Promise<{ readonly ok: boolean; readonly message: string }>
+  /** Endpoints with an upstream. */
+  endpoints(): readonly unknown[]
+  /** The targets of an endpoint, by id or name; undefined when there is no such one. */
+  targets(endpoint: string): Promise<readonly unknown[] | undefined>
+  /** Another text whenever something of the endpoint was drained or undrained. */
+  targetsVersion(endpoint: string): string | undefined
+  /** `name`: an endpoint, or `endpoint/target`. */
+  drain(name: string, isDrained: boolean): { readonly ok: boolean; readonly message: string }
 }
 
 export interface AdminOptions {
@@ -114,6 +122,11 @@ async function handle(request: IncomingMessage, response: ServerResponse, option
     json(response, result.ok ? 200 : 409, result)
     return
   }
+  const target = targetPath(path)
+  if (target !== undefined) {
+    await handleTargets(request, response, subject, target)
+    return
+  }
   if (!allowMethods(request, response, ['GET', 'HEAD'])) return
   switch (path) {
     case '/livez':
@@ -136,12 +149,72 @@ async function handle(request: IncomingMessage, response: ServerResponse, option
       send(response, 200, CONTENT_TYPES[format], await subject.exposition(format))
       return
     }
+    case '/api/endpoints':
+      json(response, 200, subject.endpoints())
+      return
     case '/api/status':
       json(response, 200, subject.status())
       return
     default:
       problem(response, 404, 'Not Found', 'there is no such path on the admin listener')
   }
+}
+
+interface TargetPath {
+  readonly endpoint: string
+  /** '' = all of them. */
+  readonly target: string
+  readonly verb: 'targets' | 'drain' | 'undrain'
+}
+
+/** `/api/endpoints/{id}/targets`, `/api/endpoints/{id}/drain`, `/api/endpoints/{id}/targets/{target}/drain`, and undrain. */
+function targetPath(path: string): TargetPath | undefined {
+  const match = /^\/api\/endpoints\/([^/]+)\/(?:(targets)|(?:targets\/([^/]+)\/)?(drain|undrain))$/.exec(path)
+  if (match === null) return undefined
+  const [, endpoint = '', list, target = '', verb] = match
+  try {
+    return {
+      endpoint: decodeURIComponent(endpoint),
+      target: decodeURIComponent(target),
+      verb: list === undefined ? (verb as 'drain' | 'undrain') : 'targets',
+    }
+  } catch {
+    // a broken percent-escape: no such path
+    return undefined
+  }
+}
+
+/** O-38: how targets are, and draining them; `ETag` and `If-Match` guard a write. */
+async function handleTargets(
+  request: IncomingMessage,
+  response: ServerResponse,
+  subject: AdminSubject,
+  { endpoint, target, verb }: TargetPath,
+): Promise<void> {
+  if (!allowMethods(request, response, verb === 'targets' ? ['GET', 'HEAD'] : ['POST'])) return
+  if (verb !== 'targets' && isCrossOrigin(request)) {
+    problem(response, 403, 'Forbidden', 'writes from another origin are refused')
+    return
+  }
+  const version = subject.targetsVersion(endpoint)
+  if (version === undefined) {
+    problem(response, 404, 'Not Found', 'no endpoint with an upstream has this id or name')
+    return
+  }
+  if (verb === 'targets') {
+    const targets = await subject.targets(endpoint)
+    response.setHeader('etag', `"${version}"`)
+    json(response, 200, targets)
+    return
+  }
+  const wanted = request.headers['if-match']
+  if (wanted !== undefined && wanted !== '*' && !wanted.includes(`"${version}"`)) {
+    problem(response, 412, 'Precondition Failed', 'it was changed meanwhile; read it again')
+    return
+  }
+  const result = subject.drain(target === '' ? endpoint : `${endpoint}/${target}`, verb === 'drain')
+  response.setHeader('etag', `"${subject.targetsVersion(endpoint) ?? version}"`)
+  json(response, result.ok ? 200 : 404, result)
 }
 
 /** Whether the address can be reached from this machine only. */

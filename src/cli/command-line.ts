@@ -8,7 +8,7 @@ import { diffVerb } from './diff.ts'
 import { explainVerb } from './explain.ts'
 import { generalHelp, usageLine, verbHelp } from './help.ts'
 import { httpVerb } from './http.ts'
-import { healthVerb, reloadVerb, statusVerb, stopVerb } from './instance.ts'
+import { drainVerb, healthVerb, reloadVerb, statusVerb, stopVerb, undrainVerb } from './instance.ts'
 import { runVerb } from './run.ts'
 import { testVerb } from './test.ts'
 import { EXIT, type Surroundings, type Verb } from './verb.ts'
@@ -24,6 +24,8 @@ export const VERBS: readonly Verb[] = [
   stopVerb,
   statusVerb,
   healthVerb,
+  drainVerb,
+  undrainVerb,
   explainVerb,
   testVerb,
   diffVerb,

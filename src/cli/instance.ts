@@ -1,7 +1,7 @@
-/** Verbs that ask the running instance: reload, stop, status, health. Source: operations.md O-05, O-06, O-10. */
+/** Verbs that ask the running instance: reload, stop, status, health, drain, undrain. Source: operations.md O-05, O-06, O-10. */
 import { askInstance, UnreachableError, type ControlAnswer, type ControlRequest } from '../process/control.ts'
 import type { DiagnosticReport } from '../process/diagnostic-report.ts'
-import type { PrimaryStatus } from '../process/primary.ts'
+import type { InstanceStatus } from '../process/run.ts'
 import { UsageError, type Arguments } from './arguments.ts'
 import { stateDirOf } from './configuration.ts'
 import { CONFIG_FLAG, EXIT, STATE_DIR_FLAG, type Surroundings, type Verb } from './verb.ts'
@@ -106,13 +106,13 @@ export const statusVerb: Verb = {
   run: (given, surroundings) =>
     ask(given, surroundings, { verb: 'status' }, 10, (answer) => {
       // the instance is of this program
-      const status = answer['status'] as PrimaryStatus
+      const status = answer['status'] as InstanceStatus
       surroundings.out(given.switch('json') === true ? `${JSON.stringify(status, undefined, 2)}\n` : statusText(status))
       return EXIT.ok
     }),
 }
 
-function statusText(status: PrimaryStatus): string {
+function statusText(status: InstanceStatus): string {
   const lines = [
     `${status.state}, ${status.ready ? 'ready' : `not ready: ${status.reasons.join('; ')}`}`,
     `version        ${status.version}, pid ${status.pid}, up ${status.uptimeSeconds} s`,
@@ -129,8 +129,38 @@ function statusText(status: PrimaryStatus): string {
       `worker ${worker.id}       ${worker.state}, pid ${worker.pid ?? '-'}, generation ${worker.generation}, in flight ${worker.inFlight}, restarts ${worker.restarts}, up ${worker.uptimeSeconds} s`,
     )
   }
+  for (const { name, inFlight } of status.drained) lines.push(`drained        ${name}, in flight ${inFlight}`)
   return `${lines.join('\n')}\n`
 }
+
+const TARGET_OPERAND = { usage: 'ENDPOINT[/TARGET]', min: 1, max: 1 } as const
+
+function drainVerbOf(verb: 'drain' | 'undrain', summary: string, notes: readonly string[]): Verb {
+  return {
+    name: verb,
+    aliases: [],
+    summary,
+    operands: TARGET_OPERAND,
+    flags: INSTANCE_FLAGS,
+    notes,
+    run: (given, surroundings) =>
+      // the operands' table asks for one
+      ask(given, surroundings, { verb, name: given.operands[0]! }, 10, (answer) => {
+        if (answer.ok) surroundings.out(`${answer.message ?? verb}\n`)
+        else surroundings.err(`sallyport: ${answer.message ?? 'refused'}\n`)
+        return answer.ok ? EXIT.ok : EXIT.failure
+      }),
+  }
+}
+
+export const drainVerb: Verb = drainVerbOf('drain', 'Send nothing new to a target, or to any target of an endpoint.', [
+  'TARGET is host:port as configured, or one address of it. Requests under way finish; `status` shows how many.',
+  'It holds in all workers and across reloads, until undrain or the end of the gateway.',
+])
+
+export const undrainVerb: Verb = drainVerbOf('undrain', 'Use a drained target, or a drained endpoint, again.', [
+  'Without TARGET everything of the endpoint that was drained is used again.',
+])
 
 export const healthVerb: Verb = {
   name: 'health',

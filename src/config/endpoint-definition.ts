@@ -21,6 +21,7 @@ import { readFailure, type FileReader } from './reader.ts'
 import type { Located } from './schema-kit.ts'
 import { besideItsFile, type PathText, type UpstreamTimerSettings } from './settings.ts'
 import type { Span } from './source.ts'
+import type { UpstreamTraffic } from './upstream-settings.ts'
 import { nearest } from './spelling.ts'
 
 /** URL + policy, and an upstream for agent endpoints. */
@@ -42,13 +43,18 @@ export interface EndpointDefinition {
 
 export interface UpstreamDefinition {
   /** After `upstream_hosts`. At least one. */
-  readonly targets: readonly UpstreamAddress[]
+  readonly targets: readonly WeightedAddress[]
   readonly protocol: 'http1' | 'http2'
   /** The first url as written, normalised. */
   readonly href: string
   /** For https targets. */
   readonly tls: UpstreamTlsDefinition
   readonly timers: UpstreamTimerSettings
+  readonly traffic: UpstreamTraffic
+}
+
+export interface WeightedAddress extends UpstreamAddress {
+  readonly weight: number
 }
 
 export interface UpstreamTlsDefinition {
@@ -121,13 +127,14 @@ function bindingOf(
 
 /** What an upstream is built from. */
 export interface UpstreamInput {
-  readonly urls: readonly Located<string>[]
+  readonly targets: readonly { readonly url: Located<string>; readonly weight: number }[]
   readonly endpoint: EndpointUrl
   readonly protocol: Located<'http1' | 'http2'> | undefined
   readonly verify: Located<boolean> | undefined
   readonly caFile: PathText | undefined
   readonly serverName: string | undefined
   readonly timers: UpstreamTimerSettings
+  readonly traffic: UpstreamTraffic
 }
 
 /** `upstream_hosts` by normalised `host:port`, and which of them were of use. */
@@ -143,10 +150,10 @@ export function upstreamDefinition(
   reader: FileReader,
   diagnostics: Diagnostics,
 ): UpstreamDefinition | undefined {
-  const targets: UpstreamAddress[] = []
+  const targets: WeightedAddress[] = []
   let first: UpstreamAddress | undefined
   let serverName = input.serverName
-  for (const url of input.urls) {
+  for (const { url, weight } of input.targets) {
     const parsed = parseUpstreamUrl(url.value, { endpointScheme: input.endpoint.scheme })
     if ('problem' in parsed) {
       report(parsed.problem, url.span, diagnostics)
@@ -156,11 +163,11 @@ export function upstreamDefinition(
     first ??= address
     const mapped = hosts.byName.get(address.name)
     if (mapped === undefined) {
-      targets.push(address)
+      targets.push({ ...address, weight })
       continue
     }
     hosts.used.add(address.name)
-    targets.push(...mapped.map(({ host, port }) => upstreamAddress(address.protocol, host, port)))
+    targets.push(...mapped.map(({ host, port }) => ({ ...upstreamAddress(address.protocol, host, port), weight })))
     // the certificate is that of the name in the url (H-54), wherever we connect to
     if (address.protocol === 'https') serverName ??= address.host
   }
@@ -183,6 +190,7 @@ export function upstreamDefinition(
     href: `${first.protocol}://${first.name}`,
     tls: { verify: verify?.value ?? true, ca, serverName },
     timers: input.timers,
+    traffic: input.traffic,
   }
 }
 

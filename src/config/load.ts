@@ -41,6 +41,7 @@ import {
 import { SourceFile, type Span } from './source.ts'
 import { nearest } from './spelling.ts'
 import { expandEnvironment, INVALID_VARIABLE, parseNameFile, variableOrFile } from './substitution.ts'
+import { plainTraffic, trafficOf, type UpstreamTrafficDefaults } from './upstream-settings.ts'
 
 export { parseDocuments } from './document.ts'
 export type { EndpointDefinition, PolicyDocument, UpstreamDefinition } from './endpoint-definition.ts'
@@ -113,12 +114,13 @@ export function loadConfiguration(input: ConfigurationInput, reader: FileReader)
     diagnostics,
     hosts,
     timers: settings.upstream.timers,
+    traffic: settings.upstream,
     policies: new PolicyFiles(reader, diagnostics, substitutions),
   }
   const endpoints = document.endpoints.flatMap((node) => endpointOf(node, context, '') ?? [])
   if (input.inline !== undefined) endpoints.push(...(endpointOf(inlineNode(input.inline), context, 'agent') ?? []))
   const manifests = manifestFiles(document.manifests, reader, diagnostics)
-  endpoints.push(...readManifests(manifests, { ...context, substitutions }))
+  endpoints.push(...readManifests(manifests, { ...context, traffic: plainTraffic(settings.upstream), substitutions }))
   checkClashes(endpoints, diagnostics)
   reportUnusedHosts(hosts, root, diagnostics)
   const listeners = listenersOf(document, root, endpoints, reader, diagnostics)
@@ -139,6 +141,7 @@ interface Context {
   readonly diagnostics: Diagnostics
   readonly hosts: HostMap
   readonly timers: UpstreamTimerSettings
+  readonly traffic: UpstreamTrafficDefaults
   readonly policies: PolicyFiles
 }
 
@@ -424,13 +427,16 @@ function endpointUpstream(
   const entry = node.entries.find((it) => it.key === 'upstream')
   if (url !== undefined && targets !== undefined) {
     const text = 'give either url or targets in upstream'
-    diagnostics.error('UPSTREAM_GIVEN_TWICE', text, targets[0]?.span, undefined, { message: 'the url', span: url.span })
+    diagnostics.error('UPSTREAM_GIVEN_TWICE', text, targets[0]?.url.span, undefined, {
+      message: 'the url',
+      span: url.span,
+    })
   } else if (url === undefined && targets === undefined) {
     diagnostics.error('MISSING_KEY', 'missing key url in upstream', entry?.keySpan, 'or give several with targets')
   }
   return upstreamDefinition(
     {
-      urls: targets ?? (url === undefined ? [] : [url]),
+      targets: targets ?? (url === undefined ? [] : [{ url, weight: 1 }]),
       endpoint,
       protocol: upstream.protocol,
       verify: upstream.tls?.verify,
@@ -438,10 +444,13 @@ function endpointUpstream(
       serverName: upstream.tls?.server_name,
       timers: {
         connectMs: document.timers?.connect_timeout ?? timers.connectMs,
+        queueMs: document.timers?.queue_timeout ?? timers.queueMs,
         firstByteMs: document.timers?.first_byte_timeout ?? timers.firstByteMs,
         idleMs: document.timers?.idle_timeout ?? timers.idleMs,
         keepAliveMs: document.timers?.keep_alive ?? timers.keepAliveMs,
+        totalMs: document.timers?.total_timeout ?? timers.totalMs,
       },
+      traffic: trafficOf(upstream, context.traffic, diagnostics),
     },
     context.hosts,
     context.reader,
@@ -632,15 +641,30 @@ function settingsOf(
     upstream: {
       timers: {
         connectMs: upstream.connect_timeout,
+        queueMs: upstream.queue_timeout,
         firstByteMs: upstream.first_byte_timeout,
         idleMs: upstream.idle_timeout,
         keepAliveMs: upstream.keep_alive,
+        totalMs: upstream.total_timeout,
       },
       maxConnections: upstream.max_connections,
       maxQueued: upstream.max_queued,
-      retries: upstream.retries,
+      retry: {
+        max: upstream.retries,
+        on: upstream.retry_on,
+        budgetPercent: upstream.retry_budget,
+        unsafe: false,
+        attemptHeader: upstream.retry_attempt_header,
+      },
       ejectAfter: upstream.eject_after,
       ejectTimeMs: upstream.eject_time,
+      panicPercent: upstream.panic_threshold,
+      dns: {
+        servers: upstream.dns.servers,
+        refreshMs: upstream.dns.refresh,
+        minTtlMs: upstream.dns.min_ttl,
+        maxTtlMs: upstream.dns.max_ttl,
+      },
     },
     limits: {
       headBytes: limits.headers,

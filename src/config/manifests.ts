@@ -34,6 +34,7 @@ import { policyNode, type UpstreamTimerSettings } from './settings.ts'
 import type { SourceFile, Span } from './source.ts'
 import { nearest } from './spelling.ts'
 import { substituteNames, type Substitutions } from './substitution.ts'
+import type { UpstreamTraffic } from './upstream-settings.ts'
 
 const headSchema = object(
   {
@@ -133,6 +134,8 @@ export interface ManifestContext {
   readonly substitutions: Substitutions
   readonly hosts: HostMap
   readonly timers: UpstreamTimerSettings
+  /** Manifests cannot say anything of their own about it. */
+  readonly traffic: UpstreamTraffic
 }
 
 /** Every endpoint of the files, in order. References are resolved over all files. */
@@ -272,7 +275,7 @@ class Objects {
   }
 
   #agent(it: Pending): EndpointDefinition {
-    const { diagnostics, hosts, reader, timers } = this.#context
+    const { diagnostics, hosts, reader, timers, traffic } = this.#context
     const { value: spec } = agentSpec.parseParts(it.spec, diagnostics, 'spec')
     const address = endpointAddress(spec.url, spec.bindings, 'agent', diagnostics)
     const policy = this.#inlineOrReference(spec.trafficPolicy, it, true)
@@ -286,13 +289,14 @@ class Objects {
         upstream &&
         upstreamDefinition(
           {
-            urls: [upstream.url],
+            targets: [{ url: upstream.url, weight: 1 }],
             endpoint: address.url,
             protocol: upstream.protocol,
             verify: undefined,
             caFile: undefined,
             serverName: undefined,
             timers,
+            traffic,
           },
           hosts,
           reader,

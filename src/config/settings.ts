@@ -36,6 +36,7 @@ import {
   type Schema,
 } from './schema-kit.ts'
 import type { SourceFile, Span } from './source.ts'
+import { retryOn, targetEntry, trafficFields, type UpstreamTrafficDefaults } from './upstream-settings.ts'
 
 export interface Settings {
   /** As configured, else one per port of the public endpoints. */
@@ -97,22 +98,30 @@ export interface ListenerTlsSettings {
 /** Milliseconds, 0 = off (H-80). */
 export interface UpstreamTimerSettings {
   readonly connectMs: number
+  /** Longest wait for a free connection. */
+  readonly queueMs: number
   readonly firstByteMs: number
   /** Longest pause inside a response body. */
   readonly idleMs: number
   /** How long an unused connection is kept. */
   readonly keepAliveMs: number
+  /** From the first try to the end of the response. */
+  readonly totalMs: number
 }
 
-export interface UpstreamSettings {
+export interface UpstreamSettings extends UpstreamTrafficDefaults {
   readonly timers: UpstreamTimerSettings
-  /** Per target and worker. */
-  readonly maxConnections: number
-  readonly maxQueued: number
-  readonly retries: number
-  /** Failures in a row that take a target out. */
-  readonly ejectAfter: number
-  readonly ejectTimeMs: number
+  readonly dns: DnsSettings
+}
+
+/** How names of upstreams are looked up. */
+export interface DnsSettings {
+  /** `ip` or `ip:port`; none: the system's. */
+  readonly servers: readonly string[]
+  /** Where an answer names no TTL. */
+  readonly refreshMs: number
+  readonly minTtlMs: number
+  readonly maxTtlMs: number
 }
 
 export interface LimitSettings {
@@ -302,6 +311,15 @@ function oneOrMany<T>(item: Schema<T>): Schema<readonly T[]> {
   return transform(byKind({ scalar: transform(item, (value) => [value]), list: list(item, { min: 1 }) }), (it) => it)
 }
 
+const nameServer: Schema<string> = transform(string(), (value, { node, diagnostics, label }) => {
+  if (isIP(value) !== 0) return value
+  const parsed = parseHostPort(value)
+  if (parsed !== undefined && isIP(parsed.host) !== 0) return value
+  const text = `${label} must be the address of a name server, not ${JSON.stringify(value)}`
+  diagnostics.error('INVALID_ADDRESS', text, node.span, 'write 10.0.0.2, 10.0.0.2:5353 or [fd00::2]:53')
+  return INVALID
+})
+
 const hostPortText: Schema<HostPort> = transform(string(), (value, { node, diagnostics, label }) => {
   const parsed = parseHostPort(value)
   if (parsed !== undefined) return parsed
@@ -329,9 +347,11 @@ export const POLICY_REFERENCE = '#/$defs/policy'
 
 const timerFields = {
   connect_timeout: described(optional(timer()), 'For this endpoint, instead of upstream.connect_timeout.'),
+  queue_timeout: described(optional(timer()), 'For this endpoint, instead of upstream.queue_timeout.'),
   first_byte_timeout: described(optional(timer()), 'For this endpoint, instead of upstream.first_byte_timeout.'),
   idle_timeout: described(optional(timer()), 'For this endpoint, instead of upstream.idle_timeout.'),
   keep_alive: described(optional(timer()), 'For this endpoint, instead of upstream.keep_alive.'),
+  total_timeout: described(optional(timer()), 'For this endpoint, instead of upstream.total_timeout.'),
 }
 
 /** One entry of `endpoints`; read apart, so that a wrong one does not hide the errors of the others. */
@@ -351,8 +371,8 @@ export const endpointSchema = object(
             'Where its requests go: http://127.0.0.1:9001, host:port or a port.',
           ),
           targets: described(
-            optional(list(located(string()), { min: 1, max: 1000 })),
-            'Several servers instead of one url; each request goes to the next.',
+            optional(list(targetEntry, { min: 1, max: 1000 })),
+            'Several servers instead of one url: urls, or url and weight.',
           ),
           protocol: described(
             locatedDefault(enumeration(['http1', 'http2']), 'http1'),
@@ -374,6 +394,7 @@ export const endpointSchema = object(
             ),
             'How https upstreams are verified.',
           ),
+          ...trafficFields,
         }),
       ),
       'The servers behind the endpoint; without it the policy must answer every request.',
@@ -499,9 +520,17 @@ const gatewayFields = {
     section(
       object({
         connect_timeout: described(withDefault(timer(), 3000), 'Longest wait for a connection; 0 = off.'),
+        queue_timeout: described(
+          withDefault(timer(), 10_000),
+          'Longest wait for a free connection, beyond it 503; 0 = off.',
+        ),
         first_byte_timeout: described(withDefault(timer(), 60_000), 'Longest wait for a response head; 0 = off.'),
         idle_timeout: described(withDefault(timer(), 300_000), 'Longest pause inside a response body; 0 = off.'),
         keep_alive: described(withDefault(timer(), 60_000), 'How long an unused connection is kept.'),
+        total_timeout: described(
+          withDefault(timer(), 0),
+          'Longest time from the first try to the end of the response; 0 = off.',
+        ),
         max_connections: described(
           withDefault(integer({ min: 1, max: 65_536 }), 256),
           'Connections per target and worker.',
@@ -514,8 +543,21 @@ const gatewayFields = {
         ),
         retries: described(
           withDefault(integer({ min: 0, max: 10 }), 1),
-          'Further targets tried when the upstream cannot have begun to process the request.',
+          'Further targets tried when a request failed and may safely be repeated.',
           'attempts',
+        ),
+        retry_on: described(
+          withDefault(retryOn(), []),
+          'Statuses of upstreams that are tried again instead of passed on: 429, 502, 503, 504.',
+        ),
+        retry_budget: described(
+          withDefault(integer({ min: 0, max: 100 }), 20),
+          'Most requests that may be repeated, in percent of those of the last second; at least 3 a second.',
+          'percent',
+        ),
+        retry_attempt_header: described(
+          withDefault(boolean(), false),
+          'Whether repeated requests carry X-Retry-Attempt: 1, 2, ….',
         ),
         eject_after: described(
           withDefault(integer({ min: 0, max: 10_000 }), 5),
@@ -523,6 +565,25 @@ const gatewayFields = {
           'failures',
         ),
         eject_time: described(withDefault(timer(), 10_000), 'How long a target stays out.'),
+        panic_threshold: described(
+          withDefault(integer({ min: 0, max: 100 }), 0),
+          'With fewer usable targets all are used, in percent; 0 = only when none is left.',
+          'percent',
+        ),
+        dns: described(
+          section(
+            object({
+              servers: described(
+                withDefault(list(nameServer, { max: 8, unique: true }), []),
+                'Name servers for upstreams, ip or ip:port; empty: as the system looks names up.',
+              ),
+              refresh: described(withDefault(timer(100), 10_000), 'How long an answer holds that names no TTL.'),
+              min_ttl: described(withDefault(timer(100), 1000), 'Shorter TTLs count as this.'),
+              max_ttl: described(withDefault(timer(1000), 3_600_000), 'Longer TTLs count as this.'),
+            }),
+          ),
+          'How names of upstreams are looked up.',
+        ),
       }),
     ),
     'Connections to upstreams.',

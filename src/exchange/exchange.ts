@@ -19,7 +19,8 @@ import type { PolicyScope } from '../policy/scope.ts'
 import type { GatewayServices } from '../process/services.ts'
 import type { Snapshot } from '../process/snapshot.ts'
 import type { Reason } from '../response/reason.ts'
-import type { Endpoint } from '../routing/endpoints.ts'
+import type { Endpoint, EndpointUpstream } from '../routing/endpoints.ts'
+import type { Member } from '../upstream/balancer.ts'
 import type { WafProfile } from '../waf/profiles.ts'
 import type { EventMessage } from '../body/event-stream.ts'
 import type { ContentCoding } from '../body/content-coding.ts'
@@ -159,8 +160,11 @@ export class Exchange implements PolicyScope {
   insteadOfUpstream: Respond | undefined
 
   // ── for the log and for retries ──
+  /** Where the present leg goes, or the last one went. */
   target: UpstreamTarget | undefined
-  readonly tried: UpstreamTarget[] = []
+  readonly tried: Member[] = []
+  /** Whose load the present leg counts in; undefined between legs. */
+  leg: { readonly upstream: EndpointUpstream; readonly member: Member } | undefined
   failure: UpstreamFailure | undefined
   decidingRule = ''
   decidingAction = ''
@@ -169,7 +173,13 @@ export class Exchange implements PolicyScope {
   logs: JsonValue[] | undefined
   /** The head of the upstream leg, kept for a repeat. */
   upstreamHead: string | undefined
+  /** `performance.now()` of the first leg, and of the present or last one; 0 = none. */
   forwardedAtMs = 0
+  legStartedAtMs = 0
+  /** H-80: from the first leg to the end of the response. */
+  totalTimer: NodeJS.Timeout | undefined
+  /** A repeat that waits for its time (H-73). */
+  repeatTimer: NodeJS.Timeout | undefined
   finished = false
 
   #trace: TraceContext | undefined

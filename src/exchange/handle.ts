@@ -19,6 +19,8 @@ import {
   type ResponseFacts,
   type UpstreamFailure,
 } from '../listener/front-end.ts'
+import { celToText } from '../expression/convert.ts'
+import type { Expression } from '../expression/expression.ts'
 import { NEXT, type Outcome, type Respond } from '../phase/outcome.ts'
 import { runPhase } from '../phase/run-phase.ts'
 import type { GatewayServices } from '../process/services.ts'
@@ -27,7 +29,8 @@ import type { Snapshot } from '../process/snapshot.ts'
 import { GatewayError, UPSTREAM_ERRORS } from '../response/gateway-error.ts'
 import { errorAnswer, toGatewayError } from '../response/problem.ts'
 import { statusLine } from '../response/status-line.ts'
-import type { Endpoint } from '../routing/endpoints.ts'
+import type { Endpoint, EndpointUpstream } from '../routing/endpoints.ts'
+import type { Member } from '../upstream/balancer.ts'
 import { connectionAllowed, exchangeConnectionAllowed } from './connect-phase.ts'
 import { Exchange } from './exchange.ts'
 import { forwardHead } from './forward-head.ts'
@@ -35,7 +38,7 @@ import { logExchange, logRefused } from './log-exchange.ts'
 import { MessageHead } from './message-head.ts'
 import { responseFilters } from './response-filters.ts'
 import { SubrequestFrontEnd, type SubrequestOptions, type Subrequests } from './subrequest.ts'
-import { mayRepeat } from './retry.ts'
+import { mayRepeat, repeatAfterStatus } from './retry.ts'
 import { splitAuthority } from './request-url.ts'
 import { endTransaction } from '../waf/scan.ts'
 
@@ -145,6 +148,10 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
     if (handle > 0) this.#exchanges[handle & HANDLE_SLOT_MASK] = undefined
     else this.#subrequests.delete(handle)
     exchange.finished = true
+    if (exchange.totalTimer !== undefined) clearTimeout(exchange.totalTimer)
+    if (exchange.repeatTimer !== undefined) clearTimeout(exchange.repeatTimer)
+    if (record.failure !== undefined) targetFailed(exchange, record.failure)
+    endLeg(exchange)
     exchange.upstreamSettled(exchange.failure === undefined ? undefined : 0)
     endTransaction(exchange)
     logExchange(exchange, record)
@@ -270,13 +277,60 @@ function followRequestOutcome(exchange: Exchange, outcome: Outcome): void {
 
 function sendUpstream(exchange: Exchange): void {
   const { upstream } = exchange.frame.endpoint
-  const target = upstream?.pick(exchange.tried)
-  if (target === undefined) throw new GatewayError('CONNECT_FAILED', { reason: 'no_healthy_target' })
+  if (upstream === undefined) throw new GatewayError('NO_HEALTHY_TARGET')
+  const { group, retry, totalMs } = upstream
+  const member = chooseTarget(exchange, upstream)
+  if (member === undefined) throw new GatewayError('TARGETS_DRAINED')
+  const { target } = member
+  const attempt = exchange.tried.push(member)
   exchange.target = target
-  exchange.tried.push(target)
-  if (exchange.forwardedAtMs === 0) exchange.forwardedAtMs = performance.now()
   exchange.upstreamHead ??= forwardHead(exchange)
-  exchange.frontEnd.forward(exchange.handle, target, exchange.upstreamHead, exchange.newRequestBody)
+  exchange.legStartedAtMs = performance.now()
+  if (exchange.forwardedAtMs === 0) {
+    exchange.forwardedAtMs = exchange.legStartedAtMs
+    if (totalMs > 0) exchange.totalTimer = setTimeout(tookTooLong, totalMs, exchange)
+  }
+  if (attempt === 1) group.budget.requested()
+  group.began(member)
+  exchange.leg = { upstream, member }
+  const head =
+    attempt > 1 && retry.attemptHeader
+      ? `${exchange.upstreamHead}x-retry-attempt: ${attempt - 1}\r\n`
+      : exchange.upstreamHead
+  exchange.frontEnd.forward(exchange.handle, target, head, exchange.newRequestBody)
+}
+
+/** The target that the client's cookie names, else the one whose turn it is. */
+function chooseTarget(exchange: Exchange, { group, hashKey, sticky }: EndpointUpstream): Member | undefined {
+  if (sticky !== undefined && exchange.tried.length === 0) {
+    const named = sticky.read(exchange.head.all('cookie'))
+    const pinned = named === undefined ? undefined : group.pinned(named)
+    if (pinned !== undefined) return pinned
+  }
+  return group.pick(exchange.tried, hashKey && hashKeyOf(exchange, hashKey))
+}
+
+/** What the request is known by; nothing when it has none of that. */
+function hashKeyOf(exchange: Exchange, hashKey: Expression): string {
+  try {
+    return celToText(hashKey.evaluate(exchange))
+  } catch {
+    // a missing header, say: the request may go anywhere
+    return ''
+  }
+}
+
+/** The present leg is over, one way or another. Later calls do nothing. */
+function endLeg(exchange: Exchange): void {
+  const { leg } = exchange
+  if (leg === undefined) return
+  exchange.leg = undefined
+  leg.upstream.group.ended(leg.member)
+}
+
+/** H-80: the deadline of the whole exchange with the upstream has passed, repeats included. */
+function tookTooLong(exchange: Exchange): void {
+  fail(exchange, new GatewayError('TOTAL_TIMEOUT'))
 }
 
 /** The next of the servers that an action names; when none is left, its policy goes on or the request ends. */
@@ -291,7 +345,7 @@ function sendAttempt(exchange: Exchange): void {
     return
   }
   exchange.target = next.target
-  exchange.forwardedAtMs = performance.now()
+  exchange.forwardedAtMs = exchange.legStartedAtMs = performance.now()
   exchange.frontEnd.forward(exchange.handle, next.target, next.head, next.body)
 }
 
@@ -299,9 +353,7 @@ function sendAttempt(exchange: Exchange): void {
 function recover(exchange: Exchange, failure: UpstreamFailure): void {
   const { endpoint } = exchange.frame
   exchange.failure = failure
-  if (endpoint.upstream?.report(failure.target, failure.reason) === true) {
-    exchange.services.metrics.upstreamEjection(failure.target.name)
-  }
+  targetFailed(exchange, failure)
   exchange.services.metrics.upstreamRequest(endpoint.name, failure.target.name, failure.reason, -1)
   if (exchange.attempts !== undefined) {
     if (exchange.attemptTaken) throw new GatewayError(UPSTREAM_ERRORS[failure.reason], { cause: failure.detail })
@@ -309,13 +361,37 @@ function recover(exchange: Exchange, failure: UpstreamFailure): void {
     sendAttempt(exchange)
     return
   }
-  if (mayRepeat(exchange, failure)) {
+  if (endpoint.upstream !== undefined && mayRepeat(exchange, endpoint.upstream, failure)) {
     exchange.services.metrics.upstreamRetry(failure.reason)
     sendUpstream(exchange)
     return
   }
   const error = new GatewayError(UPSTREAM_ERRORS[failure.reason], { cause: failure.detail })
   if (!forwardFailed(exchange, failure, error)) throw error
+}
+
+/** Counts a failure against its target; the one that puts the target out says so. */
+function targetFailed(exchange: Exchange, failure: UpstreamFailure): void {
+  const { leg, services } = exchange
+  if (leg === undefined) return
+  const { member, upstream } = leg
+  endLeg(exchange)
+  if (!upstream.group.failed(member, failure.reason, performance.now() - exchange.legStartedAtMs)) return
+  services.metrics.upstreamEjection(member.target.name)
+  services.logger.warn(
+    {
+      endpoint: exchange.frame.endpoint.name,
+      ...describeMember(member),
+      reason: failure.reason,
+      error: failure.detail,
+    },
+    'target is left out after failures in a row',
+  )
+}
+
+/** For logs. */
+function describeMember({ target, address }: Member): { readonly target: string; readonly address?: string } {
+  return address === '' ? { target: target.name } : { target: target.name, address }
 }
 
 /** `on_error: continue`: the endpoint that forwarded here goes on with its next action (§5.8). */
@@ -326,6 +402,7 @@ function forwardFailed(exchange: Exchange, failure: UpstreamFailure, error: Gate
     return false
   const { view } = exchange.frame.endpoint
   exchange.leave()
+  endLeg(exchange)
   exchange.tried.length = 0
   exchange.upstreamHead = undefined
   exchange.setResult('forward_internal', {
@@ -342,17 +419,25 @@ function forwardFailed(exchange: Exchange, failure: UpstreamFailure, error: Gate
 const OWN_FIELDS = ['ngrok-error-code', 'sallyport-error-code'] as const
 
 function receiveResponse(exchange: Exchange, headText: string, facts: ResponseFacts): void {
-  const { endpoint } = exchange.frame
   const head = new MessageHead(headText)
   if (headText.includes('-error-code: ')) for (const name of OWN_FIELDS) head.remove(name)
-  if (exchange.target !== undefined) {
-    endpoint.upstream?.report(exchange.target, undefined)
-    exchange.services.metrics.upstreamRequest(
-      endpoint.name,
-      exchange.target.name,
-      facts.status,
-      performance.now() - exchange.forwardedAtMs,
-    )
+  const { leg } = exchange
+  if (leg !== undefined) {
+    targetAnswered(exchange, leg, facts.status)
+    const pauseMs = repeatAfterStatus(exchange, leg.upstream, facts.status, head)
+    if (pauseMs !== undefined) {
+      endLeg(exchange)
+      exchange.services.metrics.upstreamRetry(`status_${facts.status}`)
+      if (pauseMs === 0) sendUpstream(exchange)
+      else exchange.repeatTimer = setTimeout(() => attempt(exchange, () => sendUpstream(exchange)), pauseMs)
+      return
+    }
+    keepClient(exchange, leg)
+  } else if (exchange.target !== undefined) {
+    // a target that is no endpoint's: a model provider
+    const elapsedMs = performance.now() - exchange.legStartedAtMs
+    const { name } = exchange.frame.endpoint
+    exchange.services.metrics.upstreamRequest(name, exchange.target.name, facts.status, elapsedMs)
   }
   if (exchange.attempts !== undefined) {
     if (!exchange.attempts.takes(facts.status, head)) {
@@ -365,6 +450,24 @@ function receiveResponse(exchange: Exchange, headText: string, facts: ResponseFa
   exchange.upstreamSettled(facts.status)
   exchange.setResponse({ status: facts.status, head, bodyLength: facts.bodyLength, ownBody: undefined })
   runResponsePhases(exchange, exchange.frames.length - 1)
+}
+
+type Leg = NonNullable<Exchange['leg']>
+
+function targetAnswered(exchange: Exchange, { member, upstream }: Leg, status: number): void {
+  const { metrics, logger } = exchange.services
+  const { endpoint } = exchange.frame
+  const elapsedMs = performance.now() - exchange.legStartedAtMs
+  metrics.upstreamRequest(endpoint.name, member.target.name, status, elapsedMs)
+  if (!upstream.group.answered(member, elapsedMs)) return
+  logger.info({ endpoint: endpoint.name, ...describeMember(member) }, 'target answers again')
+}
+
+/** Sets the cookie that leads back to this target, unless the client has it. */
+function keepClient(exchange: Exchange, { member, upstream }: Leg): void {
+  const { sticky } = upstream
+  if (sticky === undefined || sticky.read(exchange.head.all('cookie')) === member.stickyValue) return
+  exchange.answerLines += sticky.line(member.stickyValue, exchange.url.scheme === 'https')
 }
 
 /** `on_http_response` of the innermost endpoint first, then of those that forwarded to it (§2.4). */
@@ -433,6 +536,7 @@ function deliver(exchange: Exchange): void {
 /** The only door from an error to HTTP. Response rules do not run for it (§2.4). */
 function fail(exchange: Exchange, thrown: unknown): void {
   if (exchange.finished) return
+  clearTimeout(exchange.repeatTimer)
   const error = toGatewayError(thrown)
   exchange.reason = error.reason
   exchange.failed()

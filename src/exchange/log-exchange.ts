@@ -27,7 +27,7 @@ export function logExchange(exchange: Exchange, end: ExchangeRecord): void {
   if (end.webSocket !== undefined) services.metrics.webSocketMessages(endpoint, end.webSocket)
   if (end.connectedAtMs !== 0 && !end.connectionReused) {
     // a leg was sent, so there is a frame; the innermost one has the upstream, as in upstream_requests_total
-    services.metrics.upstreamConnected(frames.at(-1)!.endpoint.name, end.connectedAtMs - exchange.forwardedAtMs)
+    services.metrics.upstreamConnected(frames.at(-1)!.endpoint.name, end.connectedAtMs - exchange.legStartedAtMs)
   }
   if (!services.accessLog.enabled) return
   record.timeMs = exchange.startedAtEpochMs
@@ -48,9 +48,9 @@ export function logExchange(exchange: Exchange, end: ExchangeRecord): void {
   record.bytesOut = end.responseBodyBytes
   record.policyMs = (exchange.forwardedAtMs === 0 ? end.endedAtMs : exchange.forwardedAtMs) - facts.receivedAtMs
   record.connectMs =
-    end.connectedAtMs === 0 || exchange.forwardedAtMs === 0 ? -1 : end.connectedAtMs - exchange.forwardedAtMs
+    end.connectedAtMs === 0 || exchange.legStartedAtMs === 0 ? -1 : end.connectedAtMs - exchange.legStartedAtMs
   record.firstByteMs =
-    end.firstByteAtMs === 0 || exchange.forwardedAtMs === 0 ? -1 : end.firstByteAtMs - exchange.forwardedAtMs
+    end.firstByteAtMs === 0 || exchange.legStartedAtMs === 0 ? -1 : end.firstByteAtMs - exchange.legStartedAtMs
   record.totalMs = totalMs
   record.tries = exchange.tried.length
   record.connectionReused = end.connectionReused

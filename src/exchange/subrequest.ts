@@ -115,6 +115,11 @@ export class SubrequestFrontEnd implements FrontEnd, UpstreamHandler {
     this.#leg = this.#pool.send(target, { head, bodyLength: body.length, body }, this)
   }
 
+  /** The body is at hand, and nothing leaves before the end. */
+  canRepeat(): boolean {
+    return !this.#isOver
+  }
+
   readResponseBody(_: ExchangeHandle, limitBytes: number): void {
     if (limitBytes <= this.#collectBytes) return
     this.#collectBytes = limitBytes

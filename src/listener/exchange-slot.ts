@@ -40,6 +40,9 @@ const LINGER_SENDING_MS = 2_000
 const LINGER_SLOW_READER_MS = 10_000
 const LINGER_MS = 250
 
+/** H-71: what is kept of a request body so that it can be sent again. */
+const REPLAY_BYTES = 64 * 1024
+
 const EMPTY = new Uint8Array(0)
 /**
  * The last chunk, for a chunked answer after which the connection closes. The library writes header lines wherever it
@@ -117,6 +120,9 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
   // ── upstream ──
   #leg: UpstreamLeg | null = null
   #legWritable = false
+  /** What was written upstream, kept while it is little, so that it can be written again (H-71). */
+  #replay: Uint8Array[] = []
+  #replayBytes = 0
   #connectedAtMs = 0
   #reused = false
 
@@ -230,6 +236,8 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
     this.#discarded = 0
     this.#leg = null
     this.#legWritable = false
+    this.#replay = []
+    this.#replayBytes = 0
     this.#connectedAtMs = 0
     this.#reused = false
     this.#resetUpstream()
@@ -301,7 +309,7 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
       case 'upstream':
         // The bytes are the library's only during this call.
         if (this.#heldBytes === 0 && this.#legWritable) {
-          this.#legWritable = this.#leg!.write(new Uint8Array(chunk.slice(0)))
+          this.#legWritable = this.#write(this.#leg!, new Uint8Array(chunk.slice(0)))
           if (!this.#legWritable) this.#pauseRequest()
           return
         }
@@ -325,6 +333,8 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
 
   #completed(): void {
     this.#isComplete = true
+    // Left paused, the connection would never read its next request.
+    this.#resumeRequest()
     if (this.#sink === 'collect') this.#collected(true)
     else if (this.#sink === 'upstream' && this.#heldBytes === 0) this.#leg?.end()
     else if (this.#sink === 'discard') this.#closeSoon()
@@ -414,6 +424,7 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
     ) => UpstreamLeg,
   ): void {
     if (this.#status !== 0 || this.#headToSend !== null) return
+    if (this.#upstreamStatus !== 0 && this.canRepeat) this.#retractAnswer()
     // an answer that the gateway does not want: another server is asked
     this.#dropLeg()
     this.#dropOut()
@@ -454,6 +465,43 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
     if (this.#heldBytes < this.#owner.limits.streamBufferBytes) this.#resumeRequest()
   }
 
+  #write(leg: UpstreamLeg, chunk: Uint8Array): boolean {
+    this.#replayBytes += chunk.length
+    if (this.#replayBytes <= REPLAY_BYTES) this.#replay.push(chunk)
+    else this.#replay = []
+    return leg.write(chunk)
+  }
+
+  /** What went upstream comes back, to be sent again. False when it was too much to be kept. */
+  #takeBack(): boolean {
+    if (this.#replayBytes > REPLAY_BYTES) return false
+    this.#held.unshift(...this.#replay)
+    this.#heldBytes += this.#replayBytes
+    this.#replay = []
+    this.#replayBytes = 0
+    return true
+  }
+
+  /** There is an answer: nothing is sent again. */
+  #forgetReplay(): void {
+    this.#replay = []
+    if (this.#replayBytes > 0) this.#replayBytes = Infinity
+  }
+
+  /** See FrontEnd.canRepeat. */
+  get canRepeat(): boolean {
+    return this.res !== null && this.#status === 0 && this.#headToSend === null && this.#replayBytes <= REPLAY_BYTES
+  }
+
+  /** The upstream's answer so far is thrown away: the request goes out once more. */
+  #retractAnswer(): void {
+    this.#dropLeg()
+    this.#dropOut()
+    this.#upstreamEnded = false
+    if (this.#sink === 'upstream') this.#sink = 'hold'
+    this.#takeBack()
+  }
+
   onUpstreamWritable(): void {
     const leg = this.#leg
     if (leg === null || this.#sink !== 'upstream') return
@@ -461,7 +509,7 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
     while (this.#held.length > 0 && this.#legWritable) {
       const chunk = this.#held.shift()!
       this.#heldBytes -= chunk.length
-      this.#legWritable = leg.write(chunk)
+      this.#legWritable = this.#write(leg, chunk)
     }
     if (this.#heldBytes > 0) return
     if (this.#isComplete) leg.end()
@@ -476,8 +524,8 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
     this.#upstreamContentLength = contentLength
     const leg = this.#leg
     this.#emit(() => this.#owner.events.onResponse(this.handle, head, { status, bodyLength }))
-    // Nobody has said yet where the body goes: it waits upstream.
-    if (this.#leg === leg && this.#headToSend === null && this.#collectResponseBytes === -1) leg?.pause()
+    // Nobody has said yet where the body goes: it waits upstream. Unless the request is on its way once more.
+    if (this.#headToSend === null && this.#collectResponseBytes === -1 && this.#leg === leg) leg?.pause()
   }
 
   // ── WebSockets ──
@@ -608,12 +656,14 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
       this.#headToSend = null
       this.#dropOut()
       this.#collectResponseBytes = -1
-      // A body that was not touched can go to another target.
+      // A body that was not touched, or is still at hand, can go to another target.
+      const isGone = failure.bodyConsumed && !this.#takeBack()
       if (this.#sink === 'upstream') {
-        this.#sink = failure.bodyConsumed ? 'discard' : 'hold'
-        if (failure.bodyConsumed) this.#resumeRequest()
+        this.#sink = isGone ? 'discard' : 'hold'
+        if (isGone) this.#resumeRequest()
       }
-      this.#emit(() => this.#owner.events.onUpstreamError(this.handle, failure))
+      const told = isGone === failure.bodyConsumed ? failure : { ...failure, bodyConsumed: isGone }
+      this.#emit(() => this.#owner.events.onUpstreamError(this.handle, told))
       return
     }
     // H-33: the client must see that the answer is not whole.
@@ -713,6 +763,7 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
       return
     }
     this.#headToSend = head
+    this.#forgetReplay()
     if (filter !== undefined && this.#filterBody(head, filter)) return
     if (body !== undefined) {
       this.#dropLeg()

@@ -153,6 +153,8 @@ export interface UpstreamTarget {
   readonly protocol: 'http' | 'https'
   readonly host: string
   readonly port: number
+  /** Where `host` is to be found, in the order to be tried; absent: whoever connects looks it up. */
+  readonly addresses?: readonly string[] | undefined
   readonly tls?: UpstreamTls | undefined
   readonly timers: UpstreamTimers
   readonly maxConnections: number
@@ -172,6 +174,8 @@ export interface UpstreamTls {
 /** H-80; milliseconds, 0 = off. */
 export interface UpstreamTimers {
   readonly connectMs: number
+  /** Longest wait for a connection that is free. */
+  readonly queueMs: number
   readonly firstByteMs: number
   /** Longest pause inside a response body. */
   readonly idleMs: number
@@ -285,8 +289,11 @@ export interface FrontEnd {
    *
    * Sends the request upstream (to another server, when an answer has begun of which nothing went out): `head` as it shall arrive there (request line and lines; the front end adds framing
    * and `connection`), then the body: bytes collected before, then whatever still comes. `body` replaces the client's.
+   * After a failure, or after `onResponse` when `canRepeat` says so, it sends it once more; an answer is then thrown away.
    */
   forward(handle: ExchangeHandle, target: UpstreamTarget, head: string, body?: Uint8Array): void
+  /** Nothing of an answer has left us, and the request's body could be sent again from the beginning (H-71). */
+  canRepeat(handle: ExchangeHandle): boolean
   /** Collects the response body up to `limitBytes` before anything is sent downstream; answered by `onResponseBody`. Again only for more. */
   readResponseBody(handle: ExchangeHandle, limitBytes: number): void
   /**

@@ -419,6 +419,10 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     slot.forward(target, head, body, this.#send)
   }
 
+  canRepeat(handle: ExchangeHandle): boolean {
+    return this.#find(handle)?.canRepeat ?? false
+  }
+
   readResponseBody(handle: ExchangeHandle, limitBytes: number): void {
     this.#find(handle)?.readResponse(limitBytes)
   }

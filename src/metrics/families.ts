@@ -70,7 +70,12 @@ export const FAMILIES = {
   upstreamConnections: gauge('sallyport_upstream_connections', 'Upstream connections and requests that wait for one.', [
     'state',
   ]),
-  upstreamHealthy: gauge('sallyport_upstream_healthy', 'Workers in which the target takes requests.', ['target']),
+  upstreamHealthy: gauge('sallyport_upstream_healthy', '1 while the target takes requests.', ['target']),
+  upstreamHealthChecks: counter(
+    'sallyport_upstream_health_checks_total',
+    'Health checks of targets: passed or failed.',
+    ['target', 'result'],
+  ),
   upstreamEjections: counter('sallyport_upstream_ejections_total', 'Times a target was taken out for its failures.', [
     'target',
   ]),
@@ -96,11 +101,7 @@ export const FAMILIES = {
     'sallyport_rate_limit_bucket_evictions',
     'Memory buckets thrown out although their window still held counts.',
   ),
-  circuitState: gauge(
-    'sallyport_circuit_state',
-    'Circuit breakers that refuse requests now; each worker has its own.',
-    ['endpoint'],
-  ),
+  circuitState: gauge('sallyport_circuit_state', 'Circuit breakers that refuse requests now.', ['endpoint']),
   wafMatches: counter('sallyport_waf_matches_total', 'Rules of the rule set that matched.', ['rule', 'phase']),
   wafMatchesUnlogged: counter(
     'sallyport_waf_matches_unlogged_total',

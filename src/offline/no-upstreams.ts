@@ -14,7 +14,7 @@ const LEG: UpstreamLeg = {
 }
 
 export const NO_UPSTREAMS: UpstreamPool = {
-  connections: 0,
+  connections: { active: 0, idle: 0, pending: 0 },
   send(target: UpstreamTarget, _request: UpstreamRequest, handler: UpstreamHandler): UpstreamLeg {
     const detail = 'nothing is asked here'
     queueMicrotask(() => {

@@ -124,6 +124,10 @@ export class OfflineFrontEnd implements FrontEnd {
     })
   }
 
+  canRepeat(): boolean {
+    return true
+  }
+
   forward(handle: ExchangeHandle, target: UpstreamTarget, head: string, body?: Uint8Array): void {
     const running = this.#running.get(handle)
     if (running === undefined) return

@@ -2,6 +2,8 @@
  * Sends requests through a configuration that serves nobody: the real policies, rules and limits behind a front end
  * without sockets. Upstreams are not asked; they answer what the caller says.
  */
+import { SharedBoard } from '../shared-state/board.ts'
+import { TargetStates } from '../upstream/target-state.ts'
 import { randomUUID } from 'node:crypto'
 import { rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -94,7 +96,10 @@ export class Replay {
     const loaded = withSessionKeys(loadConfiguration(input, reader))
     const stateDir = resolve(loaded.settings.stateDir ?? defaultStateDir())
     const build = async (): Promise<Snapshot | undefined> => {
-      const built = await buildSnapshot(loaded, reader, stateDir)
+      const built = await buildSnapshot(loaded, reader, stateDir, {
+        states: new TargetStates(SharedBoard.local()),
+        addresses: { version: 0, known: () => undefined },
+      })
       return built === undefined || input.inline === undefined ? built : forEveryHost(built)
     }
     const snapshot = await build()
@@ -132,7 +137,7 @@ export class Replay {
       upstreams: NO_UPSTREAMS,
       external: new ExternalRequests({
         pool: NO_UPSTREAMS,
-        lookup: (name, done) => done(new Error(`${name} is not looked up here`), []),
+        lookup: (name, done) => done(new Error(`${name} is not looked up here`), undefined),
       }),
       instanceId: 'offline',
     }

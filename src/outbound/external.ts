@@ -26,7 +26,7 @@ export interface ExternalRequest {
 /** Servers whose connections are kept; the least recently asked goes first. */
 const MAX_SERVERS = 128
 const BUFFER_BYTES = 256 * 1024
-const TIMERS = { connectMs: 10_000, firstByteMs: 0, idleMs: 0, keepAliveMs: 15_000 }
+const TIMERS = { connectMs: 10_000, queueMs: 5_000, firstByteMs: 0, idleMs: 0, keepAliveMs: 15_000 }
 
 /** Rejects when the signal comes: a resolver may take longer than anybody waits. */
 function aborted(signal: AbortSignal): Promise<never> {

@@ -88,6 +88,8 @@ function checked(
     settings: errors.length > 0 ? undefined : settings,
     certificates: endsOf(certificates),
     bundle,
+    endpoints: loaded.endpoints,
+    dns: settings.upstream.dns,
     fingerprint: createHash('sha256').update(JSON.stringify(bundle)).digest('hex'),
     stateDir,
     isUnreadable: errors.length > 0 && errors.every(({ code }) => UNREADABLE.has(code)),

@@ -14,6 +14,7 @@ export type ControlRequest =
   | { readonly verb: 'status' }
   | { readonly verb: 'health' }
   | { readonly verb: 'reopen-logs' }
+  | { readonly verb: 'drain' | 'undrain'; readonly name: string }
 
 /** `ok` false comes with `message`. Everything else depends on the verb. */
 export interface ControlAnswer {
@@ -120,6 +121,9 @@ function parseRequest(line: string): ControlRequest | undefined {
   switch (value.verb) {
     case 'stop':
       return { verb: 'stop', now: 'now' in value && value.now === true }
+    case 'drain':
+    case 'undrain':
+      return 'name' in value && typeof value.name === 'string' ? { verb: value.verb, name: value.name } : undefined
     case 'reload':
     case 'status':
     case 'health':

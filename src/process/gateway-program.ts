@@ -8,29 +8,33 @@ import { createLogger, openAccessLog, type Logger } from '../access-log/logger.t
 import { MatchLog } from '../access-log/match-log.ts'
 import { ConfigError } from '../config/diagnostic.ts'
 import { BundleReader, loadBundle, type ConfigurationBundle } from '../config/load.ts'
-import type { ListenerSettings, Settings } from '../config/settings.ts'
+import type { DnsSettings, ListenerSettings, Settings } from '../config/settings.ts'
 import { ExchangeHandler } from '../exchange/handle.ts'
 import { JwtService } from '../jwt/service.ts'
-import type { FrontEnd, FrontEndLimits, ListenTls, PreparedTls, UpstreamTarget } from '../listener/front-end.ts'
+import type { FrontEnd, FrontEndLimits, ListenTls, PreparedTls } from '../listener/front-end.ts'
 import { UwsFrontEnd } from '../listener/uws.ts'
 import { OpenidClients } from '../login/openid.ts'
-import { type CollectionsHandle, openCollections, openTransactions } from '../native.ts'
+import { type CollectionsHandle, openCollections, openTransactions, stopNewConnections } from '../native.ts'
 import { Metrics } from '../metrics/metrics.ts'
 import { registerProcessMetrics, watchEventLoop } from '../metrics/process-metrics.ts'
 import { MemoryStore } from '../rate-limit/memory-store.ts'
 import { ExternalRequests } from '../outbound/external.ts'
 import type { RateLimitStore } from '../rate-limit/store.ts'
+import { SharedBoard, sharedBoard, useSharedBoard } from '../shared-state/board.ts'
 import { ThreadPool } from '../threads/pool.ts'
 import { UpstreamPools } from '../upstream/pools.ts'
 import type { UpstreamPool } from '../upstream/upstream-pool.ts'
 import { reportDiagnostic } from './diagnostic-report.ts'
-import { WORKER_STANDARD_OUTPUT, type WorkerSetting } from './messages.ts'
+import { WORKER_STANDARD_OUTPUT, type TargetUse, type WorkerSetting } from './messages.ts'
 import type { GatewayServices } from './services.ts'
-import { buildSnapshot, type Snapshot } from './snapshot.ts'
+import { buildSnapshot, type Snapshot, type UpstreamSources } from './snapshot.ts'
 import type { PreparedConfiguration, WorkerProgram } from './worker.ts'
+import { WorkerUpstreams } from './worker-upstreams.ts'
 
 /** A turn of the event loop that takes no longer had nothing to do. */
 const QUIET_TURN_MS = 0.03
+/** Handshakes that have begun are given this long; a slow client's may be reset. */
+const HANDSHAKE_MS = 150
 /** How long to wait for such a turn before listeners close anyway. */
 const LISTENER_CLOSE_MS = 250
 
@@ -46,16 +50,19 @@ export function startGateway(setting: WorkerSetting): WorkerProgram {
   })
   registerProcessMetrics(metrics, `worker-${workerId}`)
   const stopWatching = watchEventLoop(metrics, workerId)
+  if (setting.boardPath !== '') useSharedBoard(SharedBoard.open(setting.boardPath))
+  const upstreams = new WorkerUpstreams(sharedBoard(), logger)
   let gateway: Gateway | undefined
 
   return {
     prepare: async (bundle) => {
       // the primary sends what it recorded
-      const built = await build(bundle as ConfigurationBundle, setting)
+      const built = await build(bundle as ConfigurationBundle, setting, (dns) => upstreams.sources(dns))
       gateway ??= new Gateway(built, await openStores(built.snapshot.settings, setting, logger, metrics), {
         setting,
         logger,
         metrics,
+        upstreams,
       })
       return gateway.prepare(built)
     },
@@ -64,6 +71,7 @@ export function startGateway(setting: WorkerSetting): WorkerProgram {
       return gateway?.inFlight ?? 0
     },
     report: (known) => metrics.report(known),
+    targetUses: () => gateway?.targetUses() ?? [],
     reopenLogs: () => gateway?.reopenLogs(),
     close: async () => {
       stopWatching()
@@ -86,17 +94,24 @@ interface Built {
 /** The collections of this gateway; 0 = not opened yet. */
 let collections: CollectionsHandle = 0
 
-async function build(bundle: ConfigurationBundle, setting: WorkerSetting): Promise<Built> {
+async function build(
+  bundle: ConfigurationBundle,
+  setting: WorkerSetting,
+  sources: (dns: DnsSettings) => UpstreamSources,
+): Promise<Built> {
   const loaded = loadBundle(bundle)
+  const reader = new BundleReader(bundle)
   // one for the process: its rule sets come and go, what they keep stays
   if (setting.collectionsPath !== '' && collections === 0) collections = openCollections(setting.collectionsPath)
-  const snapshot = await buildSnapshot(loaded, new BundleReader(bundle), setting.stateDir, collections)
+  const upstreams = sources(loaded.settings.upstream.dns)
+  const snapshot = await buildSnapshot(loaded, reader, setting.stateDir, upstreams, collections)
   if (snapshot === undefined) throw new ConfigError(loaded.diagnostics.all)
   return { snapshot, warnings: loaded.diagnostics.all.map((diagnostic) => reportDiagnostic(diagnostic)) }
 }
 
 /** An address that is listened on. Ids are never used twice: the front end may still have connections under an old one. */
 interface OpenListener {
+  readonly port: number
   readonly id: number
   readonly identity: string
   /** What its clients are shown; '' without TLS. */
@@ -114,6 +129,7 @@ interface Basics {
   readonly setting: WorkerSetting
   readonly logger: Logger
   readonly metrics: Metrics
+  readonly upstreams: WorkerUpstreams
 }
 
 class Gateway {
@@ -123,18 +139,22 @@ class Gateway {
   readonly #handler: ExchangeHandler
   readonly #memory: MemoryStore
   readonly #pool: UpstreamPool
+  readonly #upstreams: WorkerUpstreams
   #listeners: readonly OpenListener[] = []
   #lastListenerId = 0
   readonly #watched = new Set<string>()
   #keySetUrls: readonly string[] = []
 
-  constructor({ snapshot }: Built, stores: Stores, { setting, logger, metrics }: Basics) {
+  constructor({ snapshot }: Built, stores: Stores, { setting, logger, metrics, upstreams }: Basics) {
     const { settings } = snapshot
     this.#logger = logger
     this.#memory = stores.memory
     const threads = new ThreadPool({ maxThreads: threadShare(setting.workers) })
-    const pool = new UpstreamPools({ bufferBytes: settings.limits.streamBufferBytes })
+    const { streamBufferBytes } = settings.limits
+    const pool = new UpstreamPools({ bufferBytes: streamBufferBytes, addressBook: upstreams.addressBook })
     this.#pool = pool
+    this.#upstreams = upstreams
+    upstreams.onChange = () => pool.retain(upstreams.targets)
     this.#services = {
       logger,
       metrics,
@@ -159,7 +179,9 @@ class Gateway {
       limits: frontEndLimits(settings),
       report: (error) => logger.error({ err: error }, 'an exchange failed'),
     })
-    metrics.gauge('upstreamConnections', ['open'], () => pool.connections)
+    for (const state of ['active', 'idle', 'pending'] as const) {
+      metrics.gauge('upstreamConnections', [state], () => pool.connections[state])
+    }
     metrics.gauge('wafTransactions', [], openTransactions)
     countKeySetFetches(this.#services.jwt, metrics)
   }
@@ -195,6 +217,7 @@ class Gateway {
       snapshot.release()
       throw error
     }
+    await this.#upstreams.prepare(snapshot)
     // fetched while the other workers still build, so that the first token after the swap finds its key
     const { jwt } = this.#services
     jwt.watch([...this.#keySetUrls, ...snapshot.keySetUrls])
@@ -220,11 +243,6 @@ class Gateway {
   /** Gauges of what this configuration is the first to name; they are read when metrics are collected. */
   #watch(snapshot: Snapshot): void {
     const { metrics } = this.#services
-    for (const { name } of snapshot.targets) {
-      if (this.#watched.has(`target ${name}`)) continue
-      this.#watched.add(`target ${name}`)
-      metrics.gauge('upstreamHealthy', [name], () => (this.#isHealthy(name) ? 1 : 0))
-    }
     for (const { address } of snapshot.settings.listeners) {
       if (this.#watched.has(`listener ${address}`)) continue
       this.#watched.add(`listener ${address}`)
@@ -235,17 +253,14 @@ class Gateway {
     }
   }
 
-  /** Some endpoint has the target, and none has taken it out. */
-  #isHealthy(name: string): boolean {
-    const { all } = this.#handler.snapshot.endpoints
-    const groups = all.flatMap(({ upstream }) => upstream ?? [])
-    const isIn = (targets: readonly UpstreamTarget[]): boolean => targets.some((target) => target.name === name)
-    return groups.some((group) => isIn(group.targets)) && !groups.some((group) => isIn(group.ejected))
-  }
-
   #sumAt(address: string, count: (listenerId: number) => number): number {
     const open = this.#listeners.filter(({ identity }) => identity.startsWith(`${address} `))
     return open.reduce((sum, { id }) => sum + count(id), 0)
+  }
+
+  /** O-38: load and response times of the targets, as this worker sees them. */
+  targetUses(): readonly TargetUse[] {
+    return this.#upstreams.uses(this.#handler.snapshot)
   }
 
   reopenLogs(): void {
@@ -268,6 +283,7 @@ class Gateway {
 
   async close(): Promise<void> {
     const { jwt, threads, external, rateLimits, accessLog, matchLog } = this.#services
+    this.#upstreams.close()
     // closing ends the exchanges, and their log lines are still to be written
     await this.#frontEnd.close()
     await Promise.allSettled([jwt.close(), external.close(), threads.close(), rateLimits.close(), this.#memory.close()])
@@ -278,14 +294,23 @@ class Gateway {
     const id = ++this.#lastListenerId
     const { host, port, proxyProtocol } = listener
     await this.#frontEnd.listen({ id, host, port, proxyProtocol, tls })
-    return { id, identity, tlsIdentity: tls?.identity ?? '' }
+    return { id, identity, port, tlsIdentity: tls?.identity ?? '' }
   }
 
   /**
-   * Closes them right after a turn of the loop in which nothing came. The kernel resets connections that it has taken
-   * and we have not (each worker has a queue of its own); the time for one to get there is then some microseconds.
+   * Closes them when nothing waits in their queues any more: the kernel resets connections that it has taken and we have
+   * not (each worker has a queue of its own). First it is told to begin no more of them; those whose handshake is under way
+   * come within a round trip. A port on which another listener stays is only waited for: a filter goes by port.
    */
   async #closeListeners(listeners: readonly OpenListener[]): Promise<void> {
+    if (listeners.length === 0) return
+    const staying = new Set(this.#listeners.map(({ port }) => port))
+    const leaving = listeners.map(({ port }) => port).filter((port) => !staying.has(port))
+    if (leaving.length > 0 && stopNewConnections(leaving) > 0) {
+      await new Promise((resolve) => {
+        setTimeout(resolve, HANDSHAKE_MS)
+      })
+    }
     const giveUpAtMs = performance.now() + LISTENER_CLOSE_MS
     // the first turn ends what is being handled now
     let beforeMs = await nextTurn()
@@ -305,13 +330,15 @@ class Gateway {
     this.#handler.activate(snapshot, new Map(listeners.map(({ id }, place) => [id, place])))
     this.#frontEnd.setLimits(frontEndLimits(settings))
     this.#services.jwt.watch(snapshot.keySetUrls)
-    this.#pool.retain(snapshot.targets)
+    this.#upstreams.use(snapshot)
+    this.#pool.retain(this.#upstreams.targets)
     this.#watch(snapshot)
     this.#keySetUrls = snapshot.keySetUrls
     this.#logger.setLevel(settings.logLevel)
     const kept = new Set(listeners.map(({ id }) => id))
-    void this.#closeListeners(this.#listeners.filter(({ id }) => !kept.has(id)))
+    const gone = this.#listeners.filter(({ id }) => !kept.has(id))
     this.#listeners = listeners
+    void this.#closeListeners(gone)
   }
 }
 

@@ -25,7 +25,19 @@ export interface WorkerSetting {
   readonly bucketsPath: string
   /** The table of the rule matcher's collections that all workers share; '' = none was made. */
   readonly collectionsPath: string
+  /** The board of states that all processes share (shared-state/board.ts); '' = none was made. */
+  readonly boardPath: string
   readonly logFormat: 'json' | 'text'
+}
+
+/** What one worker makes of one target. */
+export interface TargetUse {
+  readonly endpoint: string
+  readonly target: string
+  readonly address: string
+  readonly inFlight: number
+  /** 0 = nothing is known. */
+  readonly averageMs: number
 }
 
 export type ToWorker =
@@ -46,6 +58,12 @@ export type FromWorker =
   | { readonly kind: 'refused'; readonly generation: number; readonly diagnostics: readonly DiagnosticReport[] }
   | { readonly kind: 'committed'; readonly generation: number }
   /** Answer to `collect`; also sent unasked (request 0) as the last word before an orderly exit. */
-  | { readonly kind: 'metrics'; readonly request: number; readonly inFlight: number; readonly report: MetricsReport }
+  | {
+      readonly kind: 'metrics'
+      readonly request: number
+      readonly inFlight: number
+      readonly report: MetricsReport
+      readonly targets?: readonly TargetUse[]
+    }
   /** The worker is about to exit; so many exchanges were cut (0 after a drain that ended by itself). */
   | { readonly kind: 'leaving'; readonly cut: number }

@@ -8,7 +8,8 @@
  */
 import cluster, { type Worker } from 'node:cluster'
 import type { LogFields, Logger } from '../access-log/logger.ts'
-import type { Settings } from '../config/settings.ts'
+import type { EndpointDefinition } from '../config/load.ts'
+import type { DnsSettings, Settings } from '../config/settings.ts'
 import { MetricsAggregate } from '../metrics/aggregate.ts'
 import { renderExposition, type ExpositionFormat } from '../metrics/exposition.ts'
 import { Metrics } from '../metrics/metrics.ts'
@@ -16,7 +17,7 @@ import { registerProcessMetrics } from '../metrics/process-metrics.ts'
 import { automaticWorkers } from './cpu-quota.ts'
 import { CrashHistory } from './crash-history.ts'
 import { hasErrors, plainReport, type DiagnosticReport } from './diagnostic-report.ts'
-import type { FromWorker, ToWorker, WorkerSetting } from './messages.ts'
+import type { FromWorker, TargetUse, ToWorker, WorkerSetting } from './messages.ts'
 import { addressText, portProblem, type ListenAddress } from './ports.ts'
 
 /** What the primary reads of the settings. */
@@ -42,6 +43,9 @@ export interface CheckedConfiguration {
   readonly bundle: unknown
   /** Equal when nothing changed. */
   readonly fingerprint: string
+  /** Its endpoints, for whoever watches their upstreams. */
+  readonly endpoints?: readonly EndpointDefinition[]
+  readonly dns?: DnsSettings
 }
 
 export interface PrimaryOptions {
@@ -54,6 +58,8 @@ export interface PrimaryOptions {
   readonly version: string
   /** Names this gateway towards other gateways. */
   readonly instanceId: string
+  /** Where the board of shared states lies; absent: workers have boards of their own. */
+  readonly boardPath?: string
   readonly logFormat: 'json' | 'text'
   /** What the front end's library wants to find in a worker's environment (F-07). */
   readonly workerEnvironment: (settings: PrimarySettings) => Readonly<Record<string, string>>
@@ -132,6 +138,8 @@ interface Slot {
   startedAtMs: number
   restarts: number
   inFlight: number
+  /** What it told of its targets. */
+  targets: readonly TargetUse[]
   /** It said how much it cut before it went. */
   hasTakenLeave: boolean
   /** Answers that someone waits for. */
@@ -149,7 +157,7 @@ interface Serving {
   readonly settings: PrimarySettings
 }
 
-/** What `sallyport status` and `/api/status` show. */
+/** What the primary knows of itself and its workers. */
 export interface PrimaryStatus {
   readonly state: string
   readonly ready: boolean
@@ -252,6 +260,7 @@ export class Primary {
         startedAtMs: 0,
         restarts: 0,
         inFlight: 0,
+        targets: [],
         hasTakenLeave: false,
         waits: new Set(),
       }
@@ -365,6 +374,21 @@ export class Primary {
     }
   }
 
+  /** Counts of the primary itself. */
+  get metrics(): Metrics {
+    return this.#metrics
+  }
+
+  /** What the workers do with their targets, as they told last; `collect` asks them. */
+  get targetUses(): readonly TargetUse[] {
+    return this.#slots.flatMap(({ targets }) => targets)
+  }
+
+  /** Asks all workers for their numbers; those that do not answer in time count with what they told last. */
+  collect(): Promise<void> {
+    return this.#collect()
+  }
+
   /** All series of all processes, collected now (O-46). Workers that do not answer in time count with what they told last. */
   async exposition(format: ExpositionFormat): Promise<string> {
     await this.#collect()
@@ -437,6 +461,7 @@ export class Primary {
       stateDir: this.#options.stateDir,
       bucketsPath: this.#bucketsPath,
       collectionsPath: this.#collectionsPath,
+      boardPath: this.#options.boardPath ?? '',
       logFormat: this.#options.logFormat,
     }
     const answer = this.#wait(
@@ -468,6 +493,7 @@ export class Primary {
     if (slot.worker !== worker) return
     if (message.kind === 'metrics') {
       slot.inFlight = message.inFlight
+      slot.targets = message.targets ?? []
       this.#aggregate.update(sessionName(slot, worker), message.report)
     }
     if (message.kind === 'leaving') {
@@ -489,6 +515,7 @@ export class Primary {
     slot.state = 'down'
     slot.generation = 0
     slot.inFlight = 0
+    slot.targets = []
     const how = signal === null ? `exited with code ${code}` : `was killed by ${signal}`
     for (const wait of slot.waits) wait.settle(new Error(`worker ${slot.id} ${how}`))
     this.#changed()

@@ -8,15 +8,24 @@ import { accessSync, constants, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createLogger, type Logger } from '../access-log/logger.ts'
-import { AdminError, startAdmin, type AdminServer } from '../admin/server.ts'
+import { AdminError, startAdmin, type AdminServer, type AdminSubject } from '../admin/server.ts'
 import type { ConfigurationInput } from '../config/load.ts'
 import { workerEnvironment } from '../listener/head-limit.ts'
 import { collectionsSummary, createCollections } from '../native.ts'
 import { MemoryStore } from '../rate-limit/memory-store.ts'
+import { SharedBoard } from '../shared-state/board.ts'
 import { checkBundle, checkFromDisk, type LoadedAndChecked } from './configuration.ts'
 import { startControlServer, type ControlAnswer, type ControlRequest, type ControlServer } from './control.ts'
 import { hasErrors, plainReport } from './diagnostic-report.ts'
-import { Primary, StartError, type CheckedConfiguration, type PrimarySettings, type SharedBuckets } from './primary.ts'
+import {
+  Primary,
+  StartError,
+  type CheckedConfiguration,
+  type PrimarySettings,
+  type PrimaryStatus,
+  type SharedBuckets,
+} from './primary.ts'
+import { TargetWatch } from './target-watch.ts'
 import { loadLastGood, lockStateDir, saveLastGood, StateDirError, type StateDirLock } from './state-dir.ts'
 
 export interface RunOptions {
@@ -83,6 +92,12 @@ async function lastGood(
   return configuration.settings === undefined ? undefined : { savedAt: kept.savedAt, configuration }
 }
 
+/** What `sallyport status` and `/api/status` show. */
+export interface InstanceStatus extends PrimaryStatus {
+  /** `endpoint` or `endpoint/host:port`, and the requests that are still under way to it. */
+  readonly drained: readonly { readonly name: string; readonly inFlight: number }[]
+}
+
 /** One running gateway, seen from its primary process. */
 class Instance {
   readonly #options: RunOptions
@@ -92,6 +107,8 @@ class Instance {
   #admin: AdminServer | undefined
   #control: ControlServer | undefined
   readonly #sharedPaths: string[] = []
+  readonly #boardPath: string
+  readonly #targets: TargetWatch
   #exitCode: Promise<number> | undefined
   #ended: (code: Promise<number>) => void = () => undefined
 
@@ -99,7 +116,10 @@ class Instance {
     this.#options = options
     this.#stateDir = stateDir
     this.#logger = logger
+    this.#boardPath = this.#sharedPath('board')
+    const board = SharedBoard.create(this.#boardPath)
     this.#primary = new Primary({
+      boardPath: this.#boardPath,
       logger,
       stateDir,
       version: options.version,
@@ -111,6 +131,12 @@ class Instance {
       onAccepted: (configuration) => this.#keep(configuration),
       createBuckets: (settings) => this.#createBuckets(settings),
     })
+    this.#targets = new TargetWatch({
+      board,
+      logger,
+      metrics: this.#primary.metrics,
+      uses: () => this.#primary.targetUses,
+    })
   }
 
   async run(first: LoadedAndChecked): Promise<number> {
@@ -120,7 +146,7 @@ class Instance {
     this.#installSignals()
     const address = first.settings?.admin.address
     if (address !== undefined) {
-      this.#admin = await startAdmin({ address, token: adminToken(), subject: this.#primary })
+      this.#admin = await startAdmin({ address, token: adminToken(), subject: this.#adminSubject() })
     }
     this.#control = await startControlServer(this.#stateDir, (request) => this.#answer(request))
     await this.#primary.start(first)
@@ -130,7 +156,40 @@ class Instance {
   async close(): Promise<void> {
     this.#admin?.close()
     await this.#control?.close()
+    this.#targets.close()
     for (const path of this.#sharedPaths) rmSync(path, { force: true })
+    rmSync(this.#boardPath, { force: true })
+  }
+
+  #adminSubject(): AdminSubject {
+    const primary = this.#primary
+    return {
+      notReadyReasons: () => primary.notReadyReasons(),
+      get hasBeenReady() {
+        return primary.hasBeenReady
+      },
+      status: () => this.#status(),
+      exposition: (format) => primary.exposition(format),
+      reload: () => primary.reload(),
+      endpoints: () => this.#targets.endpoints(),
+      targets: async (endpoint) => {
+        await primary.collect()
+        return this.#targets.targets(endpoint)
+      },
+      targetsVersion: (endpoint) => this.#targets.version(endpoint),
+      drain: (name, isDrained) => this.#targets.drain(name, isDrained),
+    }
+  }
+
+  #status(): InstanceStatus {
+    const inFlight = (name: string): number =>
+      this.#primary.targetUses
+        .filter(({ endpoint, target, address }) =>
+          [endpoint, `${endpoint}/${target}`, `${endpoint}/${address}`].includes(name),
+        )
+        .reduce((sum, use) => sum + use.inFlight, 0)
+    const drained = this.#targets.drained().map((name) => ({ name, inFlight: inFlight(name) }))
+    return { ...this.#primary.status(), drained }
   }
 
   async #checkAgain(): Promise<CheckedConfiguration> {
@@ -148,6 +207,8 @@ class Instance {
   }
 
   #keep(configuration: CheckedConfiguration): void {
+    const { endpoints, dns } = configuration
+    if (endpoints !== undefined && dns !== undefined) this.#targets.use(endpoints, dns)
     saveLastGood(this.#stateDir, {
       savedAt: new Date().toISOString(),
       version: this.#options.version,
@@ -156,10 +217,14 @@ class Instance {
     })
   }
 
+  #sharedPath(what: string): string {
+    const name = `sallyport-${createHash('sha256').update(this.#stateDir).digest('hex').slice(0, 16)}.${what}`
+    return join(isWritable('/dev/shm') ? '/dev/shm' : this.#stateDir, name)
+  }
+
   /** In memory-backed files where the system has them: the table is rewritten all the time, and worthless after a restart. */
   #createBuckets(settings: PrimarySettings): SharedBuckets {
-    const name = `sallyport-${createHash('sha256').update(this.#stateDir).digest('hex').slice(0, 16)}.buckets`
-    const path = join(isWritable('/dev/shm') ? '/dev/shm' : this.#stateDir, name)
+    const path = this.#sharedPath('buckets')
     try {
       const store = MemoryStore.create(path, settings.rateLimit.memoryBuckets)
       this.#sharedPaths.push(path)
@@ -208,7 +273,11 @@ class Instance {
         return { ok: true, cut: (await code) !== 0, pid: process.pid }
       }
       case 'status':
-        return { ok: true, status: this.#primary.status() }
+        await this.#primary.collect()
+        return { ok: true, status: this.#status() }
+      case 'drain':
+      case 'undrain':
+        return { ...this.#targets.drain(request.name, request.verb === 'drain') }
       case 'health': {
         const reasons = this.#primary.notReadyReasons()
         return reasons.length === 0 ? { ok: true } : { ok: false, message: reasons.join('; ') }

@@ -12,6 +12,8 @@ import type { FileReader } from '../config/reader.ts'
 import { besideItsFile, type Settings } from '../config/settings.ts'
 import { SourceFile } from '../config/source.ts'
 import { type Cidr, parseCidr } from '../exchange/cidr.ts'
+import type { ExpressionEnvironment } from '../expression/environment.ts'
+import { compileExpression, type Expression } from '../expression/expression.ts'
 import type { ListenTls, UpstreamTarget } from '../listener/front-end.ts'
 import {
   type CollectionsHandle,
@@ -25,12 +27,14 @@ import {
 import { compilePolicy, type PolicyWithNeeds } from '../policy/compile.ts'
 import { parsePolicy } from '../policy/parse.ts'
 import { EMPTY_POLICY } from '../policy/policy.ts'
+import { StickyCookie } from '../upstream/sticky-cookie.ts'
 import { parseRedisAddress, RedisAddressError } from '../redis/address.ts'
-import { type Endpoint, endpointTable, type EndpointTable } from '../routing/endpoints.ts'
+import { type Endpoint, endpointTable, type EndpointTable, type EndpointUpstream } from '../routing/endpoints.ts'
 import { SessionBox } from '../login/session.ts'
 import { ownKeys, SealingKeys } from '../sealing/sealing-keys.ts'
 import { SecretStore } from '../vault/secret-store.ts'
-import { TargetGroup } from '../upstream/balancer.ts'
+import { TargetGroup, type KnownAddresses } from '../upstream/balancer.ts'
+import type { TargetStates } from '../upstream/target-state.ts'
 import { installedRulesFolder, readRuleFiles } from '../waf/rule-files.ts'
 import { WafProfiles } from '../waf/profiles.ts'
 import { resolveTls, type ResolvedTls } from './listen-tls.ts'
@@ -46,15 +50,30 @@ export interface Snapshot {
   readonly keySetUrls: readonly string[]
   /** Given exactly when some policy has a login. */
   readonly sessions: SessionBox | undefined
-  readonly targets: readonly UpstreamTarget[]
   /** What TLS listeners show, by their place in the settings; undefined = plain. */
   readonly listenTls: readonly (ListenTls | undefined)[]
+  /** Upstreams of all endpoints. */
+  readonly groups: readonly TargetGroup[]
   /** Who answers hosts that no endpoint names (listeners[].default_endpoint). Listeners by their place in the settings. */
   defaultEndpoint(listenerPlace: number): Endpoint | undefined
   /** The endpoint whose `on_tcp_connect` rules decide at accept: the only one behind a listener. */
   connectEndpoint(listenerPlace: number): Endpoint | undefined
   /** Gives native memory back, once no exchange runs against it any more. */
   release(): void
+}
+
+/** What targets are made of, beside the configuration: made once per process. */
+export interface UpstreamSources {
+  readonly states: TargetStates
+  readonly addresses: KnownAddresses
+}
+
+/** Keys of targets read the request as rules of its first phase do. */
+const REQUEST_ENVIRONMENT: ExpressionEnvironment = {
+  phase: 'on_http_request',
+  overrides: true,
+  legacy: false,
+  now: () => new Date(),
 }
 
 /** A configuration whose policies are compiled, and what the rest of the building needs. */
@@ -68,6 +87,7 @@ interface Compiled {
 interface CompiledEndpoint {
   readonly definition: EndpointDefinition
   readonly needs: PolicyWithNeeds
+  readonly hashKey: Expression | undefined
 }
 
 const NO_POLICY: PolicyWithNeeds = {
@@ -102,6 +122,7 @@ export async function buildSnapshot(
   loaded: LoadedConfiguration,
   reader: FileReader,
   stateDir: string,
+  { states, addresses }: UpstreamSources,
   collections: CollectionsHandle = 0,
 ): Promise<Snapshot | undefined> {
   const { settings, diagnostics } = loaded
@@ -111,7 +132,11 @@ export async function buildSnapshot(
   if (diagnostics.hasErrors) return undefined
   const profiles = compiled.flatMap(({ needs }) => needs.waf.all)
   if (ruleSet !== undefined) for (const profile of profiles) profile.bind(ruleSet.handle, settings.waf)
-  const endpoints = compiled.map(({ definition, needs }) => endpoint(definition, needs, settings))
+  const endpoints = compiled.map(({ definition, needs, hashKey }) => {
+    const { upstream } = definition
+    const group = upstream && targetGroup(definition.name, upstream, states, addresses)
+    return endpoint(definition, needs, upstream && group && { group, ...servingOf(upstream, hashKey) })
+  })
   const table = endpointTable(endpoints)
   const listeners = settings.listeners.map((listener) => {
     const named = endpoints.find((candidate) => candidate.name === listener.defaultEndpoint)
@@ -130,7 +155,7 @@ export async function buildSnapshot(
       : undefined,
     keySetUrls: [...new Set(compiled.flatMap(({ needs }) => [...needs.keySetUrls]))],
     listenTls,
-    targets: endpoints.flatMap((it) => it.upstream?.targets ?? []),
+    groups: endpoints.flatMap((it) => it.upstream?.group ?? []),
     defaultEndpoint: (place) => listeners[place]?.named,
     connectEndpoint: (place) => {
       const candidate = listeners[place]?.only
@@ -157,6 +182,7 @@ function compile(loaded: LoadedConfiguration, reader: FileReader, stateDir: stri
   const endpoints = loaded.endpoints.map((definition) => ({
     definition,
     needs: definition.policy === undefined ? NO_POLICY : policyOf(definition, settings, diagnostics, secrets),
+    hashKey: hashKeyOf(definition, diagnostics),
   }))
   const needsRules = settings.waf.mode !== 'off' && endpoints.some(({ needs }) => needs.waf.all.length > 0)
   const folder = settings.waf.rules ?? installedRulesFolder(stateDir)
@@ -234,34 +260,81 @@ function policyOf(
   })
 }
 
-function endpoint(definition: EndpointDefinition, needs: PolicyWithNeeds, settings: Settings): Endpoint {
+/** What the requests of an endpoint are known by, where its targets are chosen by that. */
+function hashKeyOf({ upstream }: EndpointDefinition, diagnostics: Diagnostics): Expression | undefined {
+  const key = upstream?.traffic.balance.key
+  return key && compileExpression(key, REQUEST_ENVIRONMENT, diagnostics)
+}
+
+function endpoint(
+  definition: EndpointDefinition,
+  needs: PolicyWithNeeds,
+  upstream: EndpointUpstream | undefined,
+): Endpoint {
   const { name, kind, binding, url } = definition
-  const id = `ep_${createHash('sha256').update(`${binding} ${url.href} ${name}`).digest('hex').slice(0, 24)}`
   return Object.freeze({
     name,
     kind,
     binding,
-    view: { id, url: url.href, host: url.host, port: url.port, protocol: url.scheme },
+    view: { id: endpointId(definition), url: url.href, host: url.host, port: url.port, protocol: url.scheme },
     policy: needs.policy,
     appendsForwarded: definition.appendsForwarded,
-    upstream: definition.upstream === undefined ? undefined : targetGroup(definition.upstream, settings),
+    upstream,
   })
 }
 
-function targetGroup(upstream: NonNullable<EndpointDefinition['upstream']>, settings: Settings): TargetGroup {
-  const { maxConnections, maxQueued, ejectAfter, ejectTimeMs } = settings.upstream
-  const targets = upstream.targets.map((address): UpstreamTarget => ({
-    name: address.name,
-    // refuseUnserved let only http and https through
-    protocol: address.protocol as 'http' | 'https',
-    host: address.host,
-    port: address.port,
-    tls: upstream.tls,
-    timers: upstream.timers,
-    maxConnections,
-    maxQueued,
+/** `endpoint.id` of policies and the admin API: the same as long as binding, url and name are. */
+export function endpointId({ name, binding, url }: EndpointDefinition): string {
+  return `ep_${createHash('sha256').update(`${binding} ${url.href} ${name}`).digest('hex').slice(0, 24)}`
+}
+
+/** The targets of an endpoint, in a worker and in the primary alike. */
+export function targetGroup(
+  endpointName: string,
+  upstream: NonNullable<EndpointDefinition['upstream']>,
+  states: TargetStates,
+  addresses: KnownAddresses,
+): TargetGroup {
+  const { traffic, timers, tls } = upstream
+  const { maxConnections, maxQueued, ejectAfter, ejectTimeMs, panicPercent, balance, retry } = traffic
+  const targets = upstream.targets.map((address) => ({
+    target: {
+      name: address.name,
+      // refuseUnserved let only http and https through
+      protocol: address.protocol as 'http' | 'https',
+      host: address.host,
+      port: address.port,
+      tls,
+      timers,
+      maxConnections,
+      maxQueued,
+    } satisfies UpstreamTarget,
+    weight: address.weight,
   }))
-  return new TargetGroup(targets, { ejectAfter, ejectMs: ejectTimeMs })
+  return new TargetGroup(targets, {
+    endpoint: endpointName,
+    states,
+    addresses,
+    method: balance.method,
+    slowStartMs: balance.slowStartMs,
+    ejectAfter,
+    ejectMs: ejectTimeMs,
+    panicPercent,
+    retryPercent: retry.budgetPercent,
+  })
+}
+
+function servingOf(
+  { traffic, timers }: NonNullable<EndpointDefinition['upstream']>,
+  hashKey: Expression | undefined,
+): Omit<EndpointUpstream, 'group'> {
+  const { retry, balance } = traffic
+  return {
+    retry: { ...retry, on: new Set(retry.on) },
+    totalMs: timers.totalMs,
+    hashKey,
+    sticky: balance.sticky && new StickyCookie(balance.sticky),
+  }
 }
 
 // ── the rule set, shared by configurations that have the same texts ──

@@ -7,7 +7,7 @@
 import type { MetricsReport } from '../metrics/metrics.ts'
 import type { DiagnosticReport } from './diagnostic-report.ts'
 import { reportThrown } from './diagnostic-report.ts'
-import type { FromWorker, ToWorker, WorkerSetting } from './messages.ts'
+import type { FromWorker, TargetUse, ToWorker, WorkerSetting } from './messages.ts'
 
 /** A configuration that is built and waits to be used. */
 export interface PreparedConfiguration {
@@ -31,6 +31,8 @@ export interface WorkerProgram {
   /** Exchanges that are not over. */
   readonly inFlight: number
   report(known: number): MetricsReport
+  /** How much goes to which target now. */
+  targetUses?(): readonly TargetUse[]
   reopenLogs(): void
   /** Closes everything at once and writes out the logs. */
   close(): Promise<void>
@@ -128,7 +130,13 @@ export function runWorker(start: (setting: WorkerSetting) => Promise<WorkerProgr
 
   const sendMetrics = async (request: number, known: number): Promise<void> => {
     if (running === undefined) return
-    await send({ kind: 'metrics', request, inFlight: running.inFlight, report: running.report(known) })
+    await send({
+      kind: 'metrics',
+      request,
+      inFlight: running.inFlight,
+      report: running.report(known),
+      targets: running.targetUses?.() ?? [],
+    })
   }
 
   process.on('message', (message: ToWorker) => {

@@ -390,6 +390,25 @@ export const ERRORS = {
     reason: 'idle_timeout',
   },
   OVERFLOW: { status: 503, gw: 1066, message: 'Too many requests wait for the upstream.', reason: 'overflow' },
+  TOTAL_TIMEOUT: {
+    status: 504,
+    gw: 1067,
+    ngrok: 3008,
+    message: 'The request took too long.',
+    reason: 'total_timeout',
+  },
+  NO_HEALTHY_TARGET: {
+    status: 503,
+    gw: 1068,
+    message: 'No server of the upstream can be used.',
+    reason: 'no_healthy_target',
+  },
+  TARGETS_DRAINED: {
+    status: 503,
+    gw: 1069,
+    message: 'The upstream takes no requests at the moment.',
+    reason: 'draining',
+  },
   BODY_VALUE_FAILED: {
     status: 500,
     gw: 1070,

@@ -5,7 +5,10 @@
  */
 import type { CompiledPolicy } from '../policy/policy.ts'
 import type { EndpointView } from '../expression/source.ts'
+import type { RetrySettings } from '../config/upstream-settings.ts'
+import type { Expression } from '../expression/expression.ts'
 import type { TargetGroup } from '../upstream/balancer.ts'
+import type { StickyCookie } from '../upstream/sticky-cookie.ts'
 
 /** URL + policy + upstream; a cloud endpoint has no upstream. */
 export interface Endpoint {
@@ -14,9 +17,20 @@ export interface Endpoint {
   readonly kind: 'agent' | 'cloud'
   readonly binding: 'public' | 'internal'
   readonly policy: CompiledPolicy
-  readonly upstream: TargetGroup | undefined
   /** Untrusted X-Forwarded-For is continued and X-Forwarded-Host kept, as ngrok does (O-69). */
   readonly appendsForwarded?: boolean | undefined
+  readonly upstream: EndpointUpstream | undefined
+}
+
+/** The servers of an endpoint, and how requests are sent to them. */
+export interface EndpointUpstream {
+  readonly group: TargetGroup
+  readonly retry: Omit<RetrySettings, 'on'> & { readonly on: ReadonlySet<number> }
+  /** 0 = off (H-80). */
+  readonly totalMs: number
+  /** What requests are known by, when targets are chosen by that. */
+  readonly hashKey: Expression | undefined
+  readonly sticky: StickyCookie | undefined
 }
 
 export interface EndpointTable {

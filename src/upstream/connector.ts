@@ -3,7 +3,7 @@
  *
  * Source: H-54 (SNI follows the upstream, never the request's Host), H-56, H-80.
  */
-import { type Socket, type TcpNetConnectOpts, connect as connectTcp, isIP } from 'node:net'
+import { type LookupFunction, type Socket, type TcpNetConnectOpts, connect as connectTcp, isIP } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import type { UpstreamFailureReason, UpstreamTarget } from '../listener/front-end.ts'
 
@@ -36,6 +36,7 @@ export function openConnection(
     ? connectTls({
         host,
         port,
+        ...lookupOf(target),
         // An address is not a name: SNI carries names only (RFC 6066 §3), verification then goes by address.
         ...(tls?.serverName !== undefined
           ? { servername: tls.serverName }
@@ -47,7 +48,7 @@ export function openConnection(
         ALPNProtocols: ['http/1.1'],
         minVersion: 'TLSv1.2',
       })
-    : connectTcp({ host, port, readableHighWaterMark: READ_BYTES } as TcpNetConnectOpts)
+    : connectTcp({ host, port, ...lookupOf(target), readableHighWaterMark: READ_BYTES } as TcpNetConnectOpts)
   socket.setNoDelay(true)
   socket.setKeepAlive(true, 60_000)
   let timer: NodeJS.Timeout | undefined
@@ -74,6 +75,19 @@ export function openConnection(
     timer = setTimeout(() => {
       settle(new ConnectError('connect_timeout', `no connection within ${target.timers.connectMs} ms`))
     }, target.timers.connectMs)
+  }
+}
+
+/** A target whose addresses are known is not looked up again: they are tried in their order. */
+function lookupOf({ addresses }: UpstreamTarget): { readonly lookup?: LookupFunction } {
+  if (addresses === undefined) return {}
+  const found = addresses.map((address) => ({ address, family: isIP(address) }))
+  return {
+    lookup: (_host, options, done) => {
+      // a target has at least one address
+      if (options.all === true) done(null, found)
+      else done(null, found[0]!.address, found[0]!.family)
+    },
   }
 }
 

@@ -13,7 +13,7 @@ import * as native from '../native.ts'
 import { AddressBook } from './address-book.ts'
 import { InvalidHeadError } from './request-head.ts'
 import { targetKey } from './target-key.ts'
-import type { UpstreamHandler, UpstreamLeg, UpstreamPool, UpstreamRequest } from './upstream-pool.ts'
+import type { ConnectionCounts, UpstreamHandler, UpstreamLeg, UpstreamPool, UpstreamRequest } from './upstream-pool.ts'
 
 /** Deadlines are looked at this often; a timer fires at most this much late. */
 const TICK_MS = 100
@@ -60,8 +60,10 @@ export class NativePool implements UpstreamPool {
     )
   }
 
-  get connections(): number {
-    return this.#isClosed ? 0 : native.upstreamConnections(this.#pool)
+  get connections(): ConnectionCounts {
+    if (this.#isClosed) return { active: 0, idle: 0, pending: 0 }
+    const [open, idle, pending] = native.upstreamConnections(this.#pool)
+    return { active: open - idle, idle, pending }
   }
 
   /** Reads made so far; for tests of idle connections. */
@@ -199,8 +201,8 @@ class Server {
   constructor(target: UpstreamTarget) {
     this.#target = target
     const found = LITERAL.test(target.host)
-    this.isLiteral = found
-    this.addresses = found ? [target.host] : []
+    this.isLiteral = found || target.addresses !== undefined
+    this.addresses = target.addresses ?? (found ? [target.host] : [])
   }
 
   /** Tells the native pool of addresses, limits and timers where they are news. */

@@ -22,7 +22,7 @@ import { ConnectError, openConnection } from './connector.ts'
 import { checkRequestHead } from './request-head.ts'
 import { type LatinBytes, readResponseHead } from './response-head.ts'
 import { targetKey } from './target-key.ts'
-import type { UpstreamHandler, UpstreamLeg, UpstreamPool, UpstreamRequest } from './upstream-pool.ts'
+import type { ConnectionCounts, UpstreamHandler, UpstreamLeg, UpstreamPool, UpstreamRequest } from './upstream-pool.ts'
 
 /** Deadlines are looked at this often; a timer fires at most this much late. */
 const TICK_MS = 100
@@ -46,10 +46,15 @@ export class UndiciPool implements UpstreamPool {
     this.#options = options
   }
 
-  get connections(): number {
-    let count = 0
-    for (const pool of this.#targets.values()) count += pool.open
-    return count
+  get connections(): ConnectionCounts {
+    const counts = { active: 0, idle: 0, pending: 0 }
+    for (const pool of this.#targets.values()) {
+      const { open, idle, pending } = pool
+      counts.active += open - idle
+      counts.idle += idle
+      counts.pending += pending
+    }
+    return counts
   }
 
   send(target: UpstreamTarget, request: UpstreamRequest, handler: UpstreamHandler): UpstreamLeg {
@@ -123,6 +128,14 @@ class TargetPool {
     let count = 0
     for (const connection of this.#all) if (connection.socket !== undefined) count++
     return count
+  }
+
+  get idle(): number {
+    return this.#idle.filter(({ socket }) => socket !== undefined).length
+  }
+
+  get pending(): number {
+    return this.#waiting.filter((leg) => !leg.isOver).length
   }
 
   start(leg: Leg): void {
@@ -333,9 +346,9 @@ class Leg implements UpstreamLeg {
 
   // What the pool calls.
 
-  /** Waits for a connection, not longer than for a first byte. */
+  /** Waits for a connection to become free. */
   wait(): void {
-    this.#setDeadline('first_byte_timeout', this.#target.timers.firstByteMs)
+    this.#setDeadline('overflow', this.#target.timers.queueMs)
   }
 
   begin(connection: Connection): void {
@@ -394,7 +407,8 @@ class Leg implements UpstreamLeg {
   checkDeadline(nowMs: number): void {
     if (this.#deadlineAtMs === 0 || nowMs < this.#deadlineAtMs) return
     const reason = this.#deadlineReason
-    this.fail(reason, 'no progress in time', this.connectedAtMs === 0)
+    const detail = reason === 'overflow' ? 'no connection became free in time' : 'no progress in time'
+    this.fail(reason, detail, this.connectedAtMs === 0)
     this.#stop(reason)
   }
 

@@ -3,13 +3,16 @@
  * Behind the same interface, so that nobody else asks which one runs.
  */
 import type { UpstreamTarget } from '../listener/front-end.ts'
+import type { AddressBook } from './address-book.ts'
 import { NativePool } from './native-pool.ts'
 import { UndiciPool } from './pool.ts'
-import type { UpstreamHandler, UpstreamLeg, UpstreamPool, UpstreamRequest } from './upstream-pool.ts'
+import type { ConnectionCounts, UpstreamHandler, UpstreamLeg, UpstreamPool, UpstreamRequest } from './upstream-pool.ts'
 
 export interface UpstreamPoolsOptions {
   /** Request body bytes that may wait in memory per request (H-38). */
   readonly bufferBytes: number
+  /** Where the addresses of names are kept. */
+  readonly addressBook?: AddressBook
 }
 
 export class UpstreamPools implements UpstreamPool {
@@ -22,8 +25,13 @@ export class UpstreamPools implements UpstreamPool {
     this.#secure = new UndiciPool(options)
   }
 
-  get connections(): number {
-    return this.#plain.connections + this.#secure.connections
+  get connections(): ConnectionCounts {
+    const [plain, secure] = [this.#plain.connections, this.#secure.connections]
+    return {
+      active: plain.active + secure.active,
+      idle: plain.idle + secure.idle,
+      pending: plain.pending + secure.pending,
+    }
   }
 
   send(target: UpstreamTarget, request: UpstreamRequest, handler: UpstreamHandler): UpstreamLeg {

@@ -12,6 +12,7 @@ export function targetKey(target: UpstreamTarget): string {
       target.protocol,
       target.host,
       target.port,
+      target.addresses ?? null,
       tls === undefined ? null : [tls.verify, tls.ca ?? '', tls.serverName ?? ''],
     ])
     keys.set(target, key)

@@ -69,10 +69,17 @@ export interface UpstreamLeg {
   abort(): void
 }
 
+/** Connections of all targets now, and the requests that wait for one. */
+export interface ConnectionCounts {
+  /** With a request, or being established for one. */
+  readonly active: number
+  readonly idle: number
+  readonly pending: number
+}
+
 export interface UpstreamPool {
   send(target: UpstreamTarget, request: UpstreamRequest, handler: UpstreamHandler): UpstreamLeg
-  /** Connections now open, of all targets. */
-  readonly connections: number
+  readonly connections: ConnectionCounts
   /** Closes idle connections of targets that are not in the list; legs under way go on. */
   retain(targets: readonly UpstreamTarget[]): void
   close(): Promise<void>

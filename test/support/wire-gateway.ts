@@ -32,7 +32,7 @@ export function target(port: number, options: Partial<UpstreamTarget> = {}): Ups
     protocol: 'http',
     host: '127.0.0.1',
     port,
-    timers: { connectMs: 3_000, firstByteMs: 60_000, idleMs: 300_000, keepAliveMs: 60_000 },
+    timers: { connectMs: 3_000, queueMs: 2_000, firstByteMs: 60_000, idleMs: 300_000, keepAliveMs: 60_000 },
     maxConnections: 256,
     maxQueued: 1024,
     ...options,

@@ -2,7 +2,7 @@
 //! per event, and all calls of one turn share a callback scope (microtasks run at its end).
 //!
 //! Pools belong to the thread that made them. No borrow of a pool is held while JavaScript runs: it calls back into
-//! the same pool. The only file of this crate with `unsafe`: libuv and the raw Node-API have no safe form.
+//! the same pool. With `unsafe`: libuv and the raw Node-API have no safe form.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_char, c_int, c_void};
@@ -381,6 +381,7 @@ unsafe extern "C" fn on_teardown(
 #[allow(clippy::too_many_arguments)]
 fn options(
     connect_ms: u32,
+    queue_ms: u32,
     first_byte_ms: u32,
     idle_ms: u32,
     keep_alive_ms: u32,
@@ -390,6 +391,7 @@ fn options(
     let time = |ms: u32| Duration::from_millis(u64::from(ms));
     TargetOptions {
         connect: time(connect_ms),
+        queue: time(queue_ms),
         first_byte: time(first_byte_ms),
         idle: time(idle_ms),
         keep_alive: time(keep_alive_ms),
@@ -417,14 +419,22 @@ pub fn add_upstream_target(
     pool: u32,
     addresses: String,
     connect_ms: u32,
+    queue_ms: u32,
     first_byte_ms: u32,
     idle_ms: u32,
     keep_alive_ms: u32,
     max_connections: u32,
     max_queued: u32,
 ) -> Result<f64> {
-    let options =
-        options(connect_ms, first_byte_ms, idle_ms, keep_alive_ms, max_connections, max_queued);
+    let options = options(
+        connect_ms,
+        queue_ms,
+        first_byte_ms,
+        idle_ms,
+        keep_alive_ms,
+        max_connections,
+        max_queued,
+    );
     let addresses = socket_addresses(&addresses)?;
     let target = driver(pool)?.pool.borrow_mut().add_target(options, addresses);
     target
@@ -440,14 +450,22 @@ pub fn change_upstream_target(
     target: f64,
     addresses: String,
     connect_ms: u32,
+    queue_ms: u32,
     first_byte_ms: u32,
     idle_ms: u32,
     keep_alive_ms: u32,
     max_connections: u32,
     max_queued: u32,
 ) -> Result<()> {
-    let options =
-        options(connect_ms, first_byte_ms, idle_ms, keep_alive_ms, max_connections, max_queued);
+    let options = options(
+        connect_ms,
+        queue_ms,
+        first_byte_ms,
+        idle_ms,
+        keep_alive_ms,
+        max_connections,
+        max_queued,
+    );
     let addresses = socket_addresses(&addresses)?;
     let driver = driver(pool)?;
     let mut pool = driver.pool.borrow_mut();
@@ -563,10 +581,11 @@ pub fn upstream_tick(pool: u32) -> Result<u32> {
     Ok((pool.legs() + pool.connections().open) as u32)
 }
 
-/// Connections, established or being established.
+/// Connections: `[established or being established, of these without a request, requests that wait for one]`.
 #[napi(catch_unwind)]
-pub fn upstream_connections(pool: u32) -> Result<u32> {
-    Ok(driver(pool)?.pool.borrow().connections().open as u32)
+pub fn upstream_connections(pool: u32) -> Result<Vec<u32>> {
+    let connections = driver(pool)?.pool.borrow().connections();
+    Ok(vec![connections.open as u32, connections.idle as u32, connections.waiting as u32])
 }
 
 /// Reads that a pool has made, for the test that an unread end of file costs none.

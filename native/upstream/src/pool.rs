@@ -58,7 +58,7 @@ pub enum Reason {
     FirstByteTimeout = 4,
     /// The body stood still for too long.
     IdleTimeout = 5,
-    /// Too many requests wait for a connection.
+    /// Too many requests wait for a connection, or this one did for too long.
     Overflow = 6,
 }
 
@@ -124,7 +124,9 @@ impl Event {
 pub struct TargetOptions {
     /// For a connection to come about.
     pub connect: Duration,
-    /// For the final head, from the end of the request; also for waiting in the queue.
+    /// For waiting in the queue.
+    pub queue: Duration,
+    /// For the final head, from the end of the request.
     pub first_byte: Duration,
     /// Longest pause inside an answer's body.
     pub idle: Duration,
@@ -158,6 +160,8 @@ pub struct Connections {
     pub open: usize,
     /// Of these without a request.
     pub idle: usize,
+    /// Requests that wait for a connection to become free.
+    pub waiting: usize,
 }
 
 struct Target {
@@ -207,6 +211,7 @@ enum RequestBody {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Deadline {
+    Queue,
     Connect,
     FirstByte,
     Idle,
@@ -286,13 +291,12 @@ impl Pool {
     /// Connections of all targets.
     pub fn connections(&self) -> Connections {
         let open = self.connections.len();
-        let idle = self
-            .targets
-            .keys()
-            .filter_map(|key| self.targets.get(key))
-            .map(|target| target.idle.len())
-            .sum();
-        Connections { open, idle }
+        let (mut idle, mut waiting) = (0, 0);
+        for target in self.targets.keys().filter_map(|key| self.targets.get(key)) {
+            idle += target.idle.len();
+            waiting += target.waiting_count;
+        }
+        Connections { open, idle, waiting }
     }
 
     /// Requests under way or waiting.
@@ -404,8 +408,7 @@ impl Pool {
                 state.waiting.retain(|key| self.legs.get(*key).is_some());
             }
         }
-        let first_byte = state.options.first_byte;
-        leg.deadline = after(self.now, first_byte, Deadline::FirstByte);
+        leg.deadline = after(self.now, state.options.queue, Deadline::Queue);
         leg.is_waiting = !may_open;
         let Some(key) = self.legs.insert(leg) else { return Sent::Overflow };
         if may_open {
@@ -571,9 +574,7 @@ impl Pool {
             }
             let (reason, detail) = match kind {
                 Deadline::Connect => (Reason::ConnectTimeout, "no connection in time"),
-                Deadline::FirstByte if !is_connected => {
-                    (Reason::FirstByteTimeout, "no free connection in time")
-                }
+                Deadline::Queue => (Reason::Overflow, "no connection became free in time"),
                 Deadline::FirstByte => (Reason::FirstByteTimeout, "no answer in time"),
                 Deadline::Idle => (Reason::IdleTimeout, "no progress in time"),
             };

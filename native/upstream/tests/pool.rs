@@ -12,6 +12,7 @@ const MS: fn(u64) -> Duration = Duration::from_millis;
 fn options() -> TargetOptions {
     TargetOptions {
         connect: MS(2_000),
+        queue: MS(2_000),
         first_byte: MS(2_000),
         idle: MS(2_000),
         keep_alive: MS(60_000),
@@ -304,7 +305,7 @@ fn an_unread_end_of_file_costs_no_turn_of_the_loop() {
     stage.pump_until(|stage| stage.told(other).contains("end"));
     drop(idle);
     stage.pump_until(|stage| {
-        stage.pool.connections() == sallyport_upstream::Connections { open: 1, idle: 0 }
+        stage.pool.connections() == sallyport_upstream::Connections { open: 1, idle: 0, waiting: 0 }
     });
     sleep(MS(20));
     stage.pump(MS(20));
@@ -397,6 +398,19 @@ fn deadlines_and_their_reasons() {
     stage.pool.resume(slow);
     stage.pump_until(|stage| stage.told(slow).contains("end"));
     assert_eq!(stage.told(slow), "new 200:4 ab cd end");
+}
+
+#[test]
+fn a_request_waits_in_the_queue_only_so_long() {
+    let mut stage = Stage::new(TargetOptions { queue: MS(100), max_connections: 1, ..options() });
+    let first = stage.get();
+    let _stream = stage.serve(first);
+    let waiting = stage.get();
+    assert_eq!(stage.pool.connections().waiting, 1);
+    stage.pump_until(|stage| !stage.told(waiting).is_empty());
+    assert_eq!(stage.told(waiting), "Overflow:true");
+    assert_eq!(stage.pool.connections().waiting, 0);
+    assert_eq!(stage.told(first), "new", "its neighbour is not disturbed");
 }
 
 #[test]

@@ -39,7 +39,9 @@ beforeAll(async () => {
     const upstream = await startEchoUpstream()
     const gateway = await startWireGateway(
       new PlainEvents(),
-      target(upstream.port, { timers: { connectMs: 1_000, firstByteMs: 1_000, idleMs: 1_000, keepAliveMs: 60_000 } }),
+      target(upstream.port, {
+        timers: { connectMs: 1_000, queueMs: 2_000, firstByteMs: 1_000, idleMs: 1_000, keepAliveMs: 60_000 },
+      }),
     )
     while (next < cases.length) {
       const wanted = cases[next++]!

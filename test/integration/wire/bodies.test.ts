@@ -84,6 +84,18 @@ describe('request bodies', () => {
     expect(answers[0]!.body).toBe('POST /p\n5 bytes\nhello')
   })
 
+  test('a body that came while the gateway was still deciding leaves the connection readable for the next request', async () => {
+    events.request = (handle) => {
+      setTimeout(() => events.frontEnd.forward(handle, events.target, `POST /p HTTP/1.1\r\nhost: gw.test\r\n`), 20)
+    }
+    const connection = await openRaw(gateway.port)
+    for (let count = 1; count <= 3; count++) {
+      connection.send(`POST /p HTTP/1.1\r\n${HOST}Content-Length: 5\r\n\r\nhello`)
+      expect((await connection.answers(count))[count - 1]!.body).toBe('POST /p\n5 bytes\nhello')
+    }
+    connection.destroy()
+  })
+
   test('collected in part: the rest streams behind it', async () => {
     const seen: [number, boolean][] = []
     events.request = (handle) => events.frontEnd.readRequestBody(handle, 10_000)

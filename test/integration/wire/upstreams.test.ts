@@ -38,7 +38,7 @@ class RepeatingEvents extends PlainEvents {
 let upstream: EchoUpstream
 let gateway: WireGateway<RepeatingEvents>
 let events: RepeatingEvents
-const QUICK = { connectMs: 500, firstByteMs: 400, idleMs: 400, keepAliveMs: 60_000 }
+const QUICK = { connectMs: 500, queueMs: 2_000, firstByteMs: 400, idleMs: 400, keepAliveMs: 60_000 }
 
 beforeAll(async () => {
   upstream = await startEchoUpstream()

@@ -23,6 +23,21 @@ class Subject implements AdminSubject {
     this.reloads += 1
     return Promise.resolve({ ok: this.isGood, message: 'm' })
   }
+  readonly drained = new Set<string>()
+  endpoints(): readonly unknown[] {
+    return [{ id: 'ep_1', name: 'shop' }]
+  }
+  targets(endpoint: string): Promise<readonly unknown[] | undefined> {
+    return Promise.resolve(endpoint === 'ns/shop' ? [{ target: '10.0.0.1:80' }] : undefined)
+  }
+  targetsVersion(endpoint: string): string | undefined {
+    return endpoint === 'ns/shop' ? `v${this.drained.size}` : undefined
+  }
+  drain(name: string, isDrained: boolean): { ok: boolean; message: string } {
+    if (isDrained) this.drained.add(name)
+    else this.drained.delete(name)
+    return { ok: !name.endsWith('unknown'), message: name }
+  }
 }
 
 async function start(token?: string): Promise<{ subject: Subject; ask: typeof ask }> {
@@ -139,5 +154,37 @@ describe('O-37, T-77: who may ask', () => {
     )
     expect(['127.0.0.1', '127.8.8.8', '::1', 'localhost'].every(isLoopback)).toBe(true)
     expect(['0.0.0.0', '::', '10.0.0.1', '127.0.0.1.example', 'localhost.example'].some(isLoopback)).toBe(false)
+  })
+})
+
+describe('O-38: targets', () => {
+  test('are listed, drained and put back, by name or id', async () => {
+    const { subject, ask } = await start()
+    expect(JSON.parse((await ask('/api/endpoints')).body)).toEqual([{ id: 'ep_1', name: 'shop' }])
+    const listed = await ask('/api/endpoints/ns%2Fshop/targets')
+    expect([listed.status, listed.headers['etag'], JSON.parse(listed.body)]).toEqual([
+      200,
+      '"v0"',
+      [{ target: '10.0.0.1:80' }],
+    ])
+    const drained = await ask('/api/endpoints/ns%2Fshop/targets/10.0.0.1%3A80/drain', {}, 'POST')
+    expect([drained.status, drained.headers['etag']]).toEqual([200, '"v1"'])
+    expect([...subject.drained]).toEqual(['ns/shop/10.0.0.1:80'])
+    expect((await ask('/api/endpoints/ns%2Fshop/targets/10.0.0.1:80/undrain', {}, 'POST')).status).toBe(200)
+    expect((await ask('/api/endpoints/ns%2Fshop/drain', {}, 'POST')).status).toBe(200)
+    expect([...subject.drained]).toEqual(['ns/shop'])
+  })
+
+  test('unknown ones are 404, reading methods do not drain, a stale If-Match is 412, other origins are 403', async () => {
+    const { subject, ask } = await start()
+    expect((await ask('/api/endpoints/other/targets')).status).toBe(404)
+    expect((await ask('/api/endpoints/%zz/targets')).status).toBe(404)
+    expect((await ask('/api/endpoints/ns%2Fshop/targets/unknown/drain', {}, 'POST')).status).toBe(404)
+    subject.drained.clear()
+    expect((await ask('/api/endpoints/ns%2Fshop/drain')).status).toBe(405)
+    expect((await ask('/api/endpoints/ns%2Fshop/drain', { 'if-match': '"v7"' }, 'POST')).status).toBe(412)
+    expect((await ask('/api/endpoints/ns%2Fshop/drain', { origin: 'http://evil.test' }, 'POST')).status).toBe(403)
+    expect(subject.drained.size).toBe(0)
+    expect((await ask('/api/endpoints/ns%2Fshop/drain', { 'if-match': '"v0"' }, 'POST')).status).toBe(200)
   })
 })

@@ -1,5 +1,6 @@
 /** The circuit breaker's state machine over a clock of the test's own (§5.3). */
 import { describe, expect, it } from 'vitest'
+import { ROW_LONG_WORDS, SharedBoard } from '../../../src/shared-state/board.ts'
 import { Circuit, type CircuitDecision, Circuits, type CircuitSettings } from '../../../src/circuit/circuit.ts'
 
 const SETTINGS: CircuitSettings = { errorThreshold: 0.5, volumeThreshold: 4, windowMs: 10_000, trippedMs: 3000 }
@@ -107,6 +108,56 @@ describe('a circuit', () => {
   })
 })
 
+describe('one circuit in several processes (a row that they share)', () => {
+  const shared = (
+    changes: Partial<CircuitSettings> = {},
+  ): { one: Circuit; other: Circuit; pass: (ms: number) => void } => {
+    let nowMs = 1_000_000
+    const row = { longs: new BigInt64Array(ROW_LONG_WORDS) }
+    const [one, other] = [1, 2].map(() => new Circuit({ ...SETTINGS, ...changes }, () => nowMs, row)) as [
+      Circuit,
+      Circuit,
+    ]
+    return {
+      one,
+      other,
+      pass: (ms) => {
+        nowMs += ms
+      },
+    }
+  }
+
+  it('§5.3 counts together: neither alone has the volume', () => {
+    const { one, other } = shared()
+    for (const circuit of [one, other, one, other]) {
+      expect(circuit.ask()).toBe('allow')
+      circuit.settle('allow', true)
+    }
+    expect([one.ask(), other.ask()]).toEqual(['block', 'block'])
+    expect([one.isMine, other.isMine]).toEqual([false, true])
+  })
+
+  it('makes one trial, whoever asks first', () => {
+    const { one, other, pass } = shared({ volumeThreshold: 1 })
+    one.settle('allow', true)
+    pass(3000)
+    expect([other.ask(), one.ask()]).toEqual(['allow_while_open', 'block'])
+    other.settle('allow_while_open', false)
+    expect([one.ask(), other.ask()]).toEqual(['allow', 'allow'])
+  })
+
+  it('O-28 a trial whose process died is made again after another pause', () => {
+    const { one, other, pass } = shared({ volumeThreshold: 1 })
+    one.settle('allow', true)
+    pass(3000)
+    expect(one.ask()).toBe('allow_while_open')
+    pass(2999)
+    expect(other.ask()).toBe('block')
+    pass(1)
+    expect(other.ask()).toBe('allow_while_open')
+  })
+})
+
 describe('circuits', () => {
   it('O-26: one for each name and settings, the same again after a reload', () => {
     const circuits = new Circuits()
@@ -117,7 +168,7 @@ describe('circuits', () => {
   })
 
   it('are bounded: the one asked for longest ago goes', () => {
-    const circuits = new Circuits(2)
+    const circuits = new Circuits(2, () => SharedBoard.local())
     const [a, b] = [circuits.obtain('a', SETTINGS), circuits.obtain('b', SETTINGS)]
     circuits.obtain('a', SETTINGS)
     circuits.obtain('c', SETTINGS)

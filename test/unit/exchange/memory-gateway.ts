@@ -4,6 +4,8 @@
  */
 import type { AccessLog, Logger } from '../../../src/access-log/logger.ts'
 import type { MatchLog } from '../../../src/access-log/match-log.ts'
+import { SharedBoard } from '../../../src/shared-state/board.ts'
+import { TargetStates } from '../../../src/upstream/target-state.ts'
 import { renderDiagnostic } from '../../../src/config/diagnostic.ts'
 import { loadConfiguration } from '../../../src/config/load.ts'
 import { ExchangeHandler } from '../../../src/exchange/handle.ts'
@@ -118,6 +120,7 @@ export class MemoryGateway {
       peer: () => this.peer,
       readRequestBody: (handle, limitBytes) => push(handle, { kind: 'readRequestBody', limitBytes }),
       forward: (handle, target, head) => push(handle, { kind: 'forward', target, head }),
+      canRepeat: () => true,
       readResponseBody: (handle, limitBytes) => push(handle, { kind: 'readResponseBody', limitBytes }),
       continueResponse: (handle, head) => push(handle, { kind: 'continue', head }),
       respond: (handle, head, body) => push(handle, { kind: 'respond', head, body: Buffer.from(body).toString() }),
@@ -208,7 +211,10 @@ export class MemoryExchange {
 export async function snapshotOf(files: Files): Promise<Snapshot> {
   const reader = readerOf(files)
   const loaded = loadConfiguration({ files: ['gateway.yaml'] }, reader)
-  const snapshot = await buildSnapshot(loaded, reader, '/m/state')
+  const snapshot = await buildSnapshot(loaded, reader, '/m/state', {
+    states: new TargetStates(SharedBoard.local()),
+    addresses: { version: 0, known: () => undefined },
+  })
   if (snapshot === undefined) throw new Error(loaded.diagnostics.all.map((it) => renderDiagnostic(it)).join('\n'))
   return snapshot
 }

@@ -80,7 +80,7 @@ describe('H-71: how often, and where', () => {
         endpoints: '  - {name: pair, url: "https://pair.internal", upstream: {url: "http://pair.local:80"}}',
       },
     )
-    for (let turn = 0; turn < 4; turn++) {
+    for (let turn = 0; turn < 3; turn++) {
       const exchange = several.request()
       const first = exchange.last('forward').target.port
       exchange.fails('connect_failed')

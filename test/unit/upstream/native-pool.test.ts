@@ -42,7 +42,7 @@ const target = (port: number, more: Partial<UpstreamTarget> = {}): UpstreamTarge
   protocol: 'http',
   host: '127.0.0.1',
   port,
-  timers: { connectMs: 1_000, firstByteMs: 5_000, idleMs: 5_000, keepAliveMs: 60_000 },
+  timers: { connectMs: 1_000, queueMs: 2_000, firstByteMs: 5_000, idleMs: 5_000, keepAliveMs: 60_000 },
   maxConnections: 8,
   maxQueued: 8,
   ...more,
@@ -205,7 +205,7 @@ describe('events', () => {
     expect(recorder.events).toEqual([])
     await recorder.over
     expect(recorder.failure).toMatchObject({ reason: 'connect_failed', notProcessed: true })
-    expect(pool.connections).toBe(0)
+    expect(pool.connections).toEqual({ active: 0, idle: 0, pending: 0 })
   })
 })
 
@@ -216,7 +216,7 @@ describe('names', () => {
     const lookup: Lookup = (_name, done) => {
       lookups++
       // nobody listens on the first
-      setImmediate(done, null, ['127.0.0.2', '127.0.0.1'])
+      setImmediate(done, null, { addresses: ['127.0.0.2', '127.0.0.1'], ttlMs: undefined })
     }
     const pool = startPool(new AddressBook({ lookup }))
     const recorders = [new Recorder(), new Recorder(), new Recorder()]
@@ -227,11 +227,11 @@ describe('names', () => {
   })
 
   test('a name without address: connect_failed; a lookup that hangs: connect_timeout', async () => {
-    const failing = startPool(new AddressBook({ lookup: (_name, done) => done(new Error('ENOTFOUND'), []) }))
+    const failing = startPool(new AddressBook({ lookup: (_name, done) => done(new Error('ENOTFOUND'), undefined) }))
     const hanging = startPool(new AddressBook({ lookup: () => {} }))
     const [first, second] = [new Recorder(), new Recorder()]
     failing.send(target(1, { host: 'none.test' }), GET, first)
-    const timers = { connectMs: 100, firstByteMs: 100, idleMs: 100, keepAliveMs: 100 }
+    const timers = { connectMs: 100, queueMs: 2_000, firstByteMs: 100, idleMs: 100, keepAliveMs: 100 }
     hanging.send(target(1, { host: 'none.test', timers }), GET, second)
     await Promise.all([first.over, second.over])
     expect(first.failure).toMatchObject({ reason: 'connect_failed', notProcessed: true, bodyConsumed: false })
@@ -243,7 +243,7 @@ describe('names', () => {
     const asked: Parameters<Lookup>[1][] = []
     const book = new AddressBook({ nowMs: () => nowMs, lookup: (_name, done) => asked.push(done) })
     const first = book.find('a.test')
-    asked.shift()!(null, ['192.0.2.1'])
+    asked.shift()!(null, { addresses: ['192.0.2.1'], ttlMs: undefined })
     expect(await first).toEqual(['192.0.2.1'])
     nowMs = 9_999
     expect(book.find('a.test')).toEqual(['192.0.2.1'])
@@ -252,12 +252,12 @@ describe('names', () => {
     expect(book.find('a.test')).toEqual(['192.0.2.1'])
     expect(book.find('a.test')).toEqual(['192.0.2.1'])
     expect(asked).toHaveLength(1)
-    asked.shift()!(null, ['192.0.2.2'])
+    asked.shift()!(null, { addresses: ['192.0.2.2'], ttlMs: undefined })
     expect(book.find('a.test')).toEqual(['192.0.2.2'])
     nowMs = 80_000
     const old = book.find('a.test')
     expect(old).toBeInstanceOf(Promise)
-    asked.shift()!(new Error('SERVFAIL'), [])
+    asked.shift()!(new Error('SERVFAIL'), undefined)
     expect(await old).toEqual(['192.0.2.2'])
     expect(book.find('192.0.2.9')).toEqual(['192.0.2.9'])
   })
@@ -336,13 +336,13 @@ describe('what must cost nothing', () => {
       `const addon = require(${JSON.stringify(NATIVE_ADDON_PATH)})
        const { parentPort } = require('node:worker_threads')
        const pool = addon.createUpstreamPool(65536, Buffer.allocUnsafeSlow(65536), () => {})
-       const up = addon.addUpstreamTarget(pool, '127.0.0.1:${port}', 1000, 1000, 1000, 1000, 8, 8)
+       const up = addon.addUpstreamTarget(pool, '127.0.0.1:${port}', 1000, 1000, 1000, 1000, 1000, 8, 8)
        addon.upstreamSend(pool, up, 'GET / HTTP/1.1\\r\\n', 0, null)
        parentPort.on('message', () => {})
        setTimeout(() => parentPort.postMessage(addon.upstreamConnections(pool)), 50)`,
       { eval: true },
     )
-    expect((await once(worker, 'message'))[0]).toBe(1)
+    expect((await once(worker, 'message'))[0]).toEqual([1, 0, 0])
     expect(await worker.terminate()).toBe(1)
   })
 })
