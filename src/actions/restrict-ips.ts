@@ -42,14 +42,18 @@ export const restrictIps: Action<Config, Plan> = {
       ),
       allow: described(withDefault(ranges, []), 'Addresses and CIDR ranges that may pass; may hold `${…}`.'),
       deny: described(withDefault(ranges, []), 'Ranges that may not, whatever `allow` says.'),
-      ip_policies: described(withDefault(ranges, []), 'Names of IP policies.'),
+      ip_policies: described(
+        withDefault(ranges, []),
+        'IP policies of an ngrok account: `check` takes them, `run` does not.',
+      ),
     },
     { allowNull: true },
   ),
   compile(config, context) {
     for (const policy of config.ip_policies) {
       const hint = 'write its ranges under allow and deny'
-      context.diagnostics.error('IP_POLICY_NOT_SERVED', 'IP policy objects are not built yet', policy.span, hint)
+      const text = 'IP policies are objects of an ngrok account, which only ngrok has'
+      context.diagnostics.notServed('IP_POLICY_NOT_SERVED', text, policy.span, hint)
     }
     if (config.ip_policies.length > 0) return undefined
     if (config.allow.length === 0) {

@@ -47,7 +47,7 @@ const provider = transform(
 
 export const verifyWebhook: Action<Config, Plan> = {
   type: 'verify-webhook',
-  aliases: ['webhook-verification', 'webhook-validation'],
+  aliases: ['webhook-verification'],
   phases: ['on_http_request'],
   configRequired: true,
   schema: policyKit.object({
@@ -62,10 +62,11 @@ export const verifyWebhook: Action<Config, Plan> = {
     const { diagnostics } = context
     const { provider: name, secret: source, enforce } = config
     if (name === 'sns') {
-      if (source === undefined) return { provider: undefined, secret: undefined, needsBody: true, enforce }
-      const hint = 'take it out: the certificate that a message names must be one of Amazon'
-      diagnostics.error('ERR_NGROK_1626', 'sns has no secret', source.span, hint)
-      return undefined
+      if (source !== undefined) {
+        const hint = 'take it out: the certificate that a message names must be one of Amazon'
+        diagnostics.warning('ERR_NGROK_1626', 'sns has no secret: this one is not looked at', source.span, hint)
+      }
+      return { provider: undefined, secret: undefined, needsBody: true, enforce }
     }
     if (source === undefined) {
       diagnostics.error('ERR_NGROK_2234', `webhooks of ${name} are verified with a secret`, context.span)

@@ -159,8 +159,6 @@ const VARIABLE_HINTS: Readonly<Record<string, string>> = {
 
 const FUNCTION_HINTS: Readonly<Record<string, string>> = {
   includes: "write text.contains('…') for text and 'x' in list for lists",
-  starts_with: 'write text.startsWith(…)',
-  ends_with: 'write text.endsWith(…)',
   get: "write map['key'], or getReqHeader('name') for headers",
   length: 'write size(x)',
   len: 'write size(x)',

@@ -203,7 +203,7 @@ function connection(phase: PhaseName): Fields {
     server_region: always(STRING, (frame) => frame.source.connection.serverRegion),
     ts: namespace({
       start: always(TIMESTAMP, (frame) => CelTimestamp.fromMs(frame.source.connection.startedAtMs)),
-      end: optional(TIMESTAMP, () => undefined),
+      end: refused('conn.ts.end is not known while a connection lives', 'time.now is the time of the rule'),
     }),
     bytes_in: bytes((frame) => BigInt(frame.source.connection.bytesIn)),
     bytes_out: bytes((frame) => BigInt(frame.source.connection.bytesOut)),

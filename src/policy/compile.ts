@@ -106,19 +106,16 @@ class PhaseCompiler {
   }
 
   rule(rule: ParsedRule, index: number): CompiledRule {
-    const { diagnostics } = this.#options
+    const { diagnostics, settings } = this.#options
     const expressions = rule.expressions.flatMap((source) => this.#condition(source) ?? [])
     const actions: CompiledAction[] = []
     let endedBy: string | undefined
     for (const [position, action] of rule.actions.entries()) {
       if (endedBy !== undefined) {
         const hint = `put it before ${endedBy}, or in a rule of its own`
-        diagnostics.error(
-          'ERR_NGROK_2207',
-          `unreachable: ${endedBy} has already ended the phase`,
-          action.typeSpan,
-          hint,
-        )
+        const text = `unreachable: ${endedBy} has already ended the phase`
+        if (settings.policy.strict) diagnostics.error('ERR_NGROK_2207', text, action.typeSpan, hint)
+        else diagnostics.warning('ERR_NGROK_2207', text, action.typeSpan, hint)
       }
       const prepared = this.#action(
         action,
@@ -169,7 +166,12 @@ class PhaseCompiler {
     if (action === undefined) return undefined
     if (action.type === 'forward-internal' && this.#phase === 'on_tcp_connect') {
       const hint = 'http endpoints forward requests: put it under on_http_request'
-      diagnostics.error('ACTION_NOT_BUILT', 'forwarding whole connections is not built yet', parsed.typeSpan, hint)
+      diagnostics.notServed(
+        'ENDPOINT_NOT_SERVED',
+        'whole connections are not forwarded; only http and https endpoints are served',
+        parsed.typeSpan,
+        hint,
+      )
       return undefined
     }
     if (!action.phases.includes(this.#phase)) {
@@ -208,6 +210,9 @@ class PhaseCompiler {
   }
 }
 
+/** Names of early documents that never were names of actions. */
+const FORMER_NAMES: Readonly<Record<string, string>> = { 'webhook-validation': 'verify-webhook' }
+
 function lookUp(parsed: ParsedAction, diagnostics: Diagnostics): RegisteredAction | undefined {
   const name = actionName(parsed.type)
   const action = ACTIONS.get(name)
@@ -220,7 +225,7 @@ function lookUp(parsed: ParsedAction, diagnostics: Diagnostics): RegisteredActio
     diagnostics.error('ACTION_NOT_BUILT', `the action ${name} is not built yet`, parsed.typeSpan)
     return undefined
   }
-  const near = nearest(parsed.type, [...ACTIONS.keys(), ...ACTIONS_NOT_BUILT])
+  const near = FORMER_NAMES[parsed.type] ?? nearest(parsed.type, [...ACTIONS.keys(), ...ACTIONS_NOT_BUILT])
   const hint = near === undefined ? undefined : `did you mean ${near}?`
   diagnostics.error('ERR_NGROK_2201', `unknown action ${parsed.type}`, parsed.typeSpan, hint)
   return undefined
@@ -288,13 +293,16 @@ function checkOnlyOnce(parsed: ParsedPolicy, type: string, diagnostics: Diagnost
 }
 
 /** §1.1: phases that endpoints of this scheme do not have. */
-function checkPhases(parsed: ParsedPolicy, { scheme, diagnostics }: PolicyOptions): void {
+function checkPhases(parsed: ParsedPolicy, { scheme, diagnostics, settings }: PolicyOptions): void {
   if (scheme === 'http' || scheme === 'https') return
   for (const phase of ['on_http_request', 'on_http_response', 'on_event_stream_message'] as const) {
     const first = parsed.phases[phase][0]
     if (first === undefined) continue
     const hint = `${scheme} endpoints have on_tcp_connect only`
-    diagnostics.error('ERR_NGROK_2230', `a ${scheme} endpoint has no ${phase}`, startOf(first.span), hint)
+    const text = `a ${scheme} endpoint has no ${phase}`
+    // such an endpoint is not served anyway, and published documents have it
+    if (settings.policy.strict) diagnostics.error('ERR_NGROK_2230', text, startOf(first.span), hint)
+    else diagnostics.notServed('ERR_NGROK_2230', text, startOf(first.span), hint)
   }
 }
 
@@ -307,12 +315,11 @@ function checkTermination(parsed: ParsedPolicy, { diagnostics, settings, scheme 
     const hint = 'an endpoint without upstream answers by its rules only'
     diagnostics.error('ERR_NGROK_18011', 'a cloud endpoint needs a policy with rules', startOf(parsed.span), hint)
   } else if (ending.length === 0) {
-    diagnostics.error(
-      'ERR_NGROK_2235',
-      'no rule ends a request: a cloud endpoint has no upstream',
-      startOf(parsed.span),
-      'let the last rule end in forward-internal, custom-response, redirect or deny',
-    )
+    const text = 'no rule ends a request: a cloud endpoint has no upstream'
+    const hint = 'let the last rule end in forward-internal, custom-response, redirect or deny'
+    // a right document, an excerpt of one perhaps; it answers nobody
+    if (settings.policy.strict) diagnostics.error('ERR_NGROK_2235', text, startOf(parsed.span), hint)
+    else diagnostics.notServed('ERR_NGROK_2235', text, startOf(parsed.span), hint)
   } else if (ending.every((rule) => rule.expressions.length > 0)) {
     const text = 'every rule that ends a request is conditional: what matches none is answered 404 (ERR_NGROK_6029)'
     // the last rule that can end a request is where people add the one for everything else

@@ -219,18 +219,18 @@ function checkRedisAddress(settings: Settings, diagnostics: Diagnostics): void {
   }
 }
 
-/** What parses and checks as ngrok's and cannot be served here yet: one sentence each. */
+/** What parses and checks as ngrok's and cannot be served here: `run` refuses it, one sentence each. */
 function refuseUnserved({ name, url, upstream, span }: EndpointDefinition, diagnostics: Diagnostics): void {
   if (url.scheme === 'tcp' || url.scheme === 'tls') {
-    diagnostics.error(
+    diagnostics.notServed(
       'ENDPOINT_NOT_SERVED',
       `${name} is a ${url.scheme} endpoint; only http and https ones are served`,
       span,
     )
   } else if (upstream?.protocol === 'http2') {
-    diagnostics.error('UPSTREAM_NOT_SERVED', `${name} wants an HTTP/2 upstream; only HTTP/1.1 is spoken`, span)
+    diagnostics.notServed('UPSTREAM_NOT_SERVED', `${name} wants an HTTP/2 upstream; only HTTP/1.1 is spoken`, span)
   } else if (upstream?.targets.some((target) => target.protocol !== 'http' && target.protocol !== 'https') === true) {
-    diagnostics.error('UPSTREAM_NOT_SERVED', `the upstream of ${name} must be an http or https one`, span)
+    diagnostics.notServed('UPSTREAM_NOT_SERVED', `the upstream of ${name} must be an http or https one`, span)
   }
 }
 

@@ -98,7 +98,7 @@ export function defineTextFunctions(table: FunctionTable, services: FunctionServ
 /** contains, startsWith, endsWith, matches: the functions of nearly every policy. */
 function defineSearches(table: FunctionTable, services: FunctionServices): void {
   const search = (
-    name: 'contains' | 'startsWith' | 'endsWith',
+    name: 'contains' | 'startsWith' | 'endsWith' | 'starts_with' | 'ends_with',
     test: (text: string, part: string) => boolean,
   ): void => {
     const call: Implementation = (frame, a, b) => {
@@ -114,6 +114,9 @@ function defineSearches(table: FunctionTable, services: FunctionServices): void 
   search('contains', (text, part) => text.includes(part))
   search('startsWith', (text, part) => text.startsWith(part))
   search('endsWith', (text, part) => text.endsWith(part))
+  // as some pages of ngrok's reference write them
+  search('starts_with', (text, part) => text.startsWith(part))
+  search('ends_with', (text, part) => text.endsWith(part))
   const compiled = (text: string): { test(text: string): boolean } => {
     if (text.length > MAX_PATTERN_LENGTH) throw new EvaluationError('the regular expression is too long')
     try {

@@ -124,7 +124,7 @@ describe('verify-webhook config', () => {
     ['the documented example', "provider: github\nsecret: \"${secrets.get('hooks', 'github')}\"", 'ok'],
     ['a constant secret, not enforced', 'provider: gitlab\nsecret: secret!\nenforce: false', 'ok'],
     ['sns without a secret', 'provider: sns', 'ok'],
-    ['sns with one', 'provider: sns\nsecret: x', 'error ERR_NGROK_1626'],
+    ['sns with one', 'provider: sns\nsecret: x', 'warning ERR_NGROK_1626'],
     ['no secret', 'provider: github', 'error ERR_NGROK_2234'],
     ['an empty secret', 'provider: github\nsecret: ""', 'error ERR_NGROK_2223'],
     ['no provider', 'secret: x', 'error ERR_NGROK_2234'],

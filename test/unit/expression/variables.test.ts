@@ -75,7 +75,6 @@ describe('§6.1, §6.3 absent values', () => {
       `conn.k8s.pod.metadata.annotations['k8s.ngrok.com/environment']`,
       `error: no such key: 'k8s.ngrok.com/environment'`,
     ],
-    [`has(conn.ts.end)`, `false`],
     [`req.url.port`, `error: req.url.port is not set`],
     [`has(req.ts.body_received)`, `false`],
     [`has(res.content_length)`, `false`],
@@ -224,7 +223,6 @@ describe('§6.10 spellings of the old format', () => {
     [`conn.Geo.CountryCode`, `''`],
     [`res.StatusCode`, `503`],
     [`.ngrok.geo.country_code`, `''`],
-    [`has(conn.end_ts)`, `false`],
     [`conn.TLS.Version`, `error: conn.tls.version is not set`],
     [`req.URL.Path`, `'/api/users/7'`],
   ]

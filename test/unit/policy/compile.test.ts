@@ -133,7 +133,7 @@ describe('§11: names of actions', () => {
     ['custom_response', 'custom-response'],
     ['oidc', 'openid-connect'],
     ['webhook-verification', 'verify-webhook'],
-    ['webhook_validation', 'verify-webhook'],
+    ['webhook_verification', 'verify-webhook'],
     ['something-else', 'something-else'],
   ])('%s means %s', (written, name) => expect(actionName(written)).toBe(name))
 
