@@ -89,10 +89,10 @@ const agentSpec = object(
         ),
       ),
     ),
+    clientCertificateRefs: optional(located(list(object({ name: string(), namespace: optional(string()) })))),
   },
   {
     hints: {
-      clientCertificateRefs: 'client certificates for upstreams are not available in this version',
       tlsTermination: 'TLS is not terminated for single endpoints here',
       poolingEnabled: 'an AgentEndpoint always pools',
       trafficPolicyName: 'write trafficPolicy: {targetRef: {name: …}}',
@@ -279,7 +279,11 @@ class Objects {
     const { value: spec } = agentSpec.parseParts(it.spec, diagnostics, 'spec')
     const address = endpointAddress(spec.url, spec.bindings, 'agent', diagnostics)
     const policy = this.#inlineOrReference(spec.trafficPolicy, it, true)
-    const { upstream } = spec
+    const { upstream, clientCertificateRefs } = spec
+    if (clientCertificateRefs !== undefined) {
+      const text = `${it.name} wants client certificates shown to its upstream, which is not done`
+      diagnostics.notServed('UPSTREAM_NOT_SERVED', text, clientCertificateRefs.span)
+    }
     return {
       ...this.#common(it),
       ...address,

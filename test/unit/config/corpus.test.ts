@@ -21,8 +21,6 @@ const REFUSED: Readonly<Record<string, readonly string[]>> = {
   'k8s--cloudendpoint--deny-forward-internal--how-to-pod-identity--deny-connections-from.yaml': ['ERR_NGROK_18007'],
   // a tcp url without port (§2.2), and bindings inside trafficPolicy
   'k8s--cloudendpoint--forward-internal--guides-endpoint-types--tcp-endpoints.yaml': ['UNKNOWN_KEY', 'ERR_NGROK_18003'],
-  // client certificates for upstreams
-  'k8s--ngroktrafficpolicy-agentendpoint--custom-response--crds-agentendpoint--agentendpoint.yaml': ['UNKNOWN_KEY'],
 }
 
 function loadManifest(file: string): Diagnostics {

@@ -71,7 +71,7 @@ describe('AgentEndpoint', () => {
     expect(codes(agent('a', spec(', protocol: http2}')))).toEqual(['NOT_AVAILABLE'])
     expect(codes(agent('a', spec(', protocol: h3}')))).toEqual(['ERR_NGROK_15003'])
     const refused = manifests(agent('a', spec('}, clientCertificateRefs: [{name: x}]')))
-    expect(refused.diagnostics.all[0]?.hint).toBe('client certificates for upstreams are not available in this version')
+    expect(refused.diagnostics.all[0]).toMatchObject({ code: 'UPSTREAM_NOT_SERVED', refusesRun: true })
     expect(codes(agent('a', spec('}, tlsTermination: {}')))).toEqual(['UNKNOWN_KEY'])
     expect(codes(agent('a', spec('}, bindings: [kubernetes]')))).toEqual(['ERR_NGROK_15005'])
   })
