@@ -4,8 +4,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { runCommandLine } from '../../../src/cli/command-line.ts'
+import { httpVerb } from '../../../src/cli/http.ts'
+import { PROVIDERS_NOT_PUBLIC } from '../../../src/webhook/providers.ts'
 import { installedRules } from '../../support/rule-set.ts'
-import { codeBlocks, text } from './pages.ts'
+import { codeBlocks, codeSpans, text } from './pages.ts'
 
 let folder = ''
 beforeAll(() => {
@@ -53,5 +55,22 @@ describe('pages for people from elsewhere', () => {
 
   it('there are some', () => {
     expect(cases.length).toBeGreaterThanOrEqual(10)
+  })
+})
+
+describe('docs/coming-from-ngrok.md', () => {
+  const page = text('docs/coming-from-ngrok.md')
+  const spans = codeSpans(page)
+
+  it('names every flag of `ngrok http` that is refused', () => {
+    const flags = Object.keys(httpVerb.refused ?? {})
+    // "and what begins with them"
+    const named = flags.filter((flag) => !/^(?:oauth|oidc)-|^verify-webhook-secret$/.test(flag))
+    expect(named.length).toBeGreaterThan(20)
+    for (const flag of named) expect(spans, flag).toContain(`--${flag}`)
+  })
+
+  it('names the providers of webhooks that are refused', () => {
+    for (const provider of PROVIDERS_NOT_PUBLIC) expect(spans).toContain(provider)
   })
 })
