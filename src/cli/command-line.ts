@@ -3,6 +3,7 @@ import { nearest } from '../config/spelling.ts'
 import { readArguments, UsageError } from './arguments.ts'
 import { apiVerb } from './api.ts'
 import { checkVerb } from './check.ts'
+import { configVerb } from './config.ts'
 import { crsVerb } from './crs.ts'
 import { diffVerb } from './diff.ts'
 import { explainVerb } from './explain.ts'
@@ -10,6 +11,7 @@ import { generalHelp, usageLine, verbHelp } from './help.ts'
 import { httpVerb } from './http.ts'
 import { drainVerb, healthVerb, reloadVerb, statusVerb, stopVerb, undrainVerb } from './instance.ts'
 import { runVerb } from './run.ts'
+import { startVerb } from './start.ts'
 import { testVerb } from './test.ts'
 import { EXIT, type Surroundings, type Verb } from './verb.ts'
 import { versionVerb } from './version.ts'
@@ -19,7 +21,9 @@ import { wafVerb } from './waf.ts'
 export const VERBS: readonly Verb[] = [
   runVerb,
   httpVerb,
+  startVerb,
   checkVerb,
+  configVerb,
   reloadVerb,
   stopVerb,
   statusVerb,

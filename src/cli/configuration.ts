@@ -12,15 +12,23 @@ const SETTING_FLAGS: readonly (readonly [flag: string, key: string])[] = [
   ['log-level', 'log_level'],
 ]
 
-/** What `-c` and the flags that stand for settings say. Flags a verb does not have are not given. */
-export function configurationInput(given: Arguments): ConfigurationInput {
+/**
+ * What `-c` and the flags that stand for settings say. Flags a verb does not have are not given.
+ *
+ * @param filesFlag the flag that names files of settings
+ */
+export function configurationInput(given: Arguments, filesFlag = 'config'): ConfigurationInput {
   const overrides = SETTING_FLAGS.flatMap(([flag, key]): SettingOverride[] => {
     const text = given.text(flag)
     return text === undefined ? [] : [{ key, text, origin: `--${flag}` }]
   })
-  // ngrok's commands take several files with commas
-  const files = given.list('config').flatMap((value) => (value === '-' ? [value] : value.split(',')))
+  const files = filesOf(given, filesFlag)
   return { files, ...(overrides.length === 0 ? {} : { overrides }) }
+}
+
+/** Every file of a flag that may repeat; ngrok's commands take several with commas. */
+export function filesOf(given: Arguments, flag: string): string[] {
+  return given.list(flag).flatMap((value) => (value === '-' ? [value] : value.split(',')))
 }
 
 /** Settings of the configuration, as far as it can be read; the state folder is always known. */

@@ -6,6 +6,7 @@
  * Source: operations.md O-02, O-08, O-11 … O-13; spec/README.md "Settled".
  */
 import { join } from 'node:path'
+import { readAgentFiles, type AgentInput } from './agent-file.ts'
 import { formatHostPort, isLoopbackHost, parseHostPort, type HostPort } from './address.ts'
 import { serverCertificate } from './certificate.ts'
 import { Diagnostics } from './diagnostic.ts'
@@ -20,7 +21,7 @@ import {
   type HostMap,
 } from './endpoint-definition.ts'
 import { readManifests } from './manifests.ts'
-import type { ConfigNode, MapEntry, MapNode, ScalarNode } from './node.ts'
+import { mergeNodes, type ConfigNode, type MapNode, type ScalarNode } from './node.ts'
 import { plainValue } from './plain-scalar.ts'
 import { PolicyFiles } from './policy-source.ts'
 import { BundleReader, readFailure, type FileReader, type RecordedFiles } from './reader.ts'
@@ -55,6 +56,8 @@ export interface ConfigurationInput {
   readonly files: readonly string[]
   /** What `sallyport http` builds: one more endpoint. Without files no gateway.yaml is searched for then. */
   readonly inline?: InlineEndpoint
+  /** What `sallyport start` adds: endpoints of ngrok's agent. Without files no gateway.yaml is searched for then. */
+  readonly agent?: AgentInput
   /** Flags, in order of increasing precedence; they win over the environment, and that over files (O-11). */
   readonly overrides?: readonly SettingOverride[]
 }
@@ -119,11 +122,12 @@ export function loadConfiguration(input: ConfigurationInput, reader: FileReader)
   }
   const endpoints = document.endpoints.flatMap((node) => endpointOf(node, context, '') ?? [])
   if (input.inline !== undefined) endpoints.push(...(endpointOf(inlineNode(input.inline), context, 'agent') ?? []))
-  const manifests = manifestFiles(document.manifests, reader, diagnostics)
-  endpoints.push(...readManifests(manifests, { ...context, traffic: plainTraffic(settings.upstream), substitutions }))
+  const foreign = { ...context, traffic: plainTraffic(settings.upstream), substitutions }
+  if (input.agent !== undefined) endpoints.push(...readAgentFiles(input.agent, foreign))
+  endpoints.push(...readManifests(manifestFiles(document.manifests, reader, diagnostics), foreign))
   checkClashes(endpoints, diagnostics)
   reportUnusedHosts(hosts, root, diagnostics)
-  const listeners = listenersOf(document, root, endpoints, reader, diagnostics)
+  const listeners = listenersOf(document, root, endpoints, reader, diagnostics, input.agent !== undefined)
   return { settings: { ...settings, listeners }, endpoints, diagnostics, files }
 }
 
@@ -150,7 +154,7 @@ interface Context {
 
 function settingFiles(input: ConfigurationInput, reader: FileReader, diagnostics: Diagnostics): string[] {
   if (input.files.length === 0) {
-    if (input.inline !== undefined) return []
+    if (input.inline !== undefined || input.agent !== undefined) return []
     const places = searchPlaces(reader)
     const found = places.find((place) => reader.list(place).length > 0)
     if (found !== undefined) return [found]
@@ -202,17 +206,6 @@ function readSettings(file: string, reader: FileReader, diagnostics: Diagnostics
 /** O-12: in policies `${…}` is CEL. */
 function isPolicy(path: readonly string[]): boolean {
   return path.length === 3 && path[0] === 'endpoints' && (path[2] === 'traffic_policy' || path[2] === 'policy')
-}
-
-/** Mappings merge key by key; everything else of the later one replaces the earlier one's. */
-function mergeNodes(earlier: ConfigNode, later: ConfigNode): ConfigNode {
-  if (earlier.kind !== 'map' || later.kind !== 'map') return later
-  const entries = new Map<string, MapEntry>(earlier.entries.map((entry) => [entry.key, entry]))
-  for (const entry of later.entries) {
-    const before = entries.get(entry.key)
-    entries.set(entry.key, before === undefined ? entry : { ...entry, value: mergeNodes(before.value, entry.value) })
-  }
-  return { kind: 'map', entries: [...entries.values()], span: later.span }
 }
 
 const EMPTY = new SourceFile('', '')
@@ -477,13 +470,14 @@ function listenersOf(
   endpoints: readonly EndpointDefinition[],
   reader: FileReader,
   diagnostics: Diagnostics,
+  isAgentFile: boolean,
 ): ListenerSettings[] {
   const publicEndpoints = endpoints.filter((endpoint) => endpoint.binding === 'public')
   if (document.listeners.length === 0) {
     const written = root.entries.find((entry) => entry.key === 'listeners')?.value
     // listeners that were refused are not replaced by guesses
     if (written?.kind === 'list' && written.items.length > 0) return []
-    return derivedListeners(publicEndpoints, diagnostics)
+    return derivedListeners(publicEndpoints, diagnostics, isAgentFile)
   }
   const seen = new Map<string, Span>()
   const listeners: ListenerSettings[] = []
@@ -576,14 +570,20 @@ function checkDefault(
 }
 
 /** One listener per port of the public http urls; on the loopback only when no url of the port is meant for others. */
-function derivedListeners(endpoints: readonly EndpointDefinition[], diagnostics: Diagnostics): ListenerSettings[] {
+function derivedListeners(
+  endpoints: readonly EndpointDefinition[],
+  diagnostics: Diagnostics,
+  isAgentFile: boolean,
+): ListenerSettings[] {
   const hosts = new Map<number, string[]>()
   for (const { url, span } of endpoints) {
     if (url.scheme === 'https') {
       const text = `${url.href} needs a listener: there is no certificate for it`
       const hint =
         'under listeners name an address with tls.certificates, or the one that your TLS terminator connects to'
-      diagnostics.error('TLS_NOT_AVAILABLE', text, span, hint)
+      // a file of ngrok's agent says all that it can say: listeners stand in settings of the gateway
+      if (isAgentFile) diagnostics.notServed('TLS_NOT_AVAILABLE', text, span, `in a file for --settings, ${hint}`)
+      else diagnostics.error('TLS_NOT_AVAILABLE', text, span, hint)
     } else if (url.scheme === 'http') {
       hosts.set(url.port, [...(hosts.get(url.port) ?? []), url.host])
     }

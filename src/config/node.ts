@@ -44,3 +44,14 @@ export interface TextSource {
 export function textSource(node: ScalarNode): TextSource {
   return { text: node.text, span: node.span, spanAt: node.spanAt }
 }
+
+/** Mappings merge key by key; everything else of the later one replaces the earlier one's. */
+export function mergeNodes(earlier: ConfigNode, later: ConfigNode): ConfigNode {
+  if (earlier.kind !== 'map' || later.kind !== 'map') return later
+  const entries = new Map<string, MapEntry>(earlier.entries.map((entry) => [entry.key, entry]))
+  for (const entry of later.entries) {
+    const before = entries.get(entry.key)
+    entries.set(entry.key, before === undefined ? entry : { ...entry, value: mergeNodes(before.value, entry.value) })
+  }
+  return { kind: 'map', entries: [...entries.values()], span: later.span }
+}

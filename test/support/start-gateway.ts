@@ -133,7 +133,10 @@ export async function startGateway(options: StartOptions): Promise<RunningGatewa
   for (const [name, text] of Object.entries(options.files ?? {})) write(name, text)
   const environment = { ...process.env, ...options.environment }
   const configured = ['-c', 'test-settings.yaml', '-c', 'gateway.yaml']
-  const child = spawn(process.execPath, [script, ...(options.verb ?? ['run']), ...configured], {
+  const verb = options.verb ?? ['run']
+  // to start, -c is the agent's file
+  const given = verb[0] === 'start' ? configured.map((word) => (word === '-c' ? '--settings' : word)) : configured
+  const child = spawn(process.execPath, [script, ...verb, ...given], {
     cwd: folder,
     env: environment,
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -434,6 +434,36 @@ describe('other ways to start', () => {
     expect(gateway.stderr()).not.toContain('"x"')
   })
 
+  test('sallyport start NAME --config FILE: endpoints of an agent configuration (O-07)', async () => {
+    const upstream = await startSlowUpstream(1)
+    closers.push(upstream.close)
+    const [port = 0, other = 0] = await freePorts(2)
+    const gateway = await start({
+      config: '',
+      files: {
+        'agent.yml': `version: 3
+agent: {authtoken: unused}
+endpoints:
+  - name: wiki
+    url: http://localhost:${port}
+    upstream: {url: ${new URL(upstream.url).port}}
+    traffic_policy:
+      on_http_request:
+        - expressions: ["req.url.path == '/no'"]
+          actions: [{type: deny}]
+  - {name: other, url: "http://localhost:${other}", upstream: {url: 1}}
+`,
+      },
+      verb: ['start', 'wiki', '--config', 'agent.yml'],
+    })
+    expect((await get(`http://localhost:${port}/yes`)).body).toBe('slow /yes')
+    expect((await get(`http://localhost:${port}/no`)).status).toBe(403)
+    await expect(get(`http://localhost:${other}/`)).rejects.toThrow()
+    const { code, stderr } = await gateway.command('reload')
+    expect(code, stderr).toBe(0)
+    expect((await get(`http://localhost:${port}/yes`)).body).toBe('slow /yes')
+  })
+
   test('O-09: -c - reads standard input, and a reload of it is refused', async () => {
     const [port = 0, adminPort = 0] = await freePorts(2)
     const stateDir = `/tmp/sallyport-stdin-${process.pid}`

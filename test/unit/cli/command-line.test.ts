@@ -125,6 +125,14 @@ describe('verbs', () => {
     [['crs', 'remove'], 'crs knows `install`, not remove'],
     [['http'], 'an operand is missing'],
     [['http', '8000'], '--url is needed'],
+    [['start'], 'name endpoints of the file, or give --all'],
+    [['start', '--all', 'web'], 'give either --all or names of endpoints'],
+    [['start', '--none'], '--none: a gateway without endpoints answers nothing'],
+    [['config'], 'an operand is missing'],
+    [['config', 'chekc'], 'config knows `check`, not chekc'],
+    [['config', 'upgrade'], '`ngrok config upgrade` writes version 3'],
+    [['config', 'add-authtoken', 'x'], 'no account is needed'],
+    [['config', 'check', 'ngrok.yml'], 'name the file with --config'],
     [['status', '--timeout', 'soon'], '--timeout is a number of seconds above 0'],
   ])('O-10: %j exits 2', async (words, message) => {
     const { code, out, err } = await command(words)
@@ -186,6 +194,42 @@ endpoints:
     const { code, err } = await command(['check', '-c', join(folder, 'missing.yaml')])
     expect(code).toBe(1)
     expect(err).toContain('missing.yaml: no such file')
+  })
+})
+
+describe('config check: agent configurations (O-07)', () => {
+  const FILE = `version: 3
+agent: {authtoken: unused}
+endpoints:
+  - name: web
+    url: http://localhost:8080
+    upstream: {url: 8000}
+    traffic_policy: {on_http_request: [{actions: [{type: deny}]}]}
+`
+
+  test('a good file: exit 0, and each ignored key has its sentence', async () => {
+    const file = join(folder, 'ngrok.yml')
+    writeFileSync(file, FILE)
+    const { code, out, err } = await command(['config', 'check', '--config', file])
+    expect({ code, out }).toEqual({ code: 0, out: 'the configuration is good; 0 errors, 1 warning\n' })
+    expect(err).toContain('ngrok.yml:2:9: warning: agent.authtoken is ignored: no account is needed')
+  })
+
+  test('its policies are checked, and its unknown keys are errors', async () => {
+    const file = join(folder, 'ngrok.yml')
+    writeFileSync(file, FILE.replace('type: deny', 'type: dney').replace('name: web', 'nmae: web'))
+    const { code, err } = await command(['config', 'check', '--config', file])
+    expect(code).toBe(1)
+    expect(err).toMatch(/ngrok\.yml:4:5: error: /)
+    expect(err).toMatch(/ngrok\.yml:7:\d+: error: /)
+  })
+
+  test('SALLYPORT_CONFIG names settings of the gateway, not this file', async () => {
+    const file = join(folder, 'ngrok.yml')
+    writeFileSync(file, FILE)
+    const { code, err } = await command(['config', 'check'], { SALLYPORT_CONFIG: file })
+    expect(code).toBe(1)
+    expect(err).toContain('no agent configuration found')
   })
 })
 

@@ -106,7 +106,10 @@ describe('examples in the pages', () => {
       'policy.yaml': 'on_http_request: [{actions: [{type: deny}]}]',
       'manifests.yaml': `${manifest('user')}---\n${manifest('order')}`,
     }
-    const loaded = load({ 'gateway.yaml': code, ...files }, {}, { JWT_AUDIENCE: 'api' })
+    const isAgentFile = /^version: 3$/m.test(code)
+    const loaded = isAgentFile
+      ? load({ 'ngrok.yml': code }, { files: [], agent: { files: ['ngrok.yml'], names: 'all' } })
+      : load({ 'gateway.yaml': code, ...files }, {}, { JWT_AUDIENCE: 'api' })
     expect(problems(loaded)).toEqual([])
   })
 
