@@ -105,8 +105,23 @@ export function parseEndpointUrl(text: string, kind: 'agent' | 'cloud'): Result<
   return { value: { href: `${schemeText}://${host}${shown}`, scheme: schemeText, host, port } }
 }
 
+/** Whether a text is a name of several labels, or a wildcard for such names: no IP address, no scheme, port or path. */
+export function isDomain(text: string): boolean {
+  const host = /^[^:/?#@[\]]+$/.test(text) ? normalHost(text, true) : undefined
+  return host !== undefined && isIP(host) === 0 && host.includes('.')
+}
+
 /** Checks a URL against its binding (kubernetes-objects.md §2.2, without the account's rules on reserved names). */
-export function bindingProblem(url: EndpointUrl, binding: 'public' | 'internal'): AddressProblem | undefined {
+export function bindingProblem(
+  url: EndpointUrl,
+  binding: 'public' | 'internal' | 'kubernetes',
+): AddressProblem | undefined {
+  if (binding === 'kubernetes') {
+    const isService = /^[^.*[]+\.[^.]+$/.test(url.host)
+    if (isService) return undefined
+    const message = `the host of an endpoint with the binding kubernetes must be name.namespace, not ${url.host}`
+    return { code: 'ERR_NGROK_9039', message }
+  }
   const internal = url.host.endsWith('.internal')
   if (binding === 'internal' && !internal) {
     return { code: 'ERR_NGROK_9029', message: `an internal endpoint's host must end in .internal, not ${url.host}` }

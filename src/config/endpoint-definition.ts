@@ -24,12 +24,15 @@ import type { Span } from './source.ts'
 import type { UpstreamTraffic } from './upstream-settings.ts'
 import { nearest } from './spelling.ts'
 
+/** Who can reach an endpoint (§3). `kubernetes` parses and checks; `run` refuses it. */
+export type Binding = 'public' | 'internal' | 'kubernetes'
+
 /** URL + policy, and an upstream for agent endpoints. */
 export interface EndpointDefinition {
   /** Label in logs and metrics; `namespace/name` for manifests outside the namespace `default`. */
   readonly name: string
   readonly kind: 'agent' | 'cloud'
-  readonly binding: 'public' | 'internal'
+  readonly binding: Binding
   /** Others with the same url and binding share its requests. */
   readonly pooling: boolean
   readonly url: EndpointUrl
@@ -80,7 +83,7 @@ export function endpointAddress(
   bindings: readonly Located<string>[] | undefined,
   kind: 'agent' | 'cloud',
   diagnostics: Diagnostics,
-): { readonly url: EndpointUrl; readonly binding: 'public' | 'internal' } {
+): { readonly url: EndpointUrl; readonly binding: Binding } {
   const parsed = url === undefined ? undefined : parseEndpointUrl(url.value, kind)
   if (url !== undefined && parsed !== undefined && 'problem' in parsed) report(parsed.problem, url.span, diagnostics)
   const known = parsed !== undefined && 'value' in parsed ? parsed.value : undefined
@@ -103,25 +106,21 @@ function bindingOf(
   url: EndpointUrl | undefined,
   kind: 'agent' | 'cloud',
   diagnostics: Diagnostics,
-): 'public' | 'internal' {
+): Binding {
   const inferred = inferredBinding(url)
   if (named === undefined) return inferred
   const { value, span } = named
   if (value === 'public' || value === 'internal') return value
   const code = kind === 'agent' ? 'ERR_NGROK_15005' : 'ERR_NGROK_18007'
   if (value === 'kubernetes') {
+    const text = 'the binding kubernetes needs an operator in the cluster: endpoints with it cannot be served'
     const hint = 'use internal and forward-internal, or public with a listener that only the cluster reaches'
-    diagnostics.error(
-      code,
-      'the binding kubernetes needs an operator in the cluster; it is not available here',
-      span,
-      hint,
-    )
-    return inferred
+    diagnostics.notServed('BINDING_NOT_SERVED', text, span, hint)
+    return 'kubernetes'
   }
-  const near = nearest(value, ['public', 'internal'])
+  const near = nearest(value, ['public', 'internal', 'kubernetes'])
   const hint = near === undefined ? undefined : `did you mean ${near}?`
-  diagnostics.error(code, `a binding is public or internal, not ${JSON.stringify(value)}`, span, hint)
+  diagnostics.error(code, `a binding is public, internal or kubernetes, not ${JSON.stringify(value)}`, span, hint)
   return inferred
 }
 
@@ -243,7 +242,7 @@ export function checkClashes(endpoints: readonly EndpointDefinition[], diagnosti
 
 /** What makes two urls the same place: a public listener cannot tell schemes on one port, nor names of this machine. */
 function urlKey({ url, binding }: EndpointDefinition): string {
-  if (binding === 'internal') return url.href
+  if (binding !== 'public') return `${binding} ${url.href}`
   return `${isLoopbackHost(url.host) ? 'localhost' : url.host}:${url.port}`
 }
 

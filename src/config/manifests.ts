@@ -1,8 +1,10 @@
 /**
- * Kubernetes objects that describe endpoints: AgentEndpoint, CloudEndpoint and NgrokTrafficPolicy, read from files.
+ * Kubernetes objects that describe endpoints: AgentEndpoint, CloudEndpoint and NgrokTrafficPolicy, read from files. A
+ * Domain is checked and has no further effect.
  *
- * Source: kubernetes-objects.md §5.0–5.3 (fields, references, deprecated forms and their precedence).
+ * Source: kubernetes-objects.md §5.0–5.4 (fields, references, deprecated forms and their precedence).
  */
+import { isDomain } from './address.ts'
 import type { Diagnostics } from './diagnostic.ts'
 import { readDocuments } from './document.ts'
 import {
@@ -114,18 +116,34 @@ const cloudSpec = object(
 
 const policySpec = object({ policy: optional(policyNode) })
 
+const pointsOfPresence = list(object({ value: string({ minLength: 1 }) }))
+
+/** §5.4. Names and their certificates are found elsewhere: in urls, and under `listeners`. */
+const domainSpec = object({
+  domain: located(string({ minLength: 1 })),
+  region: optional(string()),
+  resolvesTo: optional(pointsOfPresence),
+  resolves_to: optional(pointsOfPresence), // the older spelling
+  reclaimPolicy: optional(enumeration(['Delete', 'Retain'])),
+  description: optional(string({ maxLength: 255, code: 'ERR_NGROK_18012' })),
+  metadata: optional(labels),
+})
+
 /** Fields beside `spec` that belong to the object but not to us. */
 const OBJECT_KEYS = new Set(['apiVersion', 'kind', 'metadata', 'spec', 'status'])
-const KINDS: Readonly<Record<string, 'agent' | 'cloud' | 'policy'>> = {
+type Kind = 'agent' | 'cloud' | 'policy' | 'domain'
+const KINDS: Readonly<Record<string, Kind>> = {
   AgentEndpoint: 'agent',
   CloudEndpoint: 'cloud',
   NgrokTrafficPolicy: 'policy',
   TrafficPolicy: 'policy',
+  Domain: 'domain',
 }
 const VERSIONS = ['ngrok.k8s.ngrok.com/v1alpha1', 'ngrok.com/v1']
-/** The group in which older guides write their policies. */
-const OLD_VERSION = 'ingress.k8s.ngrok.com/v1alpha1'
-const SPECS = { agent: agentSpec, cloud: cloudSpec, policy: policySpec }
+/** The group of domains, in which older guides write their policies, too. */
+const INGRESS_VERSION = 'ingress.k8s.ngrok.com/v1alpha1'
+const DOMAIN_VERSIONS = [INGRESS_VERSION, 'ngrok.com/v1']
+const SPECS = { agent: agentSpec, cloud: cloudSpec, policy: policySpec, domain: domainSpec }
 
 /** What reading manifests needs of the rest of the configuration. */
 export interface ManifestContext {
@@ -207,12 +225,13 @@ class Objects {
   }
 
   /** The `spec`, with what published manifests put beside it by mistake; undefined when there is neither. */
-  #specOf(kind: 'agent' | 'cloud' | 'policy', version: Located<string>, document: MapNode): ConfigNode | undefined {
+  #specOf(kind: Kind, version: Located<string>, document: MapNode): ConfigNode | undefined {
     const { diagnostics } = this.#context
-    if (version.value === OLD_VERSION && kind === 'policy') {
+    const versions = kind === 'domain' ? DOMAIN_VERSIONS : VERSIONS
+    if (version.value === INGRESS_VERSION && kind === 'policy') {
       diagnostics.warning('OLD_API_VERSION', `this kind now stands in ${VERSIONS[0]}`, version.span)
-    } else if (!VERSIONS.includes(version.value)) {
-      const text = `apiVersion must be ${VERSIONS.join(' or ')}, not ${JSON.stringify(version.value)}`
+    } else if (!versions.includes(version.value)) {
+      const text = `apiVersion must be ${versions.join(' or ')}, not ${JSON.stringify(version.value)}`
       diagnostics.error('UNKNOWN_API_VERSION', text, version.span)
     }
     const misplaced = []
@@ -239,7 +258,7 @@ class Objects {
     return { ...spec, entries: [...spec.entries, ...misplaced.filter((entry) => !own.has(entry.key))] }
   }
 
-  #store(kind: 'agent' | 'cloud' | 'policy', named: Named, spec: ConfigNode | undefined): void {
+  #store(kind: Kind, named: Named, spec: ConfigNode | undefined): void {
     const { diagnostics } = this.#context
     const identity = `${kind} ${named.namespace}/${named.name}`
     const first = this.#seen.get(identity)
@@ -254,6 +273,10 @@ class Objects {
       diagnostics.error('MISSING_KEY', `missing key spec in ${named.name}`, named.span)
       return
     }
+    if (kind === 'domain') {
+      this.#checkDomain(spec)
+      return
+    }
     if (kind !== 'policy') {
       this.#pending.push({ ...named, kind, spec })
       return
@@ -262,6 +285,15 @@ class Objects {
     const node =
       parsed === INVALID ? undefined : (parsed.policy ?? { kind: 'map' as const, entries: [], span: spec.span })
     this.#policies.set(`${named.namespace}/${named.name}`, { ...named, node, used: false })
+  }
+
+  #checkDomain(spec: ConfigNode): void {
+    const { diagnostics } = this.#context
+    const { domain } = domainSpec.parseParts(spec, diagnostics, 'spec').value
+    if (domain === undefined || isDomain(domain.value)) return
+    const text = `${JSON.stringify(domain.value)} is not a domain`
+    const hint = 'write the name alone: shop.example.org or *.example.org, without scheme, port and path'
+    diagnostics.error('INVALID_DOMAIN', text, domain.span, hint)
   }
 
   endpoints(): EndpointDefinition[] {

@@ -275,7 +275,8 @@ function endpoint(
   return Object.freeze({
     name,
     kind,
-    binding,
+    // run refuses kubernetes endpoints; no listener is theirs either
+    binding: binding === 'public' ? 'public' : 'internal',
     view: { id: endpointId(definition), url: url.href, host: url.host, port: url.port, protocol: url.scheme },
     policy: needs.policy,
     appendsForwarded: definition.appendsForwarded,

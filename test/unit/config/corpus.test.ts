@@ -16,9 +16,6 @@ if (!present) console.log('skipped: the collection of published policies is not 
 const REFUSED: Readonly<Record<string, readonly string[]>> = {
   // a template of the operator's own tests, not a url
   'k8s--agentendpoint--operator-domain-controller-labels-agentendpoint.yaml': ['ERR_NGROK_9037'],
-  // kubernetes bindings need an operator
-  'k8s--cloudendpoint--custom-response--operator-fixtures-cloudendpoint-k8s-binding.yaml': ['ERR_NGROK_18007'],
-  'k8s--cloudendpoint--deny-forward-internal--how-to-pod-identity--deny-connections-from.yaml': ['ERR_NGROK_18007'],
   // a tcp url without port (§2.2), and bindings inside trafficPolicy
   'k8s--cloudendpoint--forward-internal--guides-endpoint-types--tcp-endpoints.yaml': ['UNKNOWN_KEY', 'ERR_NGROK_18003'],
 }

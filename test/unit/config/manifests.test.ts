@@ -73,7 +73,7 @@ describe('AgentEndpoint', () => {
     const refused = manifests(agent('a', spec('}, clientCertificateRefs: [{name: x}]')))
     expect(refused.diagnostics.all[0]).toMatchObject({ code: 'UPSTREAM_NOT_SERVED', refusesRun: true })
     expect(codes(agent('a', spec('}, tlsTermination: {}')))).toEqual(['UNKNOWN_KEY'])
-    expect(codes(agent('a', spec('}, bindings: [kubernetes]')))).toEqual(['ERR_NGROK_15005'])
+    expect(codes(agent('a', spec('}, bindings: [cluster]')))).toEqual(['ERR_NGROK_15005'])
   })
 
   it('reports everything wrong in one object', () => {
@@ -234,5 +234,62 @@ describe('objects', () => {
     expect(rendered(load({ 'gateway.yaml': 'manifests: [nope.yaml]' }))).toContain(
       'gateway.yaml:1:13: error: nope.yaml: no such file [FILE_NOT_FOUND]',
     )
+  })
+})
+
+describe('the binding kubernetes', () => {
+  const bound = (url: string, more = ''): string =>
+    cloud('a', `{url: "${url}", bindings: [kubernetes], trafficPolicy: {inline: ${DENY}}${more}}`)
+
+  it('parses and checks; run refuses it with a sentence', () => {
+    const loaded = manifests(bound('http://orders.shop'))
+    expect(loaded.diagnostics.all).toMatchObject([
+      { code: 'BINDING_NOT_SERVED', severity: 'warning', refusesRun: true, hint: expect.stringContaining('internal') },
+    ])
+    expect(loaded.endpoints).toMatchObject([{ binding: 'kubernetes', url: { href: 'http://orders.shop' } }])
+    // nobody outside the cluster asks for it, so it needs no certificate
+    expect(codes(bound('https://orders.shop'))).toEqual(['BINDING_NOT_SERVED'])
+    expect(codes(bound('tcp://orders.shop:5432'))).toEqual(['BINDING_NOT_SERVED'])
+  })
+
+  it.each(['http://orders', 'http://orders.shop.example', 'http://*.shop'])('%s is no name.namespace', (url) => {
+    expect(codes(bound(url))).toContain('ERR_NGROK_9039')
+  })
+})
+
+describe('Domain', () => {
+  const domain = (spec: string, version = 'ingress.k8s.ngrok.com/v1alpha1'): string =>
+    `apiVersion: ${version}\nkind: Domain\nmetadata: {name: d}\nspec: ${spec}\n`
+
+  it('is checked and has no effect', () => {
+    const loaded = manifests(
+      domain(
+        '{domain: shop.example.org, region: eu, resolvesTo: [{value: eu}], reclaimPolicy: Retain, description: d, metadata: {a: b}}',
+      ),
+    )
+    expect(problems(loaded)).toEqual([])
+    expect(loaded.endpoints).toEqual([])
+    expect(codes(domain('{domain: "*.example.org", resolves_to: [{value: us}]}', 'ngrok.com/v1'))).toEqual([])
+  })
+
+  it.each([
+    'https://shop.example.org',
+    'shop.example.org:443',
+    'shop.example.org/a',
+    '10.0.0.1',
+    'shop',
+    'a.*.org',
+    'a b.org',
+  ])('%s is no domain', (name) => {
+    const loaded = manifests(domain(`{domain: "${name}"}`))
+    expect(loaded.diagnostics.all.map(({ code }) => code)).toEqual(['INVALID_DOMAIN'])
+    expect(rendered(loaded)).toMatch(/^m\.yaml:4:\d+: error: /)
+  })
+
+  it('its fields and its version are checked', () => {
+    expect(codes(domain('{}'))).toEqual(['MISSING_KEY'])
+    expect(codes(domain('{domain: a.example, reclaimPolicy: Keep}'))).toEqual(['NOT_ONE_OF'])
+    expect(codes(domain('{domain: a.example, domian: b}'))).toEqual(['UNKNOWN_KEY'])
+    expect(codes(domain('{domain: a.example}', 'ngrok.k8s.ngrok.com/v1alpha1'))).toEqual(['UNKNOWN_API_VERSION'])
   })
 })
