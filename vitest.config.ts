@@ -13,6 +13,8 @@ export default defineConfig({
           testTimeout: 60_000,
           hookTimeout: 60_000,
           fileParallelism: false,
+          // what comes about in its own time: a busy machine may need more of it than the default second
+          expect: { poll: { timeout: 15_000 } },
         },
       },
       {

@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
+import type { AgentInput } from '../../../src/config/agent-file.ts'
 import { Diagnostics, renderDiagnostic, type Diagnostic } from '../../../src/config/diagnostic.ts'
 import { BundleReader, type FileReader, loadConfiguration, parseDocuments } from '../../../src/config/load.ts'
 import type { ConfigNode, MapNode } from '../../../src/config/node.ts'
@@ -60,7 +61,9 @@ async function problemsOf(carrier: Carrier, text: string): Promise<readonly Diag
   const documents = parseDocuments(new SourceFile('document.yaml', text), new Diagnostics())
   const policies = documents.flatMap((document) => policiesIn(document))
   if (carrier === 'agent configuration') {
-    // its loader is not built; its policies are policies all the same
+    const isWhole = documents.some((document) => textAt(document, 'version') !== undefined)
+    if (isWhole) return checked({ 'ngrok.yml': text }, listenersFor(text), { files: ['ngrok.yml'], names: 'all' })
+    // an excerpt; its policies are policies all the same
     return policies.flatMap((policy) => compiled(policy))
   }
   const settings = `${listenersFor(text)}manifests: [document.yaml]\n`
@@ -87,7 +90,11 @@ function listenersFor(text: string): string {
   return `listeners: [{address: 0.0.0.0:8080}${terminatesTls(text) ? `, ${tls}` : ''}]\n`
 }
 
-async function checked(files: Readonly<Record<string, string>>, settings: string): Promise<readonly Diagnostic[]> {
+async function checked(
+  files: Readonly<Record<string, string>>,
+  settings: string,
+  agent?: AgentInput,
+): Promise<readonly Diagnostic[]> {
   const texts = new Map([
     ...Object.entries(files),
     ['gateway.yaml', settings],
@@ -100,7 +107,7 @@ async function checked(files: Readonly<Record<string, string>>, settings: string
     list: (pattern) => (pattern === 'rules/*.conf' ? ['rules/none.conf'] : [pattern].filter((path) => texts.has(path))),
     variable: () => undefined,
   }
-  const loaded = loadConfiguration({ files: ['gateway.yaml'] }, reader)
+  const loaded = loadConfiguration({ files: ['gateway.yaml'], ...(agent && { agent }) }, reader)
   await checkConfiguration(loaded, reader, 'state')
   return loaded.diagnostics.all
 }

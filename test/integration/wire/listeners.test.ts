@@ -148,7 +148,8 @@ test('capabilities say what this front end cannot do', async () => {
     http2: false,
     trailers: false,
     tunnel: false,
-    tlsInfo: false,
+    webSockets: true,
+    tls: { versions: ['1.2', '1.3'], isFixed: true },
     proxyProtocol: true,
     headLimits: true,
   })
