@@ -61,9 +61,9 @@ process.exit(broken || totals.failed > 0 ? 1 : 0)
 /** Vitest counts its cases; conformance suites also print how many vectors ran. */
 async function vitest(suite) {
   ensureOpenssl()
+  ensureRules()
   if (suite === 'integration' || suite === 'conformance') {
     ensureRedis()
-    ensureRules()
     ensureOlderRules()
   }
   if (suite === 'integration') ensureChromium()
