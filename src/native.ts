@@ -277,7 +277,9 @@ export interface RuleMatch {
 /** What a transaction found; fetched only when a scan's flags say so. */
 export interface TransactionDetails {
   readonly interruption: { readonly phase: number; readonly status: number; readonly ruleId: number } | null
-  /** At most 512 of a transaction. */
+  /** Which rule of which phase each of `matches` is. */
+  readonly matched: readonly Pick<RuleMatch, 'id' | 'phase'>[]
+  /** At most 512 of a transaction. Their texts are most of the price of the details: read from JSON when first asked for. */
   readonly matches: readonly RuleMatch[]
   /** How many more there were. */
   readonly matchesLeftOut: number
@@ -389,7 +391,25 @@ export function startResponseTransaction(
  * say that something matched.
  */
 export function transactionDetails(transaction: TransactionHandle, fromPhase = 1): TransactionDetails {
-  return JSON.parse(addon().transactionDetails(transaction, fromPhase)) as TransactionDetails
+  return detailsOf(addon().transactionDetails(transaction, fromPhase))
+}
+
+/** The addon gives two lines of JSON: everything but the matches' texts, and `matches`. */
+function detailsOf(text: string): TransactionDetails {
+  const end = text.indexOf('\n')
+  const summary = JSON.parse(text.slice(0, end)) as Omit<TransactionDetails, 'matches'>
+  let matches: readonly RuleMatch[] | undefined
+  return {
+    interruption: summary.interruption,
+    matched: summary.matched,
+    get matches() {
+      return (matches ??= JSON.parse(text.slice(end + 1)) as readonly RuleMatch[])
+    },
+    matchesLeftOut: summary.matchesLeftOut,
+    inbound: summary.inbound,
+    outbound: summary.outbound,
+    bodyError: summary.bodyError,
+  }
 }
 
 /**
@@ -398,7 +418,7 @@ export function transactionDetails(transaction: TransactionHandle, fromPhase = 1
  */
 export function endTransaction(transaction: TransactionHandle): TransactionDetails | undefined {
   const found = addon().endTransaction(transaction)
-  return found === null ? undefined : (JSON.parse(found) as TransactionDetails)
+  return found === null ? undefined : detailsOf(found)
 }
 
 /** Transactions of this process that were not ended yet. */

@@ -21,6 +21,8 @@ export interface Logger {
   info(fields: LogFields, message: string): void
   debug(fields: LogFields, message: string): void
   trace(fields: LogFields, message: string): void
+  /** Whether lines of the level `info` are written: what they would say need not be made otherwise. */
+  readonly writesInfo: boolean
   /** How much of the room for waiting lines is taken: 0 to 1. When it is full the oldest lines go. */
   readonly fill: number
   /** Takes effect at once; for reloads. */
@@ -87,6 +89,9 @@ function wrap(log: pino.Logger, writer: LineWriter): Logger {
     info: (fields, message) => log.info(fields, message),
     debug: (fields, message) => log.debug(fields, message),
     trace: (fields, message) => log.trace(fields, message),
+    get writesInfo() {
+      return log.isLevelEnabled('info')
+    },
     get fill() {
       return writer.fill
     },

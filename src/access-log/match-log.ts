@@ -76,21 +76,23 @@ export class MatchLog {
 
   /** Writes what a scan found, or none of it. */
   record(exchange: MatchedExchange, details: TransactionDetails): void {
-    const { matches, interruption } = details
-    if (matches.length === 0) return
+    const { matched, interruption } = details
+    if (matched.length === 0) return
     const takesEvents = this.#logger.fill < FULL
     const takesLines = this.#lines !== undefined && this.#lines.fill < FULL
-    const leftOut = details.matchesLeftOut + Math.max(0, matches.length - MATCHES_PER_TRANSACTION)
-    if (takesEvents || takesLines) {
-      for (const match of matches.slice(0, MATCHES_PER_TRANSACTION)) {
+    const writesEvents = takesEvents && this.#logger.writesInfo
+    const leftOut = details.matchesLeftOut + Math.max(0, matched.length - MATCHES_PER_TRANSACTION)
+    if (writesEvents || takesLines) {
+      const path = writesEvents ? bounded(maskTarget(exchange.target)) : ''
+      for (const match of details.matches.slice(0, MATCHES_PER_TRANSACTION)) {
         const shown = shownMatch(match)
         const decided = interruption?.ruleId === match.id
-        if (takesEvents) this.#logger.info(matchEvent(exchange, shown, decided), 'waf match')
+        if (writesEvents) this.#logger.info(matchEvent(exchange, path, shown, decided), 'waf match')
         if (takesLines) this.#lines?.write(modsecurityLine(exchange, shown, decided ? interruption : null), true)
       }
     }
-    if (this.#lines !== undefined && !takesLines) this.#metrics.logDropped('modsecurity', matches.length)
-    if (!takesEvents) this.#notWritten(matches.length + details.matchesLeftOut)
+    if (this.#lines !== undefined && !takesLines) this.#metrics.logDropped('modsecurity', matched.length)
+    if (!takesEvents) this.#notWritten(matched.length + details.matchesLeftOut)
     else if (leftOut > 0) {
       this.#metrics.count('wafMatchesUnlogged', [], leftOut)
       this.#logger.info(
@@ -156,12 +158,17 @@ export function shownMatch(match: RuleMatch): ShownMatch {
   }
 }
 
-function matchEvent(exchange: MatchedExchange, match: ShownMatch, decided: boolean): Record<string, unknown> {
+function matchEvent(
+  exchange: MatchedExchange,
+  path: string,
+  match: ShownMatch,
+  decided: boolean,
+): Record<string, unknown> {
   return {
     request_id: exchange.requestId,
     endpoint: exchange.endpoint,
     client_ip: exchange.clientAddress,
-    path: bounded(maskTarget(exchange.target)),
+    path,
     rule_id: match.id,
     phase: match.phase,
     message: match.message,

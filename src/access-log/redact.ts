@@ -67,7 +67,7 @@ export function maskTarget(target: string): string {
 
 /** Segments may carry parameters of their own: `/cart;token=…/pay` (RFC 3986 §3.3). */
 function maskPath(path: string): string {
-  return path.includes('=') ? maskPairs(path, '/;?') : maskTokens(path)
+  return path.includes('=') ? maskPairs(path, PATH_SEPARATORS) : maskTokens(path)
 }
 
 /**
@@ -78,15 +78,27 @@ const MAY_HOLD_SECRET = /eyJ|tok|key|pass|pwd|secret|code|auth|cookie|jwt|assert
 
 /** A query string, without its `?`, masked. Both separators that servers accept, `&` and `;`, end a parameter. */
 export function maskQuery(query: string): string {
-  return MAY_HOLD_SECRET.test(query) ? maskPairs(query, '&;') : query
+  return MAY_HOLD_SECRET.test(query) ? maskPairs(query, QUERY_SEPARATORS) : query
 }
 
-function maskPairs(text: string, separators: string): string {
+/** Which characters end a pair, by their code: 1 for those of `characters`, which are ASCII. */
+function separatorTable(characters: string): Uint8Array {
+  const table = new Uint8Array(128)
+  for (const character of characters) table[character.charCodeAt(0)] = 1
+  return table
+}
+
+const PATH_SEPARATORS = separatorTable('/;?')
+const QUERY_SEPARATORS = separatorTable('&;')
+const TEXT_SEPARATORS = separatorTable('/?&; \t\r\n')
+
+function maskPairs(text: string, separators: Uint8Array): string {
   let out = ''
   let at = 0
   while (at <= text.length) {
     let end = at
-    while (end < text.length && !separators.includes(text.charAt(end))) end += 1
+    // beyond the table is beyond ASCII: no separator
+    while (end < text.length && separators[text.charCodeAt(end)] !== 1) end += 1
     const pair = text.slice(at, end)
     const equals = pair.indexOf('=')
     if (equals !== -1 && isSecretName(decodedName(pair.slice(0, equals)))) out += `${pair.slice(0, equals + 1)}${MASK}`
@@ -197,7 +209,7 @@ export function isSecretVariable(variable: string): boolean {
  * of secret parameters and tokens are replaced by `***`.
  */
 export function maskMatched(text: string): string {
-  return text.includes('=') ? maskPairs(text, '/?&; \t\r\n') : maskTokens(text)
+  return text.includes('=') && MAY_HOLD_SECRET.test(text) ? maskPairs(text, TEXT_SEPARATORS) : maskTokens(text)
 }
 
 /** A URL whose user information is masked: `redis://user:pw@host` → `redis://***@host`. */

@@ -77,9 +77,9 @@ export function notJudged(exchange: Exchange, direction: Direction): Outcome {
 
 /** A response that does not fit, where `waf.response_body_limit_action` refuses it. */
 export function tooLargeToJudge(exchange: Exchange): GatewayError {
-  const result = owaspResult(undefined, 'outbound', exchange.snapshot.settings.waf, false)
   const error = { code: 'ERR_NGROK_3701', message: 'the response body is larger than waf.response_body' }
-  exchange.setResult(RESULT_NAMES.outbound, { ...result, error })
+  const { waf } = exchange.snapshot.settings
+  exchange.setResult(RESULT_NAMES.outbound, owaspResult(undefined, 'outbound', waf, false, error))
   return new GatewayError('WAF_FAILED', { reason: 'waf:response_too_large' })
 }
 
@@ -93,20 +93,21 @@ export function notInspected(exchange: Exchange, message: string, inspectedBytes
 
 function decide(plan: OwaspPlan, exchange: Exchange, direction: Direction, verdict: Verdict): Outcome {
   const { details, blocked, bodyError } = verdict
-  const result = owaspResult(details, direction, exchange.snapshot.settings.waf, blocked)
+  const { waf } = exchange.snapshot.settings
   if (bodyError && !blocked) {
     const message = details?.bodyError ?? 'the body cannot be parsed'
-    exchange.setResult(RESULT_NAMES[direction], { ...result, error: { code: 'ERR_NGROK_3701', message } })
+    const error = { code: 'ERR_NGROK_3701', message }
+    exchange.setResult(RESULT_NAMES[direction], owaspResult(details, direction, waf, blocked, error))
     if (plan.enforce) throw new GatewayError('WAF_FAILED', { reason: 'waf:unreadable_body' })
     return NEXT
   }
   if (!blocked) {
-    exchange.setResult(RESULT_NAMES[direction], result)
+    exchange.setResult(RESULT_NAMES[direction], owaspResult(details, direction, waf, blocked))
     return NEXT
   }
   // also where it is not enforced: policies under test log it
   const error = { code: direction === 'inbound' ? 'ERR_NGROK_3700' : 'ERR_NGROK_3702', message: 'blocked by the WAF' }
-  exchange.setResult(RESULT_NAMES[direction], { ...result, error })
+  exchange.setResult(RESULT_NAMES[direction], owaspResult(details, direction, waf, blocked, error))
   if (plan.enforce) {
     throw new GatewayError(BLOCKED[direction], { reason: `waf:${details?.interruption?.ruleId ?? direction}` })
   }
@@ -122,23 +123,31 @@ function failed(plan: OwaspPlan, exchange: Exchange, direction: Direction, error
   return NEXT
 }
 
-/** `actions.ngrok.owasp_crs_request` and `…_response`. */
+/** `actions.ngrok.owasp_crs_request` and `…_response`. The rules are listed when an expression asks, which most never do. */
 function owaspResult(
   details: TransactionDetails | undefined,
   direction: Direction,
   settings: Settings['waf'],
   blocked: boolean,
+  error?: { readonly code: string; readonly message: string },
 ): { readonly [field: string]: JsonValue } {
   const configured = direction === 'inbound' ? settings.inboundThreshold : settings.outboundThreshold
   return {
     decision: blocked ? 'deny' : 'allow',
     anomaly_score: details?.[direction].score ?? 0,
     anomaly_score_threshold: details?.[direction].threshold ?? configured,
-    // rules with a score only: the ones that sum up and decide have none
-    matched_rules: (details?.matches ?? [])
-      .filter((match) => match.severity !== '' && match.id >= 900_000 && !isDecision(match.id))
-      .map(({ id, message, severity, data }) => ({ id, message, severity, data })),
+    get matched_rules() {
+      return details === undefined ? [] : scoredRules(details)
+    },
+    ...(error === undefined ? undefined : { error }),
   }
+}
+
+/** Rules with a score only: the ones that sum up and decide have none. */
+function scoredRules({ matches }: TransactionDetails): JsonValue {
+  return matches
+    .filter((match) => match.severity !== '' && match.id >= 900_000 && !isDecision(match.id))
+    .map(({ id, message, severity, data }) => ({ id, message, severity, data }))
 }
 
 /** CRS's own blocking and reporting rules (949, 959, 980). */

@@ -240,6 +240,7 @@ function silentLogger(): Logger {
     info: () => undefined,
     debug: () => undefined,
     trace: () => undefined,
+    writesInfo: false,
     fill: 0,
     setLevel: () => undefined,
     with: () => silent,

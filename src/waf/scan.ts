@@ -165,7 +165,7 @@ function describe(exchange: Exchange, plan: ScanPlan, flags: number, message: Me
 function record(exchange: Exchange, details: TransactionDetails, anomalyScore: number, enforced: boolean): void {
   const { metrics, matchLog } = exchange.services
   const ruleIds = new Set(exchange.waf?.ruleIds)
-  for (const match of details.matches) {
+  for (const match of details.matched) {
     ruleIds.add(match.id)
     metrics.wafMatch(match.id, match.phase)
   }

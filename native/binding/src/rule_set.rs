@@ -146,20 +146,21 @@ pub fn start_response_transaction(
     start(Transaction::for_response_only(&profile, &Client::parse(client), head))
 }
 
-/// What a transaction found, as JSON; of its matches those of `from_phase` and later ones.
+/// What a transaction found, as two lines of JSON (the second has the matches); of its matches those of `from_phase` and
+/// later ones.
 #[napi(catch_unwind)]
 pub fn transaction_details(transaction: u32, from_phase: u32) -> Result<String> {
     let held = TRANSACTIONS.get(transaction)?;
-    let details = lock(&held).details_from(u8::try_from(from_phase).unwrap_or(5)).to_json();
+    let details = lock(&held).details_in_two_lines(u8::try_from(from_phase).unwrap_or(5));
     Ok(details)
 }
 
-/// Phase 5, then frees. When a rule of phase 5 logged: the details with its matches, as JSON. A stale handle does no harm.
+/// Phase 5, then frees. When a rule of phase 5 logged: the details with its matches, as [`transaction_details`]. A stale handle does no harm.
 #[napi(catch_unwind)]
 pub fn end_transaction(transaction: u32) -> Option<String> {
     let held = TRANSACTIONS.remove(transaction)?;
     let mut held = lock(&held);
-    held.finish().matched.then(|| held.details_from(5).to_json())
+    held.finish().matched.then(|| held.details_in_two_lines(5))
 }
 
 /// Transactions that nobody has ended yet.

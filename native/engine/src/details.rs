@@ -33,6 +33,41 @@ impl Details {
     }
 }
 
+/// [`Details`] in two lines of JSON, made without a copy of what a transaction holds: an object without the matches'
+/// texts, which is all that most readers need, and the list of matches.
+pub(crate) fn two_lines(details: &Details, matches: &[Match]) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Summary<'a> {
+        interruption: &'a Option<Interruption>,
+        matched: Vec<Matched>,
+        matches_left_out: u32,
+        inbound: Score,
+        outbound: Score,
+        body_error: &'a Option<String>,
+    }
+    #[derive(Serialize)]
+    struct Matched {
+        id: u32,
+        phase: u8,
+    }
+    let summary = Summary {
+        interruption: &details.interruption,
+        matched: matches.iter().map(|it| Matched { id: it.id, phase: it.phase }).collect(),
+        matches_left_out: details.matches_left_out,
+        inbound: details.inbound,
+        outbound: details.outbound,
+        body_error: &details.body_error,
+    };
+    // About what a match of the Core Rule Set takes.
+    let mut out = Vec::with_capacity(256 + matches.len() * 1024);
+    // Writing to memory cannot fail, nor can these types.
+    let _ = serde_json::to_writer(&mut out, &summary);
+    out.push(b'\n');
+    let _ = serde_json::to_writer(&mut out, matches);
+    String::from_utf8(out).unwrap_or_default()
+}
+
 /// The decision to stop an exchange.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Interruption {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::configuration::{EngineMode, LimitAction};
-use crate::details::{Details, Interruption, Match, Score};
+use crate::details::{two_lines, Details, Interruption, Match, Score};
 use crate::exchange::Exchange;
 use crate::operator::Captures;
 use crate::profile::Profile;
@@ -384,7 +384,21 @@ impl Transaction {
 
     /// Everything found so far, with the matches of `phase` and later ones only.
     pub fn details_from(&self, phase: u8) -> Details {
-        let first = self.matches.partition_point(|known| known.phase < phase);
+        Details { matches: self.matches_from(phase).to_vec(), ..self.summary() }
+    }
+
+    /// What [`Transaction::details_from`] tells, in two lines of JSON: everything without the matches but with a list
+    /// `matched` of their ids and phases, then the list of matches.
+    pub fn details_in_two_lines(&self, phase: u8) -> String {
+        two_lines(&self.summary(), self.matches_from(phase))
+    }
+
+    fn matches_from(&self, phase: u8) -> &[Match] {
+        &self.matches[self.matches.partition_point(|known| known.phase < phase)..]
+    }
+
+    /// The details without the matches.
+    fn summary(&self) -> Details {
         let known = &self.profile.rules().well_known;
         let score = |slots: [TxSlot; 2], threshold: TxSlot| Score {
             score: slots.iter().find_map(|slot| self.tx.get(*slot).number()).unwrap_or(0),
@@ -392,7 +406,7 @@ impl Transaction {
         };
         Details {
             interruption: self.interruption.clone(),
-            matches: self.matches[first..].to_vec(),
+            matches: Vec::new(),
             matches_left_out: self.matches_left_out,
             inbound: score(known.inbound_score, known.inbound_threshold),
             outbound: score(known.outbound_score, known.outbound_threshold),

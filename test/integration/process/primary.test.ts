@@ -67,6 +67,7 @@ function makePrimary(deadlines: Partial<Deadlines> = {}): Made {
     setLevel: () => undefined,
     with: () => logger,
     flush: () => Promise.resolve(),
+    writesInfo: true,
     fill: 0,
     flushSync: () => undefined,
   }

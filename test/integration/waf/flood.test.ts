@@ -48,6 +48,7 @@ it('what is written is whole, and written and unwritten add up', async () => {
       const matches = Array.from({ length: MATCHES }, () => match)
       log.record(exchange, {
         interruption: null,
+        matched: matches,
         matches,
         matchesLeftOut: 0,
         inbound: score,

@@ -39,18 +39,22 @@ function match(more: Partial<RuleMatch> = {}): RuleMatch {
 
 function details(matches: readonly RuleMatch[], more: Partial<TransactionDetails> = {}): TransactionDetails {
   const score = { score: 5, threshold: 5 }
-  return { interruption: null, matches, matchesLeftOut: 0, inbound: score, outbound: score, bodyError: null, ...more }
+  const none = { interruption: null, matchesLeftOut: 0, bodyError: null }
+  return { ...none, matched: matches, matches, inbound: score, outbound: score, ...more }
 }
 
 /** A log whose fill the test sets. */
 function fakeLog() {
   const lines: { level: string; fields: Record<string, unknown>; message: string }[] = []
-  const state = { fill: 0 }
+  const state = { fill: 0, writesInfo: true }
   const write = (level: string) => (fields: Record<string, unknown>, message: string) =>
     void lines.push({ level, fields, message })
   const logger = {
     info: write('info'),
     warn: write('warn'),
+    get writesInfo() {
+      return state.writesInfo
+    },
     get fill() {
       return state.fill
     },
@@ -66,6 +70,26 @@ function fakeLog() {
 describe('MatchLog', () => {
   beforeEach(() => void vi.useFakeTimers())
   afterEach(() => void vi.useRealTimers())
+
+  it('texts of matches are not read when neither log writes them', () => {
+    const { lines, state, logger, metrics, counted } = fakeLog()
+    state.writesInfo = false
+    const log = new MatchLog({ logger, metrics, modsecurityOutput: 'off' })
+    const found = details([match()])
+    let reads = 0
+    const watched = {
+      ...found,
+      get matches() {
+        reads += 1
+        return found.matches
+      },
+    }
+    log.record(EXCHANGE, watched)
+    expect([reads, lines, counted]).toEqual([0, [], {}])
+    state.writesInfo = true
+    log.record(EXCHANGE, watched)
+    expect([reads, lines.length]).toEqual([1, 1])
+  })
 
   it('one event per match: rule, message, variable, bytes, score, phase, tags', () => {
     const { lines, logger, metrics } = fakeLog()

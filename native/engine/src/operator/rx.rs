@@ -66,8 +66,11 @@ impl Rx {
 /// An expanded text that is longer than [`RxTemplate::LONGEST`] bytes or no pattern matches nothing.
 pub(super) struct RxTemplate {
     template: Vec<u8>,
-    compiled: Mutex<Vec<(Vec<u8>, Option<Arc<Rx>>)>>,
+    compiled: Mutex<Vec<Compiled>>,
 }
+
+/// An expanded text, and its pattern if it is one.
+type Compiled = (Vec<u8>, Option<Arc<Rx>>);
 
 impl fmt::Debug for RxTemplate {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
