@@ -62,6 +62,8 @@ export interface CompileContext {
   readonly isConditional: boolean
   /** What actions ask of the listener before the endpoint. */
   readonly terminations: TlsTermination[]
+  /** The value of a secret at the moment; undefined when there is none, or no vault. */
+  secret(vault: string, name: string): string | undefined
   /** Key sets that some action will need: fetched in the background once the policy serves. */
   readonly keySetUrls: Set<string>
 }

@@ -86,19 +86,22 @@ export const terminateTls: Action<Config, Plan> = {
       diagnostics.error('ERR_NGROK_2234', text, (key ?? certificate)!.span)
       return undefined
     }
-    const texts = [key, certificate, ...authorities].filter((source) => source !== undefined)
-    if (texts.map((source) => isLate(source, context)).includes(true)) return undefined
+    const all = [key, certificate, ...authorities].map((source) => source && atLoad(source, context))
+    if (all.includes(LATE)) return undefined
+    const [ownKey, ownCertificate, ...ownAuthorities] = all as (TextSource | undefined)[]
     context.terminations.push({
       span,
       isConditional,
       minVersion,
       maxVersion,
-      certificate,
-      key,
-      authorities,
+      certificate: ownCertificate,
+      key: ownKey,
+      authorities: ownAuthorities as TextSource[],
       strategy,
     })
-    return { authorities: authorities.length === 0 ? '' : (authoritiesText(authorities) ?? 'unreadable') }
+    return {
+      authorities: authorities.length === 0 ? '' : (authoritiesText(ownAuthorities as TextSource[]) ?? 'unreadable'),
+    }
   },
   // the phase has no requests
   run: () => NEXT,
@@ -149,14 +152,40 @@ function requireOneOf(source: TextSource, words: readonly string[], { diagnostic
   diagnostics.error('ERR_NGROK_2222', `${JSON.stringify(source.text)} is none of ${words.join(', ')}`, source.span)
 }
 
-/** The front end reads certificates when it begins to listen: nothing can be computed for one connection. */
-function isLate(source: TextSource, context: CompileContext): boolean {
+/** Nothing can be made of it before there is a connection. */
+const LATE = Symbol('late')
+
+/** A text that is one secret and nothing else. */
+const ONE_SECRET = /^\$\{\s*secrets\.get\(\s*(['"])([^'"]+)\1\s*,\s*(['"])([^'"]+)\3\s*\)\s*\}$/
+
+/**
+ * The front end reads certificates when it begins to listen: a text may be constant, or one secret, which is read with the
+ * configuration; nothing can be computed for one connection.
+ */
+function atLoad(source: TextSource, context: CompileContext): TextSource | typeof LATE {
   const template = context.template(source)
-  if (template?.constant !== undefined) return false
-  const text =
-    'the front end uws (uWebSockets.js) reads certificates before there is a connection: no ${…} is possible here'
-  if (template !== undefined) {
-    context.diagnostics.error('TLS_INTERPOLATION', text, source.span, 'write the PEM text itself')
+  if (template === undefined) return LATE
+  if (template.constant !== undefined) return source
+  const secret = ONE_SECRET.exec(source.text.trim())
+  if (secret === null) {
+    const text =
+      'the front end uws (uWebSockets.js) reads certificates before there is a connection: ${…} may be one secret only'
+    context.diagnostics.error(
+      'TLS_INTERPOLATION',
+      text,
+      source.span,
+      "write the PEM text, or ${secrets.get('vault', 'name')}",
+    )
+    return LATE
   }
-  return true
+  // the groups of an expression that matched
+  const [, , vault, , name] = secret as unknown as [string, string, string, string, string]
+  const value = context.secret(vault, name)
+  if (value === undefined) {
+    const text = `there is no secret ${name} in a vault ${vault}, and nothing to show clients without it`
+    context.diagnostics.notServed('TLS_SECRET', text, source.span)
+    return LATE
+  }
+  // secrets made on a command line hold \n as two characters (kubernetes-objects.md §9)
+  return { text: value.replaceAll('\\n', '\n'), span: source.span, spanAt: () => source.span }
 }

@@ -203,6 +203,7 @@ class PhaseCompiler {
         return compileTemplate(source, this.#environment, diagnostics)
       },
       waf: this.#waf,
+      secret: (vault, name) => this.#options.secret?.(vault, name),
       keySetUrls: this.#keySetUrls,
       isConditional,
       terminations: this.#terminations,

@@ -14,6 +14,7 @@ describe.skipIf(opensslSkipReason !== undefined)('terminate-tls', () => {
   let client: MadeCertificate
   let server: MadeCertificate
   let policyCertificate: MadeCertificate
+  let sealedCertificate: MadeCertificate
   let plainPort = 0
   let publicPort = 0
 
@@ -31,9 +32,11 @@ describe.skipIf(opensslSkipReason !== undefined)('terminate-tls', () => {
     })
     server = makeCertificate({ names: 'DNS:public.test,DNS:*.wild.test' })
     policyCertificate = makeCertificate({ names: 'DNS:brought.test' })
+    sealedCertificate = makeCertificate({ names: 'DNS:sealed.test' })
     gateway = await startGateway({
       config: ({ port }) => `
 workers: 1
+vaults: { directory: secrets }
 listeners:
   - address: 127.0.0.1:${port}
     tls:
@@ -80,6 +83,16 @@ endpoints:
                 server_private_key: |
                   ${indented(policyCertificate.key, 18)}
       on_http_request: ${answer(['conn.tls.sni', 'conn.tls.server.subject.common_name', 'conn.tls.version', 'conn.tls.cipher_suite', 'conn.tls.session_resumed', 'conn.tls.client.pem', 'req.url.scheme'])}
+  - name: sealed
+    url: https://sealed.test:${publicPort}
+    traffic_policy:
+      on_tcp_connect:
+        - actions:
+            - type: terminate-tls
+              config:
+                server_certificate: \${secrets.get('tls', 'certificate')}
+                server_private_key: \${secrets.get('tls', 'key')}
+      on_http_request: ${answer(['conn.tls.server.san'])}
   - name: public
     url: https://public.test:${publicPort}
     traffic_policy:
@@ -100,7 +113,13 @@ endpoints:
     traffic_policy:
       on_http_request: [{ actions: [{ type: custom-response, config: { body: "has tls: \${string(has(conn.tls))}" } }] }]
 `,
-      files: { 'tls/public.pem': server.certificate, 'tls/public.key': server.key },
+      files: {
+        'tls/public.pem': server.certificate,
+        'tls/public.key': server.key,
+        'secrets/tls/certificate': sealedCertificate.certificate,
+        // as a command line leaves it
+        'secrets/tls/key': sealedCertificate.key.trim().replaceAll('\n', '\\n'),
+      },
     })
   })
 
@@ -165,6 +184,13 @@ endpoints:
     )
   })
 
+  it('certificate and key may be secrets, read with the configuration', async () => {
+    const connection = await openTls(publicPort, { servername: 'sealed.test' })
+    expect(connection.serial).toBe(sealedCertificate.serial)
+    connection.destroy()
+    expect(await ask(publicPort, 'sealed.test')).toBe('conn.tls.server.san=DNS:sealed.test')
+  })
+
   it('on_tcp_connect may decide by the name that was asked for', async () => {
     expect(await ask(publicPort, 'public.test')).toBe('conn.tls.sni=public.test')
     expect(await ask(publicPort, 'open.wild.test')).toBe(
@@ -213,6 +239,8 @@ endpoints:
         'server_certificate: ${conn.client_ip}\nserver_private_key: y',
         `${UWS} reads certificates before .*\\[TLS_INTERPOLATION\\]`,
       ],
+      // the secret may still come: `run` refuses it
+      ["server_certificate: ${secrets.get('tls', 'none')}\nserver_private_key: y", '^accepted$'],
       ['unknown_key: 1', 'unknown_key'],
     ])('%s', async (terminate, said) => {
       expect(await check(terminate)).toMatch(new RegExp(said, 'm'))
