@@ -347,7 +347,7 @@ describe('limits, deadlines, repeats', () => {
     expect(new Set(await ask(gateway, 8))).toEqual(new Set(['b']))
     expect(b.attempts).toContain('1')
     expect(a.attempts).not.toContain('1')
-    expect(await metric(gateway, 'sallyport_upstream_retries_total{reason="status_503"}')).toBeGreaterThan(0)
+    await expect.poll(() => metric(gateway, 'sallyport_upstream_retries_total{reason="status_503"}')).toBeGreaterThan(0)
     const posts = await Promise.all(Array.from({ length: 8 }, () => get(gateway.url, { method: 'POST', body: 'x' })))
     expect(new Set(posts.map(({ status }) => status))).toEqual(new Set([200, 503]))
     a.fields = { 'retry-after': '5' }
@@ -355,7 +355,8 @@ describe('limits, deadlines, repeats', () => {
     expect(passed.some(({ status, headers }) => status === 503 && headers['retry-after'] === '5')).toBe(true)
     a.fields = { 'retry-after': '1' }
     const startedAtMs = performance.now()
-    expect(new Set(await ask(gateway, 2))).toEqual(new Set(['b']))
+    // each worker goes round by itself: of six requests some come to the other one first
+    expect(new Set(await ask(gateway, 6))).toEqual(new Set(['b']))
     expect(performance.now() - startedAtMs).toBeGreaterThan(900)
   })
 
