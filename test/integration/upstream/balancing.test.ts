@@ -219,7 +219,7 @@ describe('who is left out', () => {
     expect(load.failures).toEqual([])
     const out = gateway.log().filter(({ msg }) => msg === 'target is left out after failures in a row')
     expect(out[0]).toMatchObject({ endpoint: 'shop', target: `127.0.0.1:${all[1]!.port}` })
-    expect(gateway.log().some(({ msg }) => msg === 'target answers again')).toBe(true)
+    await expect.poll(() => gateway.log().some(({ msg }) => msg === 'target answers again')).toBe(true)
     expect(await metric(gateway, `sallyport_upstream_ejections_total{target="127.0.0.1:${all[1]!.port}"}`)).toBe(
       out.length,
     )
