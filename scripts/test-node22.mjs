@@ -2,15 +2,18 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { ensureRules } from './ensure-rules.mjs'
-import { ensureRedis } from './ensure-servers.mjs'
+import { ensureChromium, ensureOlderRules, ensureOpenssl, ensureRedis } from './ensure-servers.mjs'
 import { root, run, setUp } from './set-up.mjs'
 import { runAndWatch } from './run-and-watch.mjs'
 
 const VERSION = '22.23.3'
 
 setUp()
+ensureOpenssl()
 ensureRedis()
+ensureChromium()
 ensureRules()
+ensureOlderRules()
 const folder = join(root, 'node_modules', '.node22')
 const node = join(folder, 'node_modules', 'node', 'bin', 'node')
 if (!existsSync(node))
