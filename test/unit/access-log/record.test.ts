@@ -192,7 +192,7 @@ describe('redact', () => {
     maskTarget(`/${'eyJ'.repeat(350_000)}`)
     maskTarget(`/?${'a=eyJ.&'.repeat(150_000)}`)
     maskTokens('eyJ '.repeat(260_000))
-    expect(performance.now() - startMs).toBeLessThan(1000)
+    expect(performance.now() - startMs).toBeLessThan(10_000)
   })
 
   test('O-60: what rules matched, by name of the variable and inside the value', () => {

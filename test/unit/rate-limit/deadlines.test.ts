@@ -35,7 +35,7 @@ describe('Deadlines', () => {
       deadlines.add(waiting(() => resolve(performance.now() - start)))
     })
     expect(expiredMs).toBeGreaterThanOrEqual(30)
-    expect(expiredMs).toBeLessThan(200)
+    expect(expiredMs).toBeLessThan(2000)
   })
 
   it('after a busy turn, what arrived meanwhile is read first', async () => {
