@@ -7,7 +7,7 @@ import type { InlineEndpoint } from '../config/load.ts'
 import { UsageError, type Arguments } from './arguments.ts'
 import { configurationInput } from './configuration.ts'
 import { START_FLAGS, startGateway } from './run.ts'
-import type { Verb } from './verb.ts'
+import { ACCOUNT_FLAGS, type Verb } from './verb.ts'
 
 /** "write this action into the policy file instead". */
 const asAction = (phase: string, type: string, config: string): string =>
@@ -114,18 +114,7 @@ export const httpVerb: Verb = {
       meaning: 'Taken for compatibility; there is no request inspector.',
       only: 'command-line',
     },
-    authtoken: {
-      type: 'text',
-      value: 'TOKEN',
-      meaning: 'Taken for compatibility; no account is needed.',
-      only: 'command-line',
-    },
-    region: {
-      type: 'text',
-      value: 'REGION',
-      meaning: 'Taken for compatibility; has no meaning here.',
-      only: 'command-line',
-    },
+    ...ACCOUNT_FLAGS,
     ...START_FLAGS,
   },
   refused: REFUSED,

@@ -7,7 +7,7 @@ import type { ConfigurationInput } from '../config/load.ts'
 import { UsageError, type Arguments, type Flags } from './arguments.ts'
 import { configurationInput, filesOf } from './configuration.ts'
 import { START_FLAGS, startGateway } from './run.ts'
-import type { Verb } from './verb.ts'
+import { ACCOUNT_FLAGS, type Verb } from './verb.ts'
 
 /** Flags of the verbs that read an agent's file. `SALLYPORT_CONFIG` names settings of the gateway, so it is not read. */
 export const AGENT_FLAGS = {
@@ -42,18 +42,7 @@ export const startVerb: Verb = {
     ...START_FLAGS,
     ...AGENT_FLAGS,
     all: { type: 'switch', meaning: 'Every endpoint of the file.', only: 'command-line' },
-    authtoken: {
-      type: 'text',
-      value: 'TOKEN',
-      meaning: 'Taken for compatibility; no account is needed.',
-      only: 'command-line',
-    },
-    region: {
-      type: 'text',
-      value: 'REGION',
-      meaning: 'Taken for compatibility; has no meaning here.',
-      only: 'command-line',
-    },
+    ...ACCOUNT_FLAGS,
   },
   refused: {
     none: 'a gateway without endpoints answers nothing; name endpoints, or give --all',

@@ -71,3 +71,19 @@ export const LOG_FLAGS = {
     meaning: 'json or text. Default: text at a terminal, json elsewhere.',
   },
 } as const satisfies Flags
+
+/** Flags of ngrok's commands that only an account gives a meaning: taken, and said to be ignored. */
+export const ACCOUNT_FLAGS = {
+  authtoken: {
+    type: 'text',
+    value: 'TOKEN',
+    meaning: 'Taken for compatibility; no account is needed.',
+    only: 'command-line',
+  },
+  region: {
+    type: 'text',
+    value: 'REGION',
+    meaning: 'Taken for compatibility; has no meaning here.',
+    only: 'command-line',
+  },
+} as const satisfies Flags

@@ -8,7 +8,7 @@
 import { join } from 'node:path'
 import type { Diagnostics } from './diagnostic.ts'
 import { readDocuments } from './document.ts'
-import { endpointAddress, upstreamDefinition, type EndpointDefinition, type HostMap } from './endpoint-definition.ts'
+import { endpointAddress, singleUpstream, type EndpointDefinition, type HostMap } from './endpoint-definition.ts'
 import { mergeNodes, type ConfigNode, type MapNode } from './node.ts'
 import type { PolicyFiles } from './policy-source.ts'
 import { readFailure, type FileReader } from './reader.ts'
@@ -303,7 +303,7 @@ function chosen(
 }
 
 function definitionOf(node: MapNode, endpoint: AgentEndpoint, context: AgentContext): EndpointDefinition {
-  const { diagnostics, hosts, reader, timers, traffic } = context
+  const { diagnostics } = context
   const span = endpoint.name?.span ?? startOf(node.span)
   const has = (key: string): boolean => node.entries.some((entry) => entry.key === key)
   if (!has('url')) {
@@ -337,23 +337,7 @@ function definitionOf(node: MapNode, endpoint: AgentEndpoint, context: AgentCont
     pooling: endpoint.pooling_enabled ?? false,
     policy: policyOf(endpoint, context),
     span,
-    upstream:
-      upstream &&
-      upstreamDefinition(
-        {
-          targets: [{ url: upstream.url, weight: 1 }],
-          endpoint: address.url,
-          protocol: upstream.protocol,
-          verify: undefined,
-          caFile: undefined,
-          serverName: undefined,
-          timers,
-          traffic,
-        },
-        hosts,
-        reader,
-        diagnostics,
-      ),
+    upstream: upstream && singleUpstream(upstream, address.url, context),
   }
 }
 

@@ -142,6 +142,38 @@ export interface HostMap {
   readonly used: Set<string>
 }
 
+/** What an upstream definition needs of the load it is part of. */
+export interface UpstreamContext {
+  readonly hosts: HostMap
+  readonly reader: FileReader
+  readonly diagnostics: Diagnostics
+  readonly timers: UpstreamTimerSettings
+  readonly traffic: UpstreamTraffic
+}
+
+/** One server with nothing said about its TLS: what manifests and files of ngrok's agent can have. */
+export function singleUpstream(
+  { url, protocol }: { readonly url: Located<string>; readonly protocol: UpstreamInput['protocol'] },
+  endpoint: EndpointUrl,
+  { hosts, reader, diagnostics, timers, traffic }: UpstreamContext,
+): UpstreamDefinition | undefined {
+  return upstreamDefinition(
+    {
+      targets: [{ url, weight: 1 }],
+      endpoint,
+      protocol,
+      verify: undefined,
+      caFile: undefined,
+      serverName: undefined,
+      timers,
+      traffic,
+    },
+    hosts,
+    reader,
+    diagnostics,
+  )
+}
+
 /** Undefined when no url is right; everything wrong is reported. */
 export function upstreamDefinition(
   input: UpstreamInput,

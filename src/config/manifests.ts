@@ -9,7 +9,7 @@ import type { Diagnostics } from './diagnostic.ts'
 import { readDocuments } from './document.ts'
 import {
   endpointAddress,
-  upstreamDefinition,
+  singleUpstream,
   type EndpointDefinition,
   type HostMap,
   type PolicyDocument,
@@ -307,7 +307,7 @@ class Objects {
   }
 
   #agent(it: Pending): EndpointDefinition {
-    const { diagnostics, hosts, reader, timers, traffic } = this.#context
+    const { diagnostics } = this.#context
     const { value: spec } = agentSpec.parseParts(it.spec, diagnostics, 'spec')
     const address = endpointAddress(spec.url, spec.bindings, 'agent', diagnostics)
     const policy = this.#inlineOrReference(spec.trafficPolicy, it, true)
@@ -321,23 +321,7 @@ class Objects {
       ...address,
       pooling: true, // the operator always creates them so (§4)
       policy,
-      upstream:
-        upstream &&
-        upstreamDefinition(
-          {
-            targets: [{ url: upstream.url, weight: 1 }],
-            endpoint: address.url,
-            protocol: upstream.protocol,
-            verify: undefined,
-            caFile: undefined,
-            serverName: undefined,
-            timers,
-            traffic,
-          },
-          hosts,
-          reader,
-          diagnostics,
-        ),
+      upstream: upstream && singleUpstream(upstream, address.url, this.#context),
     }
   }
 

@@ -5,17 +5,17 @@
  * Source: traffic-policy.md §5.9 (`.internal` urls run the endpoint's policy).
  */
 import { throughFilter } from '../body/filter-chain.ts'
-import type {
-  BodyFilter,
-  ExchangeHandle,
-  ExchangeRecord,
-  FrontEnd,
-  FrontEndCapabilities,
-  FrontEndEvents,
-  Peer,
-  PreparedTls,
-  UpstreamFailure,
-  UpstreamTarget,
+import {
+  NO_SOCKETS,
+  type BodyFilter,
+  type ExchangeHandle,
+  type ExchangeRecord,
+  type FrontEnd,
+  type FrontEndEvents,
+  type Peer,
+  type PreparedTls,
+  type UpstreamFailure,
+  type UpstreamTarget,
 } from '../listener/front-end.ts'
 import { failureOf, type OutboundAnswer, OutboundError, tooLarge } from '../outbound/answer.ts'
 import type { Endpoint } from '../routing/endpoints.ts'
@@ -38,21 +38,9 @@ export interface Subrequests {
   subrequest(parent: Exchange, options: SubrequestOptions): Promise<OutboundAnswer>
 }
 
-const CAPABILITIES: FrontEndCapabilities = {
-  name: 'uws',
-  http10: false,
-  http2: false,
-  trailers: false,
-  tunnel: false,
-  webSockets: false,
-  tls: { versions: ['1.2', '1.3'], isFixed: true },
-  proxyProtocol: false,
-  headLimits: true,
-}
-
 /** The front end of one subrequest. */
 export class SubrequestFrontEnd implements FrontEnd, UpstreamHandler {
-  readonly capabilities = CAPABILITIES
+  readonly capabilities = NO_SOCKETS
   readonly inFlight = 0
   readonly answer: Promise<OutboundAnswer>
   readonly #events: FrontEndEvents

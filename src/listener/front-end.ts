@@ -34,6 +34,19 @@ export interface FrontEndCapabilities {
   readonly headLimits: boolean
 }
 
+/** What a front end can do that has no sockets: it plays one request after the other, as the default one would see it. */
+export const NO_SOCKETS: FrontEndCapabilities = Object.freeze({
+  name: 'uws',
+  http10: false,
+  http2: false,
+  trailers: false,
+  tunnel: false,
+  webSockets: false,
+  tls: Object.freeze({ versions: ['1.2', '1.3'], isFixed: true } as const),
+  proxyProtocol: false,
+  headLimits: true,
+})
+
 export interface ListenOptions {
   readonly id: number
   /** An IP address or host name of this machine, and a port. */

@@ -2,16 +2,16 @@
  * A front end without sockets: one request at a time from memory, an upstream that answers what it was told to. The
  * gateway behind it is the real one.
  */
-import type {
-  BodyFilter,
-  ExchangeHandle,
-  FrontEnd,
-  FrontEndCapabilities,
-  FrontEndEvents,
-  FrontEndLimits,
-  Peer,
-  UpstreamFailureReason,
-  UpstreamTarget,
+import {
+  NO_SOCKETS,
+  type BodyFilter,
+  type ExchangeHandle,
+  type FrontEnd,
+  type FrontEndEvents,
+  type FrontEndLimits,
+  type Peer,
+  type UpstreamFailureReason,
+  type UpstreamTarget,
 } from '../listener/front-end.ts'
 import { readHead, type HeadRefusal, type RequestHead } from '../listener/read-head.ts'
 import type { WrittenRequest } from './written-request.ts'
@@ -42,18 +42,6 @@ export interface OfflineAnswer {
   readonly refusal: HeadRefusal | undefined
 }
 
-const CAPABILITIES: FrontEndCapabilities = {
-  name: 'uws',
-  http10: false,
-  http2: false,
-  trailers: false,
-  tunnel: false,
-  webSockets: false,
-  tls: { versions: ['1.2', '1.3'], isFixed: true },
-  proxyProtocol: false,
-  headLimits: true,
-}
-
 interface Running {
   readonly request: WrittenRequest
   readonly answer: UpstreamAnswer
@@ -66,7 +54,7 @@ interface Running {
 
 /** Requests go in one after the other; handles count up. */
 export class OfflineFrontEnd implements FrontEnd {
-  readonly capabilities = CAPABILITIES
+  readonly capabilities = NO_SOCKETS
   readonly #running = new Map<ExchangeHandle, Running>()
   readonly #events: FrontEndEvents
   #limits: FrontEndLimits
