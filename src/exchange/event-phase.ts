@@ -4,9 +4,9 @@
  *
  * Source: traffic-policy.md §1.1, §2.1, §2.2.
  */
+import { matches } from '../phase/run-phase.ts'
 import type { EventMessage } from '../body/event-stream.ts'
 import type { CompiledRule } from '../policy/policy.ts'
-import { GatewayError } from '../response/gateway-error.ts'
 import type { Exchange, ResponseState } from './exchange.ts'
 
 export function isEventStream(state: ResponseState): boolean {
@@ -28,16 +28,6 @@ export function runEventPhase(exchange: Exchange, message: EventMessage): void {
     if (rules.length === 0) continue
     exchange.beginResponsePhase(frameIndex)
     for (const rule of rules) if (matches(rule, exchange)) runActions(rule, exchange)
-  }
-}
-
-function matches(rule: CompiledRule, exchange: Exchange): boolean {
-  try {
-    return rule.expressions.every((expression) => expression.test(exchange))
-  } catch (error) {
-    exchange.expressionFailed(rule, error)
-    if (exchange.snapshot.settings.policy.strict) throw new GatewayError('EXPRESSION_FAILED', { cause: error })
-    return false
   }
 }
 

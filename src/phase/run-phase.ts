@@ -63,7 +63,7 @@ function skipAhead(index: RuleIndex, exchange: Exchange, cursor: PhaseCursor): n
 }
 
 /** All expressions true. One that fails at run time counts as false (§2.2), or ends the request in strict mode. */
-function matches(rule: CompiledRule, exchange: Exchange): boolean {
+export function matches(rule: CompiledRule, exchange: Exchange): boolean {
   for (const expression of rule.expressions) {
     try {
       if (!expression.test(exchange)) return false
