@@ -82,7 +82,9 @@ export class RedisClient {
     if (address.isCluster) {
       this.#client = new Cluster([...address.nodes], {
         redisOptions: shared,
-        enableOfflineQueue: false,
+        // A node is connected to when the first call for it comes; those that come meanwhile wait in its queue, each to
+        // its caller's deadline, instead of being failures of a cluster that is well.
+        enableOfflineQueue: true,
         // Nothing that may have counted is sent again; MOVED and ASK were refused before they counted.
         retryDelayOnFailover: 0,
         retryDelayOnClusterDown: 0,
