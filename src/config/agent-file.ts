@@ -11,7 +11,7 @@ import { readDocuments } from './document.ts'
 import { endpointAddress, singleUpstream, type EndpointDefinition, type HostMap } from './endpoint-definition.ts'
 import { mergeNodes, type ConfigNode, type MapNode } from './node.ts'
 import type { PolicyFiles } from './policy-source.ts'
-import { readFailure, type FileReader } from './reader.ts'
+import { readOrReport, type FileReader } from './reader.ts'
 import {
   boolean,
   deferred,
@@ -25,7 +25,7 @@ import {
   type InferSchema,
 } from './schema-kit.ts'
 import { policyNode, type UpstreamTimerSettings } from './settings.ts'
-import type { SourceFile, Span } from './source.ts'
+import type { Span } from './source.ts'
 import { nearest } from './spelling.ts'
 import { substituteNames, type Substitutions } from './substitution.ts'
 import type { UpstreamTraffic } from './upstream-settings.ts'
@@ -209,14 +209,8 @@ function searchPlaces(reader: FileReader): string[] {
 
 function readAgentFile(file: string, context: AgentContext): MapNode | undefined {
   const { reader, diagnostics, substitutions } = context
-  let source: SourceFile
-  try {
-    source = reader.read(file)
-  } catch (error) {
-    const { code, message } = readFailure(error)
-    diagnostics.error(code, `${file}: ${message}`)
-    return undefined
-  }
+  const source = readOrReport(file, reader, diagnostics)
+  if (source === undefined) return undefined
   const documents = readDocuments(source, diagnostics)
   if (documents === undefined) return undefined
   const [document, second] = documents

@@ -17,7 +17,7 @@ import {
 } from './address.ts'
 import type { Diagnostics } from './diagnostic.ts'
 import type { MapNode } from './node.ts'
-import { readFailure, type FileReader } from './reader.ts'
+import { readOrReport, type FileReader } from './reader.ts'
 import type { Located } from './schema-kit.ts'
 import { besideItsFile, type PathText, type UpstreamTimerSettings } from './settings.ts'
 import type { Span } from './source.ts'
@@ -235,13 +235,7 @@ function certificateText(file: PathText, reader: FileReader, diagnostics: Diagno
 
 /** The text of a file that a setting names; undefined, and reported at the setting, when it cannot be read. */
 export function readText(file: PathText, reader: FileReader, diagnostics: Diagnostics): string | undefined {
-  try {
-    return reader.read(besideItsFile(file)).text
-  } catch (error) {
-    const { code, message } = readFailure(error)
-    diagnostics.error(code, `${besideItsFile(file)}: ${message}`, file.span)
-    return undefined
-  }
+  return readOrReport(besideItsFile(file), reader, diagnostics, file.span)?.text
 }
 
 /**

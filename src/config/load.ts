@@ -24,7 +24,7 @@ import { readManifests } from './manifests.ts'
 import { mergeNodes, type ConfigNode, type MapNode, type ScalarNode } from './node.ts'
 import { plainValue } from './plain-scalar.ts'
 import { PolicyFiles } from './policy-source.ts'
-import { BundleReader, readFailure, type FileReader, type RecordedFiles } from './reader.ts'
+import { BundleReader, readOrReport, type FileReader, type RecordedFiles } from './reader.ts'
 import type { Located, Schema } from './schema-kit.ts'
 import {
   besideItsFile,
@@ -182,14 +182,8 @@ function searchPlaces(reader: FileReader): string[] {
 }
 
 function readSettings(file: string, reader: FileReader, diagnostics: Diagnostics): MapNode {
-  let source: SourceFile
-  try {
-    source = reader.read(file)
-  } catch (error) {
-    const { code, message } = readFailure(error)
-    diagnostics.error(code, `${file}: ${message}`)
-    return emptyMap()
-  }
+  const source = readOrReport(file, reader, diagnostics)
+  if (source === undefined) return emptyMap()
   const [document, second] = readDocuments(source, diagnostics) ?? []
   if (second !== undefined) {
     const start = { ...second.span, end: Math.min(second.span.end, second.span.start + 1) }
@@ -314,12 +308,8 @@ function substitutionsOf(document: GatewayDocument, reader: FileReader, diagnost
   const names = new Map<string, string>()
   const { files, values, environment } = document.substitutions
   for (const file of files) {
-    try {
-      parseNameFile(reader.read(besideItsFile(file)), names, diagnostics)
-    } catch (error) {
-      const { code, message } = readFailure(error)
-      diagnostics.error(code, `${besideItsFile(file)}: ${message}`, file.span)
-    }
+    const source = readOrReport(besideItsFile(file), reader, diagnostics, file.span)
+    if (source !== undefined) parseNameFile(source, names, diagnostics)
   }
   for (const [name, value] of values) names.set(name, value)
   for (const { value: name, span } of environment) {

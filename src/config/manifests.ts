@@ -15,7 +15,7 @@ import {
   type PolicyDocument,
 } from './endpoint-definition.ts'
 import type { ConfigNode, MapNode } from './node.ts'
-import { readFailure, type FileReader } from './reader.ts'
+import { readOrReport, type FileReader } from './reader.ts'
 import {
   boolean,
   byKind,
@@ -33,7 +33,7 @@ import {
   type Schema,
 } from './schema-kit.ts'
 import { policyNode, type UpstreamTimerSettings } from './settings.ts'
-import type { SourceFile, Span } from './source.ts'
+import type { Span } from './source.ts'
 import { nearest } from './spelling.ts'
 import { substituteNames, type Substitutions } from './substitution.ts'
 import type { UpstreamTraffic } from './upstream-settings.ts'
@@ -160,14 +160,8 @@ export interface ManifestContext {
 export function readManifests(paths: readonly string[], context: ManifestContext): EndpointDefinition[] {
   const objects = new Objects(context)
   for (const path of paths) {
-    let source: SourceFile
-    try {
-      source = context.reader.read(path)
-    } catch (error) {
-      const { code, message } = readFailure(error)
-      context.diagnostics.error(code, `${path}: ${message}`)
-      continue
-    }
+    const source = readOrReport(path, context.reader, context.diagnostics)
+    if (source === undefined) continue
     for (const document of readDocuments(source, context.diagnostics) ?? []) objects.add(document)
   }
   return objects.endpoints()

@@ -2,7 +2,7 @@
 import type { Diagnostics } from './diagnostic.ts'
 import { readDocuments } from './document.ts'
 import type { ConfigNode, MapNode } from './node.ts'
-import { readFailure, type FileReader } from './reader.ts'
+import { readOrReport, type FileReader } from './reader.ts'
 import { besideItsFile, type PathText } from './settings.ts'
 import type { SourceFile } from './source.ts'
 import { substituteNames, type Substitutions } from './substitution.ts'
@@ -27,13 +27,8 @@ export class PolicyFiles {
   read(file: PathText): MapNode | undefined {
     const path = besideItsFile(file)
     if (this.#known.has(path)) return this.#known.get(path)
-    let node: MapNode | undefined
-    try {
-      node = policyDocument(this.#reader.read(path), this.#substitutions, this.#diagnostics)
-    } catch (error) {
-      const { code, message } = readFailure(error)
-      this.#diagnostics.error(code, `${path}: ${message}`, file.span)
-    }
+    const source = readOrReport(path, this.#reader, this.#diagnostics, file.span)
+    const node = source && policyDocument(source, this.#substitutions, this.#diagnostics)
     this.#known.set(path, node)
     return node
   }

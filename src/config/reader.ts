@@ -4,7 +4,8 @@
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { SourceFile } from './source.ts'
+import type { Diagnostics } from './diagnostic.ts'
+import { SourceFile, type Span } from './source.ts'
 
 /** Reads files; records what it read, so that workers can be given the very same texts. */
 export interface FileReader {
@@ -119,8 +120,28 @@ export class BundleReader implements FileReader {
   }
 }
 
+/**
+ * A file; undefined, and reported (at `span`, where it is named), when it cannot be read. `called`: what a message calls
+ * it, when that is more than its path.
+ */
+export function readOrReport(
+  path: string,
+  reader: FileReader,
+  diagnostics: Diagnostics,
+  span?: Span,
+  called: string = path,
+): SourceFile | undefined {
+  try {
+    return reader.read(path)
+  } catch (error) {
+    const { code, message } = readFailure(error)
+    diagnostics.error(code, `${called}: ${message}`, span)
+    return undefined
+  }
+}
+
 /** What a FileError or a system error of reading means, in words. */
-export function readFailure(error: unknown): { readonly code: string; readonly message: string } {
+function readFailure(error: unknown): { readonly code: string; readonly message: string } {
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
   if (code === 'ENOENT' || code === 'ENOTDIR') return { code: 'FILE_NOT_FOUND', message: 'no such file' }
   if (code === 'EACCES' || code === 'EPERM') return { code: 'FILE_NOT_READABLE', message: 'permission denied' }

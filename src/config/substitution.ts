@@ -8,7 +8,7 @@
 import type { Diagnostics } from './diagnostic.ts'
 import type { ConfigNode, MapEntry, ScalarNode } from './node.ts'
 import { plainValue } from './plain-scalar.ts'
-import { readFailure, type FileReader } from './reader.ts'
+import { readOrReport, type FileReader } from './reader.ts'
 import type { SourceFile, Span } from './source.ts'
 import { nearest } from './spelling.ts'
 
@@ -96,13 +96,9 @@ export function variableOrFile(
     diagnostics.error('VARIABLE_GIVEN_TWICE', `both ${name} and ${name}_FILE are set`, span, 'set one of them')
     return INVALID_VARIABLE
   }
-  try {
-    return reader.read(file).text.replace(/\r?\n$/, '')
-  } catch (error) {
-    const { code, message } = readFailure(error)
-    diagnostics.error(code, `${file}, named by the environment variable ${name}_FILE: ${message}`, span)
-    return INVALID_VARIABLE
-  }
+  const called = `${file}, named by the environment variable ${name}_FILE`
+  const source = readOrReport(file, reader, diagnostics, span, called)
+  return source === undefined ? INVALID_VARIABLE : source.text.replace(/\r?\n$/, '')
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

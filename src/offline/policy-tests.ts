@@ -9,7 +9,7 @@ import type { Diagnostics } from '../config/diagnostic.ts'
 import { parseDocuments } from '../config/document.ts'
 import type { ConfigurationInput } from '../config/load.ts'
 import type { ConfigNode } from '../config/node.ts'
-import { readFailure, type FileReader } from '../config/reader.ts'
+import { readOrReport, type FileReader } from '../config/reader.ts'
 import {
   INVALID,
   optional,
@@ -195,13 +195,8 @@ export function readRequests(
 }
 
 function documentsOf(path: string, reader: FileReader, diagnostics: Diagnostics): readonly ConfigNode[] {
-  try {
-    return parseDocuments(reader.read(path), diagnostics)
-  } catch (error) {
-    const { code, message } = readFailure(error)
-    diagnostics.error(code, `${path}: ${message}`)
-    return []
-  }
+  const source = readOrReport(path, reader, diagnostics)
+  return source === undefined ? [] : parseDocuments(source, diagnostics)
 }
 
 function parsed<T>(
