@@ -3,9 +3,9 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { renderDiagnostic } from '../../../src/config/diagnostic.ts'
+import { Diagnostics, renderDiagnostic } from '../../../src/config/diagnostic.ts'
 import { DiskReader, loadBundle, loadConfiguration, type ConfigurationInput } from '../../../src/config/load.ts'
-import { BundleReader, readFailure } from '../../../src/config/reader.ts'
+import { BundleReader, readOrReport } from '../../../src/config/reader.ts'
 
 let folder = ''
 beforeAll(() => {
@@ -64,13 +64,10 @@ describe('DiskReader', () => {
 
   it('says why a file cannot be had', () => {
     const reader = new DiskReader(folder, {})
-    const failure = (path: string): string => {
-      try {
-        reader.read(path)
-      } catch (error) {
-        return readFailure(error).code
-      }
-      return 'read'
+    const failure = (path: string): string | undefined => {
+      const diagnostics = new Diagnostics()
+      expect(readOrReport(path, reader, diagnostics)).toBeUndefined()
+      return diagnostics.all[0]?.code
     }
     expect(['nope', 'conf', 'latin1.yaml'].map(failure)).toEqual([
       'FILE_NOT_FOUND',
