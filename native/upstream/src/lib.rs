@@ -17,6 +17,7 @@ mod socket;
 pub use chunked::ChunkedDecoder;
 pub use pool::{
     Connections, Event, Failure, HeadFacts, LegId, Pool, Reason, Sent, TargetId, TargetOptions,
-    READ_BYTES,
+    Use, READ_BYTES,
 };
 pub use response::{Fault, FinalHead, Parsed, Response};
+pub use slab::{slot_of, Slab};

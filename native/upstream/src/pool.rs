@@ -86,6 +86,8 @@ pub struct Event {
     pub connected: Option<bool>,
     /// Body may be written.
     pub writable: bool,
+    /// Interim answers: [`Pool::interim`]. Only for legs that asked for them.
+    pub interim: bool,
     /// The final head is complete.
     pub head: Option<HeadFacts>,
     /// There is body data: [`Pool::data`].
@@ -102,6 +104,7 @@ impl Event {
             leg: LegId(leg),
             connected: None,
             writable: false,
+            interim: false,
             head: None,
             has_data: false,
             ended: false,
@@ -112,6 +115,7 @@ impl Event {
     fn is_empty(&self) -> bool {
         self.connected.is_none()
             && !self.writable
+            && !self.interim
             && self.head.is_none()
             && !self.has_data
             && !self.ended
@@ -136,6 +140,15 @@ pub struct TargetOptions {
     pub max_connections: usize,
     /// Requests that wait for one.
     pub max_queued: usize,
+}
+
+/// What a request is for, beside its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Use {
+    /// To go on as a WebSocket: the head has the lines for it; after a 101 both directions carry bytes as they are.
+    pub upgrade: bool,
+    /// Interim answers come as events.
+    pub interim: bool,
 }
 
 /// What became of [`Pool::send`].
@@ -207,6 +220,8 @@ enum RequestBody {
     Complete,
     Length(u64),
     Chunked,
+    /// After a 101.
+    Tunnel,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -227,6 +242,9 @@ struct Leg {
     out_at: usize,
     body: RequestBody,
     streams: bool,
+    purpose: Use,
+    /// The tunnel's way up ends when `out` is empty.
+    is_ending: bool,
     wants_writable: bool,
     is_paused: bool,
     head_seen: bool,
@@ -244,6 +262,7 @@ pub struct Pool {
     more_reads: usize,
     scratch: Vec<u8>,
     head: Vec<u8>,
+    interim: Vec<u8>,
     data: (usize, usize),
     buffer_bytes: usize,
     spare: Vec<Vec<u8>>,
@@ -255,8 +274,17 @@ impl Pool {
     /// `buffer_bytes`: request bytes that may wait per leg before `write` says stop. Fails when the system has no
     /// descriptors left.
     pub fn new(buffer_bytes: usize) -> std::io::Result<Self> {
-        Ok(Pool {
-            poller: Poller::new()?,
+        Ok(Pool::with(Poller::new()?, buffer_bytes))
+    }
+
+    /// On an epoll instance that somebody else asks: events whose data is below 2^48 are handed in by `hand_in`.
+    pub fn on(epoll: OwnedFd, buffer_bytes: usize) -> std::io::Result<Self> {
+        Ok(Pool::with(Poller::on(epoll)?, buffer_bytes))
+    }
+
+    fn with(poller: Poller, buffer_bytes: usize) -> Self {
+        Pool {
+            poller,
             targets: Slab::new(),
             connections: Slab::new(),
             legs: Slab::new(),
@@ -265,12 +293,13 @@ impl Pool {
             more_reads: 0,
             scratch: vec![0; READ_BYTES],
             head: Vec::new(),
+            interim: Vec::new(),
             data: (0, 0),
             buffer_bytes,
             spare: Vec::new(),
             now: Instant::now(),
             reads: 0,
-        })
+        }
     }
 
     /// The epoll descriptor: readable when `next_event` has something to do.
@@ -281,6 +310,11 @@ impl Pool {
     /// Head text of the last event that had `head`.
     pub fn head(&self) -> &[u8] {
         &self.head
+    }
+
+    /// Heads of the last event that had `interim`, each with its empty line.
+    pub fn interim(&self) -> &[u8] {
+        &self.interim
     }
 
     /// Body data of the last event that had `has_data`.
@@ -365,6 +399,17 @@ impl Pool {
     /// Sends a request: `head` is the request line and `name: value` lines, each with CRLF; framing is added here.
     /// `body`: all of it, or `Err(length)` when it is written later (-1 = chunked).
     pub fn send(&mut self, target: TargetId, head: &[u8], body: Result<&[u8], i64>) -> Sent {
+        self.send_for(target, head, body, Use::default())
+    }
+
+    /// Like `send`, for more than an answer.
+    pub fn send_for(
+        &mut self,
+        target: TargetId,
+        head: &[u8],
+        body: Result<&[u8], i64>,
+        purpose: Use,
+    ) -> Sent {
         let Some(state) = self.targets.get_mut(target.0) else { return Sent::NoTarget };
         if state.is_retired || state.addresses.is_empty() {
             return Sent::NoTarget;
@@ -386,6 +431,8 @@ impl Pool {
             out,
             out_at: 0,
             streams: request_body != RequestBody::Complete,
+            purpose,
+            is_ending: false,
             body: request_body,
             wants_writable: false,
             is_paused: false,
@@ -430,6 +477,7 @@ impl Pool {
         let mut size = [0u8; 18];
         let (before, behind): (&[u8], &[u8]) = match &mut leg.body {
             RequestBody::Chunked => (chunk_size(&mut size, bytes.len()), b"\r\n"),
+            RequestBody::Tunnel if !leg.is_ending => (b"", b""),
             RequestBody::Length(left) if *left >= bytes.len() as u64 => {
                 *left -= bytes.len() as u64;
                 (b"", b"")
@@ -476,6 +524,13 @@ impl Pool {
         self.now = Instant::now();
         match leg.body {
             RequestBody::Complete => return,
+            RequestBody::Tunnel => {
+                leg.is_ending = true;
+                let connection = leg.connection;
+                self.flush(connection);
+                self.end_tunnel(connection);
+                return;
+            }
             RequestBody::Length(0) => {}
             RequestBody::Chunked => leg.out.extend_from_slice(b"0\r\n\r\n"),
             RequestBody::Length(_) => {
@@ -487,6 +542,15 @@ impl Pool {
         let connection = leg.connection;
         self.flush(connection);
         self.refresh_first_byte(id.0);
+    }
+
+    /// The way up of a tunnel ends once everything is written.
+    fn end_tunnel(&mut self, key: u64) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let Some(leg) = self.legs.get(connection.leg) else { return };
+        if leg.is_ending && leg.out_at == leg.out.len() {
+            socket::end_sending(&connection.socket);
+        }
     }
 
     /// No data until `resume`; what is read already still comes.
@@ -506,7 +570,7 @@ impl Pool {
         let idle =
             self.targets.get(leg.target).map_or(Duration::ZERO, |target| target.options.idle);
         self.now = Instant::now();
-        if leg.head_seen {
+        if leg.head_seen && leg.body != RequestBody::Tunnel {
             leg.deadline = after(self.now, idle, Deadline::Idle);
         }
         let Some(connection) = self.connections.get_mut(leg.connection) else { return };
@@ -618,6 +682,18 @@ impl Pool {
         self.poller.fetch();
     }
 
+    /// Instead of `turn`, when somebody else asks the system: what concerns the pool is handed in next.
+    pub fn begin_turn(&mut self) {
+        self.now = Instant::now();
+        self.more_reads = MORE_READS;
+        self.poller.begin();
+    }
+
+    /// One of the system's events with data below 2^48.
+    pub fn hand_in(&mut self, event: rustix::event::epoll::Event) {
+        self.poller.hand_in(event);
+    }
+
     /// The next event. The pool may be called between any two.
     pub fn next_event(&mut self) -> Option<Event> {
         loop {
@@ -674,6 +750,7 @@ impl Pool {
                 let mut event = Event::new(leg_key);
                 if flags.contains(Flags::OUT) {
                     event.writable = self.flush(key);
+                    self.end_tunnel(key);
                 }
                 if gone || flags.contains(Flags::IN) {
                     let is_paused = self.legs.get(leg_key).is_some_and(|leg| leg.is_paused);
@@ -731,6 +808,12 @@ impl Pool {
         connection.expires = None;
         connection.uses = connection.uses.saturating_add(1);
         connection.response.reset(leg.is_head);
+        if leg.purpose.upgrade {
+            connection.response.allow_upgrade();
+        }
+        if leg.purpose.interim {
+            connection.response.keep_interim();
+        }
         leg.connection = key;
         self.flush(key);
         self.refresh_first_byte(leg_key);
@@ -820,10 +903,16 @@ impl Pool {
                 return;
             }
         };
-        if parsed.head.is_some() {
+        event.interim = connection.response.take_interim(&mut self.interim);
+        if let Some(head) = parsed.head {
             self.head.clear();
             self.head.extend_from_slice(connection.response.head());
             event.head = parsed.head;
+            if head.status == 101 {
+                if let Some(leg) = self.legs.get_mut(leg_key) {
+                    leg.body = RequestBody::Tunnel;
+                }
+            }
         }
         self.data = parsed.data;
         event.has_data = parsed.data.1 > parsed.data.0;
@@ -841,7 +930,12 @@ impl Pool {
         if leg.head_seen {
             let idle =
                 self.targets.get(leg.target).map_or(Duration::ZERO, |target| target.options.idle);
-            leg.deadline = after(self.now, idle, Deadline::Idle);
+            leg.deadline = if leg.body == RequestBody::Tunnel {
+                // Both ways count there; whoever asked for it measures.
+                None
+            } else {
+                after(self.now, idle, Deadline::Idle)
+            };
         }
     }
 
@@ -1015,6 +1109,7 @@ impl Pool {
     /// Ends a leg within the event being made.
     fn fail_now(&mut self, event: &mut Event, leg_key: u64, reason: Reason, detail: String) {
         event.head = None;
+        event.interim = false;
         event.has_data = false;
         event.failure = Some(Failure { reason, detail, not_processed: false });
         self.end_leg(leg_key);

@@ -12,6 +12,8 @@ use crate::head::{
 const MAX_HEAD_BYTES: usize = 128 * 1024;
 /// Interim answers (1xx) before the final one (T-35).
 const MAX_INTERIM: u32 = 16;
+/// Of interim heads that are kept to be passed on; what is beyond is dropped.
+const MAX_INTERIM_BYTES: usize = 16 * 1024;
 
 /// What is wrong with an answer, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +30,7 @@ impl std::error::Error for Fault {}
 /// Facts of a final head; its text is [`Response::head`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FinalHead {
-    /// 200 to 599.
+    /// 200 to 599, or 101 where it was asked for.
     pub status: u16,
     /// 0 = no body follows, -1 = until the end of chunks or of the connection.
     pub body_length: i64,
@@ -66,6 +68,8 @@ struct Fields {
     /// All `Connection` values, lower case, each followed by a comma.
     connection: Vec<u8>,
     keep_alive_timeout_s: Option<u64>,
+    /// The protocol that `Upgrade` names, lower case.
+    upgrade: Vec<u8>,
 }
 
 /// Parser of one answer after the other on a connection; `reset` before each.
@@ -83,6 +87,10 @@ pub struct Response {
     fields: Fields,
     keeps_alive: bool,
     begun: bool,
+    /// The request asked for a WebSocket: 101 is a final answer.
+    may_upgrade: bool,
+    keeps_interim: bool,
+    interim_text: Vec<u8>,
 }
 
 impl Response {
@@ -101,7 +109,28 @@ impl Response {
             fields: Fields::default(),
             keeps_alive: false,
             begun: false,
+            may_upgrade: false,
+            keeps_interim: false,
+            interim_text: Vec::new(),
         }
+    }
+
+    /// After `reset`: the request asked to go on as a WebSocket, so that 101 is an answer, behind which bytes are passed
+    /// as they are until the connection ends (H-60).
+    pub fn allow_upgrade(&mut self) {
+        self.may_upgrade = true;
+    }
+
+    /// After `reset`: heads of interim answers are kept for `take_interim` (H-62).
+    pub fn keep_interim(&mut self) {
+        self.keeps_interim = true;
+    }
+
+    /// Heads of interim answers other than 100 that came since the last call, each with its empty line.
+    pub fn take_interim(&mut self, into: &mut Vec<u8>) -> bool {
+        into.clear();
+        into.append(&mut self.interim_text);
+        !into.is_empty()
     }
 
     /// Makes ready for the next answer; buffers are kept.
@@ -111,6 +140,9 @@ impl Response {
         self.interim = 0;
         self.keeps_alive = false;
         self.begun = false;
+        self.may_upgrade = false;
+        self.keeps_interim = false;
+        self.interim_text.clear();
         self.begin_head();
     }
 
@@ -122,6 +154,7 @@ impl Response {
         self.fields.is_chunked = false;
         self.fields.connection.clear();
         self.fields.keep_alive_timeout_s = None;
+        self.fields.upgrade.clear();
     }
 
     /// The final head, once complete: status line and `name: value` lines, names in lower case, each line with CRLF;
@@ -222,10 +255,17 @@ impl Response {
         if status < 200 {
             self.interim += 1;
             if status == 101 {
-                return Err(Fault("101 without an upgrade"));
+                return self.end_upgrade(parsed);
             }
             if self.interim > MAX_INTERIM {
                 return Err(Fault("too many interim answers"));
+            }
+            if self.keeps_interim && status != 100 {
+                self.read_connection();
+                if self.interim_text.len() + self.text.len() <= MAX_INTERIM_BYTES {
+                    self.interim_text.extend_from_slice(&self.text);
+                    self.interim_text.extend_from_slice(b"\r\n");
+                }
             }
             self.begin_head();
             return Ok(());
@@ -259,6 +299,21 @@ impl Response {
             body_length: if is_bodiless { 0 } else { length },
             content_length: if status == 204 { -1 } else { length },
         });
+        Ok(())
+    }
+
+    /// From here on bytes mean nothing to us.
+    fn end_upgrade(&mut self, parsed: &mut Parsed) -> Result<(), Fault> {
+        if !self.may_upgrade {
+            return Err(Fault("101 without an upgrade"));
+        }
+        if self.fields.upgrade != b"websocket" {
+            return Err(Fault("101 to another protocol than was asked for"));
+        }
+        self.read_connection();
+        self.keeps_alive = false;
+        self.body = Body::UntilClose;
+        parsed.head = Some(FinalHead { status: 101, body_length: -1, content_length: -1 });
         Ok(())
     }
 
@@ -325,13 +380,16 @@ fn take_field(line: &[u8], text: &mut Vec<u8>, fields: &mut Fields) -> Result<()
         b"keep-alive" => {
             fields.keep_alive_timeout_s = read_timeout(value).or(fields.keep_alive_timeout_s)
         }
+        b"upgrade" => {
+            fields.upgrade.clear();
+            fields.upgrade.extend(value.iter().map(u8::to_ascii_lowercase));
+        }
         b"proxy-connection"
         | b"proxy-authenticate"
         | b"proxy-authorization"
         | b"proxy-authentication-info"
         | b"te"
         | b"trailer"
-        | b"upgrade"
         | b"http2-settings" => {}
         _ => {
             text.extend_from_slice(b": ");

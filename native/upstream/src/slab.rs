@@ -13,28 +13,42 @@ struct Place<T> {
     thing: Option<T>,
 }
 
-pub(crate) struct Slab<T> {
+/// Things, each in a place of its own.
+pub struct Slab<T> {
     places: Vec<Place<T>>,
     free: Vec<u32>,
     count: usize,
 }
 
 /// The place of a key, which no other living key has.
-pub(crate) fn slot_of(key: u64) -> u32 {
+pub fn slot_of(key: u64) -> u32 {
     (key & SLOT_MASK) as u32
 }
 
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Slab::new()
+    }
+}
+
 impl<T> Slab<T> {
-    pub(crate) fn new() -> Self {
+    /// An empty one.
+    pub fn new() -> Self {
         Slab { places: Vec::new(), free: Vec::new(), count: 0 }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How many things there are.
+    pub fn len(&self) -> usize {
         self.count
     }
 
     /// `None` when the slab is full.
-    pub(crate) fn insert(&mut self, thing: T) -> Option<u64> {
+    pub fn insert(&mut self, thing: T) -> Option<u64> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.places.len() < MOST => {
@@ -54,7 +68,8 @@ impl<T> Slab<T> {
         (u64::from(place.generation) == key >> SLOT_BITS).then_some(place)
     }
 
-    pub(crate) fn get(&self, key: u64) -> Option<&T> {
+    /// The thing, unless it is gone.
+    pub fn get(&self, key: u64) -> Option<&T> {
         let place = self.places.get(slot_of(key) as usize)?;
         if u64::from(place.generation) != key >> SLOT_BITS {
             return None;
@@ -62,22 +77,25 @@ impl<T> Slab<T> {
         place.thing.as_ref()
     }
 
-    pub(crate) fn get_mut(&mut self, key: u64) -> Option<&mut T> {
+    /// The thing, unless it is gone.
+    pub fn get_mut(&mut self, key: u64) -> Option<&mut T> {
         self.place(key)?.thing.as_mut()
     }
 
-    pub(crate) fn is_full(&self) -> bool {
+    /// Whether there is no place left.
+    pub fn is_full(&self) -> bool {
         self.free.is_empty() && self.places.len() >= MOST
     }
 
-    pub(crate) fn remove(&mut self, key: u64) -> Option<T> {
+    /// Takes a thing out.
+    pub fn remove(&mut self, key: u64) -> Option<T> {
         let thing = self.take(key)?;
         self.vacate(key);
         Some(thing)
     }
 
     /// Like `remove`, but nobody else gets the place before `vacate`.
-    pub(crate) fn take(&mut self, key: u64) -> Option<T> {
+    pub fn take(&mut self, key: u64) -> Option<T> {
         let place = self.place(key)?;
         let thing = place.thing.take()?;
         // Never 0, so that no key is 0.
@@ -87,11 +105,12 @@ impl<T> Slab<T> {
     }
 
     /// Frees the place of a key that was taken; once.
-    pub(crate) fn vacate(&mut self, key: u64) {
+    pub fn vacate(&mut self, key: u64) {
         self.free.push(slot_of(key));
     }
 
-    pub(crate) fn keys(&self) -> impl Iterator<Item = u64> + '_ {
+    /// The keys of all things.
+    pub fn keys(&self) -> impl Iterator<Item = u64> + '_ {
         self.places
             .iter()
             .enumerate()

@@ -44,6 +44,23 @@ impl Poller {
         Ok(Poller { epoll, wake, is_woken: false, batch: Vec::with_capacity(256), at: 0 })
     }
 
+    /// On an instance that somebody else asks, who hands in what concerns us.
+    pub(crate) fn on(epoll: OwnedFd) -> Result<Self, Errno> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), Flags::IN | Flags::ET)?;
+        Ok(Poller { epoll, wake, is_woken: false, batch: Vec::new(), at: 0 })
+    }
+
+    /// Forgets the last batch.
+    pub(crate) fn begin(&mut self) {
+        self.batch.clear();
+        self.at = 0;
+    }
+
+    pub(crate) fn hand_in(&mut self, event: epoll::Event) {
+        self.batch.push(event);
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
@@ -93,6 +110,12 @@ impl Poller {
         // Cannot fail for a descriptor that was added.
         let _ = epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(key), INTEREST);
     }
+}
+
+/// Nothing more is sent to the peer.
+pub(crate) fn end_sending(socket: &OwnedFd) {
+    // Fails only when the connection is gone.
+    let _ = net::shutdown(socket, net::Shutdown::Write);
 }
 
 /// Begins to connect; success shows as an event.
