@@ -60,9 +60,6 @@ export const ACTIONS: ReadonlyMap<string, RegisteredAction> = byType([
   register(verifyWebhook),
 ])
 
-/** ngrok's actions that are not built: named, so that the error can say so instead of "unknown". */
-export const ACTIONS_NOT_BUILT: ReadonlySet<string> = new Set()
-
 /** The proper name of an action, however it is spelled: an alias, or with underscores as in old documents (§11). */
 export function actionName(written: string): string {
   const hyphened = written.replaceAll('_', '-')

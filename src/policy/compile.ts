@@ -4,7 +4,7 @@
  * Source: traffic-policy.md §1.3 (what is refused), §2.3 (what ends a phase), §8.3 (codes).
  */
 import { type CompileContext, type PreparedAction, type RegisteredAction } from '../actions/action.ts'
-import { ACTIONS, ACTIONS_NOT_BUILT, actionName } from '../actions/index.ts'
+import { ACTIONS, actionName } from '../actions/index.ts'
 import type { TlsTermination } from '../actions/terminate-tls.ts'
 import type { Diagnostics } from '../config/diagnostic.ts'
 import type { ConfigNode, TextSource } from '../config/node.ts'
@@ -217,16 +217,14 @@ const FORMER_NAMES: Readonly<Record<string, string>> = { 'webhook-validation': '
 function lookUp(parsed: ParsedAction, diagnostics: Diagnostics): RegisteredAction | undefined {
   const name = actionName(parsed.type)
   const action = ACTIONS.get(name)
-  if (action !== undefined || ACTIONS_NOT_BUILT.has(name)) {
+  if (action !== undefined) {
     if (name !== parsed.type) {
       const text = `${parsed.type} is another name of ${name}`
       diagnostics.warning('ACTION_ALIAS', text, parsed.typeSpan, `write ${name}`)
     }
-    if (action !== undefined) return action
-    diagnostics.error('ACTION_NOT_BUILT', `the action ${name} is not built yet`, parsed.typeSpan)
-    return undefined
+    return action
   }
-  const near = FORMER_NAMES[parsed.type] ?? nearest(parsed.type, [...ACTIONS.keys(), ...ACTIONS_NOT_BUILT])
+  const near = FORMER_NAMES[parsed.type] ?? nearest(parsed.type, [...ACTIONS.keys()])
   const hint = near === undefined ? undefined : `did you mean ${near}?`
   diagnostics.error('ERR_NGROK_2201', `unknown action ${parsed.type}`, parsed.typeSpan, hint)
   return undefined

@@ -38,8 +38,6 @@ const expectations = parse(readFileSync(new URL('expectations.yaml', import.meta
 
 /** Errors that say "not yet", not "wrong". */
 const WAITING = new Set([
-  'ACTION_NOT_BUILT',
-  'PHASE_NOT_BUILT',
   'IP_POLICY_NOT_SERVED',
   'ENDPOINT_NOT_SERVED',
   'UPSTREAM_NOT_SERVED',
@@ -49,8 +47,8 @@ const WAITING = new Set([
   'TLS_INTERPOLATION',
 ])
 
-function isWaiting({ code, message }: Diagnostic): boolean {
-  return WAITING.has(code) || message.includes(' is not available yet')
+function isWaiting({ code }: Diagnostic): boolean {
+  return WAITING.has(code)
 }
 
 type Carrier = 'policy' | 'manifest' | 'agent configuration'

@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { makeCertificate } from '../../support/certificates.ts'
 import { accessLine, emptyAccessRecord } from '../../../src/access-log/record.ts'
-import { ACTIONS, ACTIONS_NOT_BUILT } from '../../../src/actions/index.ts'
+import { ACTIONS } from '../../../src/actions/index.ts'
 import { environmentName as flagVariable } from '../../../src/cli/arguments.ts'
 import { VERBS } from '../../../src/cli/command-line.ts'
 import { EXIT } from '../../../src/cli/verb.ts'
@@ -133,12 +133,6 @@ describe('actions', () => {
       phases.map((phase) => letters[phase]).join(', '),
     ])
     expect(named).toEqual(Object.fromEntries(built))
-  })
-
-  it('policy.md has exactly the actions that are not built', () => {
-    const lines = section(policy, 'Actions that are not built').split('\n')
-    const named = lines.flatMap((line) => /^- `(.+)`$/.exec(line)?.[1] ?? [])
-    expect(named.sort()).toEqual([...ACTIONS_NOT_BUILT].sort())
   })
 })
 

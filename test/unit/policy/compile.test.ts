@@ -1,6 +1,6 @@
 /** Parsed and compiled policies as objects: order, labels, the old format, what depends on the path (H-66), identities. */
 import { describe, expect, it } from 'vitest'
-import { ACTIONS, ACTIONS_NOT_BUILT, actionName } from '../../../src/actions/index.ts'
+import { actionName } from '../../../src/actions/index.ts'
 import { Diagnostics } from '../../../src/config/diagnostic.ts'
 import type { MapNode } from '../../../src/config/node.ts'
 import { compilePolicy } from '../../../src/policy/compile.ts'
@@ -141,13 +141,6 @@ describe('§11: names of actions', () => {
     const { policy, codes } = compile('on_http_request: [{actions: [{type: url_rewrite, config: {to: /a}}]}]')
     expect(policy.onHttpRequest[0]!.actions[0]!.type).toBe('url-rewrite')
     expect(codes).toEqual(['ACTION_ALIAS'])
-  })
-
-  it('one that is not built says so instead of being unknown', () => {
-    for (const type of ACTIONS_NOT_BUILT) {
-      expect(ACTIONS.has(type), `${type} is built`).toBe(false)
-      expect(compile(`on_http_request: [{actions: [{type: ${type}}]}]`).codes).toEqual(['ACTION_NOT_BUILT'])
-    }
   })
 })
 
