@@ -7,14 +7,12 @@
 //! Source: RFC 9112; operations.md H-20 … H-35, H-62, H-70, H-80, H-82, H-120 … H-125; threats.md T-30 … T-35.
 #![forbid(unsafe_code)]
 
-mod chunked;
 mod head;
 mod pool;
 mod response;
 mod slab;
 mod socket;
 
-pub use chunked::ChunkedDecoder;
 pub use pool::{
     Connections, Event, Failure, HeadFacts, LegId, Pool, Reason, Sent, TargetId, TargetOptions,
     Use, READ_BYTES,

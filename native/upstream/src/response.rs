@@ -2,10 +2,10 @@
 //!
 //! Source: RFC 9110 §6.4.1, §8.6, §15.2; RFC 9112 §4 … §7; H-20 … H-26, H-31 … H-35, H-50, H-62, T-30, T-35.
 
-use crate::chunked::ChunkedDecoder;
-use crate::head::{
-    check_field_start, check_status_start, lower_token, split_field, split_status, standard_reason,
-    LineReader,
+use crate::head::{check_status_start, split_status, standard_reason};
+use sallyport_http1::{
+    check_field_start, is_hop_by_hop, lower_token, remove_named, split_field, ChunkedDecoder,
+    ConnectionOptions, LineReader, Refusal,
 };
 
 /// Beyond it the answer is not taken.
@@ -26,6 +26,12 @@ impl std::fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        Fault(refusal.text)
+    }
+}
 
 /// Facts of a final head; its text is [`Response::head`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +71,7 @@ enum Body {
 struct Fields {
     content_length: Option<u64>,
     is_chunked: bool,
-    /// All `Connection` values, lower case, each followed by a comma.
-    connection: Vec<u8>,
+    connection: ConnectionOptions,
     keep_alive_timeout_s: Option<u64>,
     /// The protocol that `Upgrade` names, lower case.
     upgrade: Vec<u8>,
@@ -230,7 +235,7 @@ impl Response {
     }
 
     fn read_line(&mut self, bytes: &[u8], parsed: &mut Parsed) -> Result<usize, Fault> {
-        let start = if self.has_status { check_field_start } else { check_status_start };
+        let start = if self.has_status { check_field } else { check_status_start };
         let (line, used) = self.lines.read(bytes, start)?;
         match line {
             None => return Ok(used),
@@ -261,7 +266,7 @@ impl Response {
                 return Err(Fault("too many interim answers"));
             }
             if self.keeps_interim && status != 100 {
-                self.read_connection();
+                self.obey_connection();
                 if self.interim_text.len() + self.text.len() <= MAX_INTERIM_BYTES {
                     self.interim_text.extend_from_slice(&self.text);
                     self.interim_text.extend_from_slice(b"\r\n");
@@ -270,15 +275,16 @@ impl Response {
             self.begin_head();
             return Ok(());
         }
-        let Fields { content_length, is_chunked, .. } = self.fields;
+        let (content_length, is_chunked) = (self.fields.content_length, self.fields.is_chunked);
         if is_chunked && content_length.is_some() {
             return Err(Fault("Content-Length beside Transfer-Encoding"));
         }
         if is_chunked && self.minor == 0 {
             return Err(Fault("Transfer-Encoding in an HTTP/1.0 answer"));
         }
-        let (closes, stays) = self.read_connection();
-        self.keeps_alive = !closes && (self.minor == 1 || stays);
+        self.obey_connection();
+        let connection = &self.fields.connection;
+        self.keeps_alive = !connection.close && (self.minor == 1 || connection.keep_alive);
         let length = content_length.map_or(-1, |length| length as i64);
         let is_bodiless = self.is_head_request || status == 204 || status == 304;
         self.body = match content_length {
@@ -310,37 +316,30 @@ impl Response {
         if self.fields.upgrade != b"websocket" {
             return Err(Fault("101 to another protocol than was asked for"));
         }
-        self.read_connection();
+        self.obey_connection();
         self.keeps_alive = false;
         self.body = Body::UntilClose;
         parsed.head = Some(FinalHead { status: 101, body_length: -1, content_length: -1 });
         Ok(())
     }
 
-    /// Obeys `Connection`: what it names goes (H-50). Returns whether it says close, and keep-alive.
-    fn read_connection(&mut self) -> (bool, bool) {
-        let (mut closes, mut stays) = (false, false);
-        for option in self.fields.connection.split(|byte| *byte == b',') {
-            match option.trim_ascii() {
-                b"" => {}
-                b"close" => closes = true,
-                b"keep-alive" => stays = true,
-                // An answer that names these only harms itself: they stay (H-52 is about requests).
-                b"set-cookie" | b"content-type" | b"content-encoding" | b"cache-control"
-                | b"location" | b"content-range" => {}
-                name if name.iter().all(|byte| lower_token(*byte) != 0) => {
-                    remove_field(&mut self.text, name)
-                }
-                _ => {}
-            }
+    /// What `Connection` names goes (H-50).
+    fn obey_connection(&mut self) {
+        let named = self.fields.connection.named();
+        if !named.is_empty() {
+            let start = memchr::memchr(b'\n', &self.text).map_or(self.text.len(), |end| end + 1);
+            remove_named(&mut self.text, start, named, stays, &mut Vec::new());
         }
-        (closes, stays)
     }
 
     /// Whether an end of the connection here would lie inside a line of the head.
     pub fn is_inside_line(&self) -> bool {
         self.lines.has_partial()
     }
+}
+
+fn check_field(line: &[u8]) -> Result<(), Fault> {
+    Ok(check_field_start(line)?)
 }
 
 fn write_status(text: &mut Vec<u8>, status: u16, reason: &[u8]) {
@@ -373,10 +372,7 @@ fn take_field(line: &[u8], text: &mut Vec<u8>, fields: &mut Fields) -> Result<()
             }
             fields.is_chunked = true;
         }
-        b"connection" => {
-            fields.connection.extend(value.iter().map(u8::to_ascii_lowercase));
-            fields.connection.push(b',');
-        }
+        b"connection" => fields.connection.read(value),
         b"keep-alive" => {
             fields.keep_alive_timeout_s = read_timeout(value).or(fields.keep_alive_timeout_s)
         }
@@ -384,13 +380,7 @@ fn take_field(line: &[u8], text: &mut Vec<u8>, fields: &mut Fields) -> Result<()
             fields.upgrade.clear();
             fields.upgrade.extend(value.iter().map(u8::to_ascii_lowercase));
         }
-        b"proxy-connection"
-        | b"proxy-authenticate"
-        | b"proxy-authorization"
-        | b"proxy-authentication-info"
-        | b"te"
-        | b"trailer"
-        | b"http2-settings" => {}
+        name if is_hop_by_hop(name) => {}
         _ => {
             text.extend_from_slice(b": ");
             text.extend_from_slice(value);
@@ -421,15 +411,15 @@ fn read_timeout(value: &[u8]) -> Option<u64> {
     })
 }
 
-/// Removes every line of a field (lower-case name) behind the status line.
-fn remove_field(text: &mut Vec<u8>, name: &[u8]) {
-    let mut at = memchr::memchr(b'\n', text).map_or(text.len(), |end| end + 1);
-    while at < text.len() {
-        let end = memchr::memchr(b'\n', &text[at..]).map_or(text.len(), |end| at + end + 1);
-        if text[at..].starts_with(name) && text.get(at + name.len()) == Some(&b':') {
-            text.drain(at..end);
-        } else {
-            at = end;
-        }
-    }
+/// An answer that names these in `Connection` only harms itself: they stay (H-52 is about requests).
+fn stays(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"set-cookie"
+            | b"content-type"
+            | b"content-encoding"
+            | b"cache-control"
+            | b"location"
+            | b"content-range"
+    )
 }

@@ -1,11 +1,18 @@
-//! Decoder of the chunked coding, strict, for any cutting of the bytes. Source: RFC 9112 §7.1; H-24 … H-26.
+//! Decoder of the chunked coding, strict, for any cutting of the bytes; one for requests and answers.
+//! Source: RFC 9112 §7.1; H-24 … H-27.
 
-use crate::head::{check_field_start, split_field, LineReader};
-use crate::response::Fault;
+use crate::bytes::lower_token;
+use crate::lines::{check_field_start, split_field, LineReader};
+use crate::refusal::{
+    Refusal, BAD_CHUNK_END, BAD_CHUNK_EXTENSION, BAD_CHUNK_LINE, BAD_CHUNK_SIZE,
+    LONG_CHUNK_EXTENSION, LONG_HEAD, LONG_TRAILER,
+};
+use crate::trailer::is_dropped;
 
 const MAX_EXTENSION_LINE_BYTES: usize = 256;
 const MAX_EXTENSION_BYTES: usize = 16 * 1024;
 const MAX_TRAILER_BYTES: usize = 64 * 1024;
+const MAX_TRAILER_FIELDS: u32 = 200;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -38,6 +45,9 @@ pub struct ChunkedDecoder {
     line_bytes: usize,
     extension_bytes: usize,
     trailer: LineReader,
+    trailer_fields: u32,
+    keeps_trailers: bool,
+    trailers: Vec<u8>,
 }
 
 impl Default for ChunkedDecoder {
@@ -47,7 +57,7 @@ impl Default for ChunkedDecoder {
 }
 
 impl ChunkedDecoder {
-    /// At the beginning of a body.
+    /// At the beginning of a body; trailers are checked and dropped.
     pub fn new() -> Self {
         ChunkedDecoder {
             state: State::Size(0),
@@ -55,7 +65,15 @@ impl ChunkedDecoder {
             line_bytes: 0,
             extension_bytes: 0,
             trailer: LineReader::new(MAX_TRAILER_BYTES),
+            trailer_fields: 0,
+            keeps_trailers: false,
+            trailers: Vec::new(),
         }
+    }
+
+    /// At the beginning of a body whose trailers are kept, as far as they may travel (H-26).
+    pub fn keeping_trailers() -> Self {
+        ChunkedDecoder { keeps_trailers: true, ..ChunkedDecoder::new() }
     }
 
     /// Whether the last chunk and the trailer section have been read.
@@ -63,9 +81,17 @@ impl ChunkedDecoder {
         self.state == State::Done
     }
 
+    /// The trailer fields that were kept: `name: value` lines with names in lower case, each with CRLF.
+    pub fn trailers(&self) -> &[u8] {
+        &self.trailers
+    }
+
     /// Decodes in place: data moves to the front of `bytes`. Returns how many bytes of data there are, and how many
     /// bytes were read (fewer than all only when the body is done).
-    pub fn decode(&mut self, bytes: &mut [u8]) -> Result<(usize, usize), Fault> {
+    ///
+    /// # Errors
+    /// Whatever is not exactly the chunked coding. Nothing may be read from the connection afterwards (H-121).
+    pub fn decode(&mut self, bytes: &mut [u8]) -> Result<(usize, usize), Refusal> {
         let mut at = 0;
         let mut kept = 0;
         while at < bytes.len() {
@@ -81,19 +107,7 @@ impl ChunkedDecoder {
                         self.state = State::DataCr;
                     }
                 }
-                State::Trailer => {
-                    let (line, used) = self.trailer.read(&bytes[at..], check_field_start)?;
-                    at += used;
-                    match line {
-                        None => {}
-                        Some([]) => self.state = State::Done,
-                        // Dropped, but only when it is one (H-26).
-                        Some(line) => {
-                            split_field(line)?;
-                        }
-                    }
-                    self.trailer.taken();
-                }
+                State::Trailer => at += self.read_trailer(&bytes[at..])?,
                 State::Done => break,
                 _ => {
                     self.step(bytes[at])?;
@@ -104,13 +118,45 @@ impl ChunkedDecoder {
         Ok((kept, at))
     }
 
-    fn step(&mut self, byte: u8) -> Result<(), Fault> {
-        const SIZE: Fault = Fault("a chunk size that is none");
-        const EXTENSION: Fault = Fault("a chunk extension that is none");
+    fn read_trailer(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+        let (line, used) = self.trailer.read(bytes, check_field_start).map_err(|refusal| {
+            if refusal == LONG_HEAD {
+                LONG_TRAILER
+            } else {
+                refusal
+            }
+        })?;
+        match line {
+            None => {}
+            Some([]) => self.state = State::Done,
+            Some(line) => {
+                let (name, value) = split_field(line)?;
+                self.trailer_fields += 1;
+                if self.trailer_fields > MAX_TRAILER_FIELDS {
+                    return Err(LONG_TRAILER);
+                }
+                if self.keeps_trailers {
+                    let start = self.trailers.len();
+                    self.trailers.extend(name.iter().map(|byte| lower_token(*byte)));
+                    if is_dropped(&self.trailers[start..]) {
+                        self.trailers.truncate(start);
+                    } else {
+                        self.trailers.extend_from_slice(b": ");
+                        self.trailers.extend_from_slice(value);
+                        self.trailers.extend_from_slice(b"\r\n");
+                    }
+                }
+            }
+        }
+        self.trailer.taken();
+        Ok(used)
+    }
+
+    fn step(&mut self, byte: u8) -> Result<(), Refusal> {
         self.state = match (self.state, byte) {
             (State::Size(digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 if digits == 16 {
-                    return Err(SIZE);
+                    return Err(BAD_CHUNK_SIZE);
                 }
                 let digit = char::from(byte).to_digit(16).unwrap_or(0);
                 self.left = self.left << 4 | u64::from(digit);
@@ -118,11 +164,11 @@ impl ChunkedDecoder {
             }
             (State::Size(1..), b'\r') => State::SizeLf,
             (State::Size(1..), b';') => State::NameStart,
-            (State::Size(_), _) => return Err(SIZE),
-            (State::NameStart | State::Name, byte) if is_token(byte) => State::Name,
+            (State::Size(_), _) => return Err(BAD_CHUNK_SIZE),
+            (State::NameStart | State::Name, byte) if lower_token(byte) != 0 => State::Name,
             (State::Name, b'=') => State::ValueStart,
             (State::ValueStart, b'"') => State::Quoted,
-            (State::ValueStart | State::Value, byte) if is_token(byte) => State::Value,
+            (State::ValueStart | State::Value, byte) if lower_token(byte) != 0 => State::Value,
             (State::Quoted, b'"') => State::QuotedEnd,
             (State::Quoted, b'\\') => State::Escaped,
             (State::Quoted | State::Escaped, b'\t' | b' '..=b'~' | 0x80..) => State::Quoted,
@@ -138,9 +184,9 @@ impl ChunkedDecoder {
             }
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size(0),
-            (State::SizeLf, _) => return Err(Fault("a chunk size line without CRLF")),
-            (State::DataCr | State::DataLf, _) => return Err(Fault("chunk data without CRLF")),
-            _ => return Err(EXTENSION),
+            (State::SizeLf, _) => return Err(BAD_CHUNK_LINE),
+            (State::DataCr | State::DataLf, _) => return Err(BAD_CHUNK_END),
+            _ => return Err(BAD_CHUNK_EXTENSION),
         };
         if matches!(
             self.state,
@@ -157,12 +203,8 @@ impl ChunkedDecoder {
         self.extension_bytes += 1;
         if self.line_bytes > MAX_EXTENSION_LINE_BYTES || self.extension_bytes > MAX_EXTENSION_BYTES
         {
-            return Err(Fault("chunk extensions beyond the limit"));
+            return Err(LONG_CHUNK_EXTENSION);
         }
         Ok(())
     }
-}
-
-fn is_token(byte: u8) -> bool {
-    crate::head::lower_token(byte) != 0
 }

@@ -1,0 +1,32 @@
+//! HTTP/1.1 and 1.0 as bytes, strict, without sockets: request heads, bodies in chunks, PROXY protocol headers.
+//!
+//! [`RequestReader`] turns the first bytes of a connection into a flat head and [`RequestHead`], or refuses them;
+//! [`BodyReader`] takes the body that follows apart; [`ChunkedDecoder`] serves requests and answers alike. Bytes may
+//! come in any pieces: the result is that of all of them at once (H-125), and the work stays linear.
+//!
+//! Source: RFC 9110 §4 … §7, §10.1; RFC 9112 §2 … §9; operations.md H-01 … H-39, H-50 … H-64; threats.md T-01 … T-17.
+#![forbid(unsafe_code)]
+
+mod body;
+mod bytes;
+mod chunked;
+mod connection;
+mod decide;
+mod fields;
+mod lines;
+mod refusal;
+mod request;
+mod target;
+mod trailer;
+mod web_socket;
+
+pub use body::{BodyPiece, BodyReader};
+pub use bytes::{is_token, is_value, lower_token};
+pub use chunked::ChunkedDecoder;
+pub use connection::{is_hop_by_hop, remove_named, ConnectionOptions};
+pub use lines::{check_field_start, split_field, LineReader};
+pub use refusal::Refusal;
+pub use request::{
+    request_line, Framing, RequestHead, RequestReader, RequestRules, Upgrade, Version,
+};
+pub use target::is_host;
