@@ -170,7 +170,7 @@ impl<'a> Lines<'a> for Fields<'a, '_> {
 }
 
 /// Whether a name with underscores is another spelling of one that we set, strip or trust (H-18).
-fn is_colliding(name: &[u8]) -> bool {
+pub fn is_colliding(name: &[u8]) -> bool {
     let name: Vec<u8> = name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
     const PREFIXES: [&[u8]; 6] =
         [b"x-forwarded-", b"x-original-", b"x-rewrite-", b"proxy-", b"sallyport-", b"ngrok-"];

@@ -24,9 +24,11 @@ pub use body::{BodyPiece, BodyReader};
 pub use bytes::{is_token, is_value, lower_token};
 pub use chunked::ChunkedDecoder;
 pub use connection::{is_hop_by_hop, remove_named, ConnectionOptions};
+pub use fields::is_colliding;
 pub use lines::{check_field_start, split_field, LineReader};
 pub use refusal::Refusal;
 pub use request::{
     request_line, Framing, RequestHead, RequestReader, RequestRules, Upgrade, Version,
 };
-pub use target::is_host;
+pub use target::{check_target, is_host};
+pub use trailer::is_dropped;

@@ -49,6 +49,15 @@ pub(crate) fn read_target<'a>(
     Ok(Target { adds_slash, path, authority: Some(authority) })
 }
 
+/// A target that is path and query, or `*` of OPTIONS: all that HTTP/2 has (H-101).
+pub fn check_target(method: &[u8], target: &[u8]) -> Result<(), Refusal> {
+    match target {
+        [b'/', ..] => check_path(target),
+        b"*" if method == b"OPTIONS" => Ok(()),
+        _ => Err(BAD_FORM),
+    }
+}
+
 /// The path: visible ASCII without backslash and `#` (T-09); of what RFC 3986 leaves out, only the harmless
 /// `"<>^`{|}` pass. The query routes nothing: backslash and bytes from 0x80 pass there as they came (H-12).
 fn check_path(path: &[u8]) -> Result<(), Refusal> {

@@ -4,7 +4,7 @@ use crate::connection::is_hop_by_hop;
 
 /// Whether a trailer field (lower-case name) is dropped: framing, routing, authentication, caching, content, cookies,
 /// request modifiers, and everything that gateways write or trust.
-pub(crate) fn is_dropped(name: &[u8]) -> bool {
+pub fn is_dropped(name: &[u8]) -> bool {
     is_hop_by_hop(name)
         || matches!(
             name,
