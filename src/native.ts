@@ -1,6 +1,6 @@
 /**
  * Everything the gateway asks of Rust: rule sets and scans, policy regular expressions, shared rate-limit buckets,
- * upstream connections.
+ * upstream connections, the native front end.
  * The only file that loads the addon. Handles are numbers; threads of one process share them, processes do not.
  * Source of the calls: native/binding/src (names there in snake case).
  */
@@ -86,23 +86,93 @@ export interface NativeAddon {
   stopNewConnections(ports: number[]): number
   upstreamConnections(pool: number): [number, number, number]
   upstreamReads(pool: number): number
+  createFront(limits: number[], clockMs: number, numbers: Float64Array, onEvent: FrontEventListener): number
+  closeFront(front: number): void
+  frontLimits(front: number, limits: number[]): void
+  frontAskConnect(front: number, asks: boolean): void
+  frontListen(front: number, id: number, address: string, proxyProtocol: boolean): number
+  frontCloseListener(front: number, id: number): void
+  frontDrain(front: number): void
+  frontCounts(front: number): [number, number, number, number]
+  frontConnections(front: number, listener: number): [number, number]
+  frontPeer(front: number, connection: number): string
+  frontRefuse(front: number, connection: number): void
+  addFrontTarget(
+    front: number,
+    addresses: string,
+    connectMs: number,
+    queueMs: number,
+    firstByteMs: number,
+    idleMs: number,
+    keepAliveMs: number,
+    maxConnections: number,
+    maxQueued: number,
+  ): number
+  changeFrontTarget(
+    front: number,
+    target: number,
+    addresses: string,
+    connectMs: number,
+    queueMs: number,
+    firstByteMs: number,
+    idleMs: number,
+    keepAliveMs: number,
+    maxConnections: number,
+    maxQueued: number,
+  ): void
+  retireFrontTarget(front: number, target: number): void
+  frontReadRequestBody(front: number, exchange: number, limitBytes: number): void
+  frontForward(front: number, exchange: number, target: number, head: string, body: Uint8Array | null): number
+  frontCanRepeat(front: number, exchange: number): boolean
+  frontReadResponseBody(front: number, exchange: number, limitBytes: number): void
+  frontContinue(front: number, exchange: number, head: string, body: Uint8Array | null, isFiltered: boolean): number
+  frontRespond(front: number, exchange: number, head: string, body: Uint8Array): number
+  frontAbort(front: number, exchange: number): number
+  frontWrite(front: number, exchange: number, bytes: Uint8Array): boolean
+  frontEnd(front: number, exchange: number): void
+  frontHold(front: number, exchange: number, isHeld: boolean): void
+  frontBreak(front: number, exchange: number, detail: string): void
 }
 
 /** Names of every export of the addon, for the test that holds declarations and file together. */
 export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
+  'addFrontTarget',
   'addUpstreamTarget',
   'bucketsSummary',
+  'changeFrontTarget',
   'changeUpstreamTarget',
   'closeBuckets',
   'closeCollections',
+  'closeFront',
   'closeUpstreamPool',
   'collectionsSummary',
   'compilePattern',
   'createBuckets',
   'createCollections',
+  'createFront',
   'createProfile',
   'createUpstreamPool',
   'endTransaction',
+  'frontAbort',
+  'frontAskConnect',
+  'frontBreak',
+  'frontCanRepeat',
+  'frontCloseListener',
+  'frontConnections',
+  'frontContinue',
+  'frontCounts',
+  'frontDrain',
+  'frontEnd',
+  'frontForward',
+  'frontHold',
+  'frontLimits',
+  'frontListen',
+  'frontPeer',
+  'frontReadRequestBody',
+  'frontReadResponseBody',
+  'frontRefuse',
+  'frontRespond',
+  'frontWrite',
   'loadRuleSet',
   'mapSharedMemory',
   'openBuckets',
@@ -114,6 +184,7 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'releasePattern',
   'releaseProfile',
   'releaseRuleSet',
+  'retireFrontTarget',
   'retireUpstreamTarget',
   'ruleSetSummary',
   'scanRequest',
@@ -765,6 +836,265 @@ export function upstreamConnections(pool: UpstreamPoolHandle): readonly [number,
 /** Reads made so far by a pool: what tests hold the end-of-file busy loop against. */
 export function upstreamReads(pool: UpstreamPoolHandle): number {
   return addon().upstreamReads(pool)
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The native front end: one per worker, on the thread that made it; src/listener/native gives it its form
+
+/** An open front end. */
+export type FrontHandle = number
+
+/** Kinds of events. */
+export const FRONT_CONNECTED = 1
+export const FRONT_REQUEST = 2
+export const FRONT_REQUEST_BODY = 3
+export const FRONT_RESPONSE = 4
+export const FRONT_RESPONSE_BODY = 5
+export const FRONT_FILTER_DATA = 6
+export const FRONT_FILTER_END = 7
+export const FRONT_FILTER_WRITABLE = 8
+export const FRONT_UPSTREAM_FAILED = 9
+export const FRONT_DONE = 10
+export const FRONT_REFUSED = 11
+
+/** What `continueFront`, `respondFront` and `abortFront` return. */
+export const FRONT_IS_DONE = 1
+export const FRONT_IS_FILTERED = 2
+export const FRONT_BAD_HEAD = -1
+
+/** Places of the numbers of a record. */
+export const FRONT_RECORD = {
+  status: 0,
+  requestBodyBytes: 1,
+  responseBodyBytes: 2,
+  end: 3,
+  /** Index of UPSTREAM_REASONS, -1 = none. */
+  failureReason: 4,
+  notProcessed: 5,
+  connectedAtMs: 6,
+  firstByteAtMs: 7,
+  endedAtMs: 8,
+  connectionReused: 9,
+  tunnel: 10,
+} as const
+export const FRONT_RECORD_NUMBERS: number = 12
+
+/**
+ * What happened; what is not named is absent.
+ *
+ * | kind | text | a | b | c | d | extra |
+ * | --- | --- | --- | --- | --- | --- | --- |
+ * | CONNECTED | | listener | connection | | | |
+ * | REQUEST | head | listener × 2 + 1 where some field is one that proxies write | body length | connection | received at, ms | connection lines |
+ * | REQUEST_BODY, RESPONSE_BODY | | 1 = complete | | | | bytes |
+ * | RESPONSE | head | status | body length | | | |
+ * | FILTER_DATA | | | | | | bytes |
+ * | UPSTREAM_FAILED | detail | index of UPSTREAM_REASONS | 1 = not processed | 1 = body consumed | | |
+ * | DONE | detail of its failure | | | | | rule by which we answered inside a request |
+ * | REFUSED | request line | listener | status | | | rule, blank, address of the peer |
+ */
+export type FrontEventListener = (
+  kind: number,
+  exchange: number,
+  text: string | undefined,
+  a: number,
+  b: number,
+  c: number,
+  d: number,
+  extra: string | Uint8Array | undefined,
+) => void
+
+/** Bytes and milliseconds, 0 = off; see the crate `front`. */
+export interface FrontLimits {
+  readonly headBytes: number
+  readonly uriBytes: number
+  readonly fields: number
+  readonly bodyBytes: number
+  readonly streamBufferBytes: number
+  readonly headMs: number
+  readonly idleMs: number
+  readonly progressMs: number
+  readonly lingerMs: number
+  readonly tunnelIdleMs: number
+  readonly maxTunnels: number
+}
+
+const limitNumbers = (limits: FrontLimits): number[] => [
+  limits.headBytes,
+  limits.uriBytes,
+  limits.fields,
+  limits.bodyBytes,
+  limits.streamBufferBytes,
+  limits.headMs,
+  limits.idleMs,
+  limits.progressMs,
+  limits.lingerMs,
+  limits.tunnelIdleMs,
+  limits.maxTunnels,
+]
+
+/** A front end on this thread's event loop. `record`: FRONT_RECORD_NUMBERS places, filled before DONE. Throws without descriptors. */
+export function createFront(limits: FrontLimits, record: Float64Array, onEvent: FrontEventListener): FrontHandle {
+  return addon().createFront(limitNumbers(limits), performance.now(), record, onEvent)
+}
+
+/** Closes everything at once; the ends of open exchanges are told before it returns. */
+export function closeFront(front: FrontHandle): void {
+  addon().closeFront(front)
+}
+
+/** For what begins from now on. */
+export function setFrontLimits(front: FrontHandle, limits: FrontLimits): void {
+  addon().frontLimits(front, limitNumbers(limits))
+}
+
+/** Whether connections are announced before their first byte. */
+export function askFrontConnect(front: FrontHandle, asks: boolean): void {
+  addon().frontAskConnect(front, asks)
+}
+
+/** `address`: `ip:port` or `[ip]:port`. Returns the port; throws an `Error` that names address and cause. */
+export function listenFront(front: FrontHandle, id: number, address: string, proxyProtocol: boolean): number {
+  return addon().frontListen(front, id, address, proxyProtocol)
+}
+
+/** Accepts nothing more there. */
+export function closeFrontListener(front: FrontHandle, id: number): void {
+  addon().frontCloseListener(front, id)
+}
+
+/** Every answer closes its connection from now on; connections between requests close now. */
+export function drainFront(front: FrontHandle): void {
+  addon().frontDrain(front)
+}
+
+/** `[exchanges, upstream connections, of these idle, requests that wait for one]` */
+export function frontCounts(front: FrontHandle): readonly [number, number, number, number] {
+  return addon().frontCounts(front)
+}
+
+/** `[connections, of these tunnels]` of a listener. */
+export function frontConnections(front: FrontHandle, listener: number): readonly [number, number] {
+  return addon().frontConnections(front, listener)
+}
+
+/** `address port localAddress localPort`, then `proxiedAddress proxiedPort` where a PROXY header named them; '' = gone. */
+export function frontPeer(front: FrontHandle, connection: number): string {
+  return addon().frontPeer(front, connection)
+}
+
+/** Turns a connection away that was announced. */
+export function refuseFront(front: FrontHandle, connection: number): void {
+  addon().frontRefuse(front, connection)
+}
+
+/** Throws on an address that is none. */
+export function addFrontTarget(front: FrontHandle, settings: UpstreamTargetSettings): UpstreamTargetHandle {
+  const { addresses, connectMs, queueMs, firstByteMs, idleMs, keepAliveMs, maxConnections, maxQueued } = settings
+  return addon().addFrontTarget(
+    front,
+    addresses,
+    connectMs,
+    queueMs,
+    firstByteMs,
+    idleMs,
+    keepAliveMs,
+    maxConnections,
+    maxQueued,
+  )
+}
+
+/** For what begins from now on. */
+export function changeFrontTarget(
+  front: FrontHandle,
+  target: UpstreamTargetHandle,
+  settings: UpstreamTargetSettings,
+): void {
+  const { addresses, connectMs, queueMs, firstByteMs, idleMs, keepAliveMs, maxConnections, maxQueued } = settings
+  addon().changeFrontTarget(
+    front,
+    target,
+    addresses,
+    connectMs,
+    queueMs,
+    firstByteMs,
+    idleMs,
+    keepAliveMs,
+    maxConnections,
+    maxQueued,
+  )
+}
+
+/** Takes no new requests. */
+export function retireFrontTarget(front: FrontHandle, target: UpstreamTargetHandle): void {
+  addon().retireFrontTarget(front, target)
+}
+
+/** See FrontEnd.readRequestBody. */
+export function readFrontRequestBody(front: FrontHandle, exchange: number, limitBytes: number): void {
+  addon().frontReadRequestBody(front, exchange, limitBytes)
+}
+
+/** See FrontEnd.forward. FRONT_BAD_HEAD or 0. */
+export function forwardFront(
+  front: FrontHandle,
+  exchange: number,
+  target: UpstreamTargetHandle,
+  head: string,
+  body: Uint8Array | null,
+): number {
+  return addon().frontForward(front, exchange, target, head, body)
+}
+
+/** See FrontEnd.canRepeat. */
+export function frontCanRepeat(front: FrontHandle, exchange: number): boolean {
+  return addon().frontCanRepeat(front, exchange)
+}
+
+/** See FrontEnd.readResponseBody. */
+export function readFrontResponseBody(front: FrontHandle, exchange: number, limitBytes: number): void {
+  addon().frontReadResponseBody(front, exchange, limitBytes)
+}
+
+/** See FrontEnd.continueResponse. FRONT_IS_DONE, FRONT_IS_FILTERED, FRONT_BAD_HEAD or 0. */
+export function continueFront(
+  front: FrontHandle,
+  exchange: number,
+  head: string,
+  body: Uint8Array | null,
+  isFiltered: boolean,
+): number {
+  return addon().frontContinue(front, exchange, head, body, isFiltered)
+}
+
+/** See FrontEnd.respond. FRONT_IS_DONE, FRONT_BAD_HEAD or 0. */
+export function respondFront(front: FrontHandle, exchange: number, head: string, body: Uint8Array): number {
+  return addon().frontRespond(front, exchange, head, body)
+}
+
+/** See FrontEnd.abort. FRONT_IS_DONE or 0. */
+export function abortFront(front: FrontHandle, exchange: number): number {
+  return addon().frontAbort(front, exchange)
+}
+
+/** A piece of what a filter made; false = wait for FILTER_WRITABLE. */
+export function writeFront(front: FrontHandle, exchange: number, bytes: Uint8Array): boolean {
+  return addon().frontWrite(front, exchange, bytes)
+}
+
+/** A filter has made everything. */
+export function endFront(front: FrontHandle, exchange: number): void {
+  addon().frontEnd(front, exchange)
+}
+
+/** A filter wants no more for now, or wants more again. */
+export function holdFront(front: FrontHandle, exchange: number, isHeld: boolean): void {
+  addon().frontHold(front, exchange, isHeld)
+}
+
+/** The upstream's body is not what a filter can change. */
+export function breakFront(front: FrontHandle, exchange: number, detail: string): void {
+  addon().frontBreak(front, exchange, detail)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

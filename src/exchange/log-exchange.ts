@@ -64,6 +64,7 @@ export function logExchange(exchange: Exchange, end: ExchangeRecord): void {
 
 function reasonOf(exchange: Exchange, end: ExchangeRecord): string {
   if (exchange.reason !== 'ok') return exchange.reason
+  if (end.reason !== undefined) return end.reason
   return end.failure?.reason ?? (end.end === 'complete' ? 'ok' : 'upstream_reset')
 }
 

@@ -225,6 +225,8 @@ export interface ExchangeRecord {
   readonly requestBodyBytes: number
   readonly responseBodyBytes: number
   readonly end: 'complete' | 'client_abort' | 'truncated' | 'aborted'
+  /** The front end answered by itself inside the exchange, and why (O-59): a body that is too large, wrongly framed, or too slow. */
+  readonly reason?: string | undefined
   /** Set when an upstream failure ended the transfer after the head was out. */
   readonly failure?: UpstreamFailure | undefined
   readonly connectedAtMs: number

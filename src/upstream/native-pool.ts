@@ -11,8 +11,8 @@
 import type { UpstreamFailureReason, UpstreamTarget } from '../listener/front-end.ts'
 import * as native from '../native.ts'
 import { AddressBook } from './address-book.ts'
+import { type NativeServer, NativeServers } from './native-servers.ts'
 import { InvalidHeadError } from './request-head.ts'
-import { targetKey } from './target-key.ts'
 import type { ConnectionCounts, UpstreamHandler, UpstreamLeg, UpstreamPool, UpstreamRequest } from './upstream-pool.ts'
 
 /** Deadlines are looked at this often; a timer fires at most this much late. */
@@ -32,9 +32,7 @@ export class NativePool implements UpstreamPool {
   readonly #pool: native.UpstreamPoolHandle
   /** Data of the present event; nobody else keeps it or hands it to another thread. */
   readonly #data = Buffer.allocUnsafeSlow(native.UPSTREAM_DATA_BYTES)
-  readonly #addressBook: AddressBook
-  readonly #servers = new Map<string, Server>()
-  readonly #serverOf = new WeakMap<UpstreamTarget, Server>()
+  readonly #servers: NativeServers
   /** By slot. */
   readonly #legs: (Leg | undefined)[] = []
   #legCount = 0
@@ -45,7 +43,6 @@ export class NativePool implements UpstreamPool {
 
   /** Throws when the system has no descriptors left, and NativeAddonError when the native part is missing. */
   constructor(options: NativePoolOptions) {
-    this.#addressBook = options.addressBook ?? new AddressBook()
     this.#pool = native.createUpstreamPool(
       options.bufferBytes,
       this.#data,
@@ -57,6 +54,15 @@ export class NativePool implements UpstreamPool {
         if ((kind & WHOLE) === WHOLE) leg.receiveWhole(kind, status, text!, bodyLength, contentLength, data)
         else leg.receive(kind, status, text, bodyLength, contentLength, data)
       },
+    )
+    const pool = this.#pool
+    this.#servers = new NativeServers(
+      {
+        add: (settings) => native.addUpstreamTarget(pool, settings),
+        change: (handle, settings) => native.changeUpstreamTarget(pool, handle, settings),
+        retire: (handle) => native.retireUpstreamTarget(pool, handle),
+      },
+      options.addressBook ?? new AddressBook(),
     )
   }
 
@@ -77,21 +83,15 @@ export class NativePool implements UpstreamPool {
       leg.failSoon('connect_failed', 'the pool is closed')
       return leg
     }
-    const server = this.#serverFor(target)
-    const addresses = server.isLiteral ? server.addresses : this.#addressBook.find(target.host)
+    const server = this.#servers.of(target)
+    const addresses = this.#servers.addresses(server, target)
     if (addresses instanceof Promise) this.#startLater(server, leg, addresses)
     else this.#start(server, leg, addresses)
     return leg
   }
 
   retain(targets: readonly UpstreamTarget[]): void {
-    const kept = new Set(targets.map(targetKey))
-    for (const [key, server] of this.#servers) {
-      if (kept.has(key)) continue
-      this.#servers.delete(key)
-      server.isRetired = true
-      if (server.handle !== 0) native.retireUpstreamTarget(this.#pool, server.handle)
-    }
+    this.#servers.retain(targets)
   }
 
   async close(): Promise<void> {
@@ -116,23 +116,10 @@ export class NativePool implements UpstreamPool {
     this.#legCount--
   }
 
-  #serverFor(target: UpstreamTarget): Server {
-    let server = this.#serverOf.get(target)
-    if (server !== undefined && !server.isRetired) return server
-    const key = targetKey(target)
-    server = this.#servers.get(key)
-    if (server === undefined) {
-      server = new Server(target)
-      this.#servers.set(key, server)
-    }
-    this.#serverOf.set(target, server)
-    return server
-  }
-
-  #start(server: Server, leg: Leg, addresses: readonly string[]): void {
-    server.settle(this.#pool, leg.target, addresses)
+  #start(server: NativeServer, leg: Leg, addresses: readonly string[]): void {
+    const handle = this.#servers.settle(server, leg.target, addresses)
     const { request } = leg
-    const sent = native.sendUpstream(this.#pool, server.handle, request.head, request.bodyLength, request.body ?? null)
+    const sent = native.sendUpstream(this.#pool, handle, request.head, request.bodyLength, request.body ?? null)
     if (sent < 0) {
       if (sent === native.UPSTREAM_BAD_HEAD) throw new InvalidHeadError()
       if (sent === native.UPSTREAM_OVERFLOW) leg.failSoon('overflow', 'too many requests wait for a connection')
@@ -146,7 +133,7 @@ export class NativePool implements UpstreamPool {
     this.#startTicker()
   }
 
-  #startLater(server: Server, leg: Leg, asked: Promise<readonly string[]>): void {
+  #startLater(server: NativeServer, leg: Leg, asked: Promise<readonly string[]>): void {
     const { connectMs } = leg.target.timers
     const timer =
       connectMs > 0
@@ -157,7 +144,7 @@ export class NativePool implements UpstreamPool {
         clearTimeout(timer)
         if (leg.isOver) return
         if (this.#isClosed) leg.abort()
-        else this.#start(server.isRetired ? this.#serverFor(leg.target) : server, leg, addresses)
+        else this.#start(server.isRetired ? this.#servers.of(leg.target) : server, leg, addresses)
       },
       (error: unknown) => {
         clearTimeout(timer)
@@ -189,43 +176,6 @@ export class NativePool implements UpstreamPool {
     if (native.tickUpstream(this.#pool) === 0 && this.#legCount === 0) this.#stopTicker()
   }
 }
-
-/** A server with its connections: what the native pool calls a target. */
-class Server {
-  readonly isLiteral: boolean
-  addresses: readonly string[]
-  handle: native.UpstreamTargetHandle = 0
-  isRetired = false
-  #target: UpstreamTarget
-
-  constructor(target: UpstreamTarget) {
-    this.#target = target
-    const found = LITERAL.test(target.host)
-    this.isLiteral = found || target.addresses !== undefined
-    this.addresses = target.addresses ?? (found ? [target.host] : [])
-  }
-
-  /** Tells the native pool of addresses, limits and timers where they are news. */
-  settle(pool: native.UpstreamPoolHandle, target: UpstreamTarget, addresses: readonly string[]): void {
-    if (this.handle !== 0 && target === this.#target && addresses === this.addresses) return
-    this.#target = target
-    this.addresses = addresses
-    const { timers, port, maxConnections, maxQueued } = target
-    const settings: native.UpstreamTargetSettings = {
-      addresses: addresses
-        .map((address) => (address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`))
-        .join(),
-      ...timers,
-      maxConnections,
-      maxQueued,
-    }
-    if (this.handle === 0) this.handle = native.addUpstreamTarget(pool, settings)
-    else native.changeUpstreamTarget(pool, this.handle, settings)
-  }
-}
-
-/** IPv4, or anything with a colon: no name has one. */
-const LITERAL = /^(?:\d{1,3}(?:\.\d{1,3}){3}|.*:.*)$/
 
 /** One request. */
 class Leg implements UpstreamLeg {

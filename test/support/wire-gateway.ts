@@ -13,7 +13,9 @@ import type {
   UpstreamFailure,
   UpstreamTarget,
 } from '../../src/listener/front-end.ts'
+import { NativeFrontEnd } from '../../src/listener/native/native-front-end.ts'
 import { UwsFrontEnd } from '../../src/listener/uws.ts'
+import { AddressBook } from '../../src/upstream/address-book.ts'
 import { UndiciPool } from '../../src/upstream/pool.ts'
 import { UpstreamPools } from '../../src/upstream/pools.ts'
 import type { UpstreamPool } from '../../src/upstream/upstream-pool.ts'
@@ -91,12 +93,15 @@ export class PlainEvents implements FrontEndEvents {
   }
 }
 
+/** The engine of every gateway that a test starts: SALLYPORT_TEST_ENGINE, `uws` when it is not set. */
+export const testEngine: 'uws' | 'native' = process.env.SALLYPORT_TEST_ENGINE === 'native' ? 'native' : 'uws'
+
 /** The pool behind the gateways of a test file; `wire-native.ts` chooses the other one for the files imported after it. */
 export const wirePool: { name: 'undici' | 'native' } = { name: 'undici' }
 
 export interface WireGateway<E extends PlainEvents> {
   readonly port: number
-  readonly frontEnd: UwsFrontEnd
+  readonly frontEnd: UwsFrontEnd | NativeFrontEnd
   readonly pool: UpstreamPool
   readonly events: E
   readonly errors: unknown[]
@@ -117,13 +122,16 @@ export async function startWireGateway<E extends PlainEvents>(
   const bufferBytes = limits.streamBufferBytes
   const pool = wirePool.name === 'native' ? new UpstreamPools({ bufferBytes }) : new UndiciPool({ bufferBytes })
   const errors: unknown[] = []
-  const frontEnd = new UwsFrontEnd({
+  const shared = {
     events,
-    pool,
     limits,
-    report: (error) => errors.push(error),
+    report: (error: unknown) => errors.push(error),
     ...(options.progressWindowMs === undefined ? {} : { progressWindowMs: options.progressWindowMs }),
-  })
+  }
+  const frontEnd =
+    testEngine === 'native'
+      ? new NativeFrontEnd({ ...shared, addressBook: new AddressBook() })
+      : new UwsFrontEnd({ ...shared, pool })
   events.frontEnd = frontEnd
   events.target = upstream
   await frontEnd.listen({
@@ -132,5 +140,15 @@ export async function startWireGateway<E extends PlainEvents>(
     port: 0,
     proxyProtocol: options.proxyProtocol ?? false,
   })
-  return { port: frontEnd.portOf(1), frontEnd, pool, events, errors, close: () => frontEnd.close() }
+  return {
+    port: frontEnd.portOf(1),
+    frontEnd,
+    pool,
+    events,
+    errors,
+    close: async () => {
+      await frontEnd.close()
+      await pool.close()
+    },
+  }
 }

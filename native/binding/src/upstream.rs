@@ -32,26 +32,30 @@ const OVERFLOW: f64 = -1.0;
 const NO_TARGET: f64 = -2.0;
 const BAD_HEAD: f64 = -3.0;
 
-const UV_POLL: c_int = 8;
-const UV_READABLE: c_int = 1;
+pub(crate) const UV_POLL: c_int = 8;
+pub(crate) const UV_READABLE: c_int = 1;
 
 /// `uv_poll_t`: its first member is ours to use; the rest is libuv's, with room to spare (checked at run time).
 #[repr(C)]
-struct UvPoll {
-    data: *mut c_void,
-    rest: [u64; 63],
+pub(crate) struct UvPoll {
+    pub(crate) data: *mut c_void,
+    pub(crate) rest: [u64; 63],
 }
 
 extern "C" {
-    fn uv_handle_size(kind: c_int) -> usize;
-    fn uv_poll_init(uv_loop: *mut sys::uv_loop_s, handle: *mut UvPoll, fd: c_int) -> c_int;
-    fn uv_poll_start(
+    pub(crate) fn uv_handle_size(kind: c_int) -> usize;
+    pub(crate) fn uv_poll_init(
+        uv_loop: *mut sys::uv_loop_s,
+        handle: *mut UvPoll,
+        fd: c_int,
+    ) -> c_int;
+    pub(crate) fn uv_poll_start(
         handle: *mut UvPoll,
         events: c_int,
         callback: unsafe extern "C" fn(*mut UvPoll, c_int, c_int),
     ) -> c_int;
-    fn uv_close(handle: *mut UvPoll, callback: unsafe extern "C" fn(*mut UvPoll));
-    fn uv_unref(handle: *mut UvPoll);
+    pub(crate) fn uv_close(handle: *mut UvPoll, callback: unsafe extern "C" fn(*mut UvPoll));
+    pub(crate) fn uv_unref(handle: *mut UvPoll);
 }
 
 /// A pool and what drives it.
@@ -83,7 +87,7 @@ fn driver(pool: u32) -> Result<Rc<Driver>> {
         .ok_or_else(|| Error::from_reason(format!("no upstream pool has the handle {pool}")))
 }
 
-fn check(status: sys::napi_status, what: &str) -> Result<()> {
+pub(crate) fn check(status: sys::napi_status, what: &str) -> Result<()> {
     if status == sys::Status::napi_ok {
         return Ok(());
     }
@@ -379,7 +383,7 @@ unsafe extern "C" fn on_teardown(
 // ── targets ──
 
 #[allow(clippy::too_many_arguments)]
-fn options(
+pub(crate) fn options(
     connect_ms: u32,
     queue_ms: u32,
     first_byte_ms: u32,
@@ -401,7 +405,7 @@ fn options(
 }
 
 /// `addresses`: `ip:port` or `[ip]:port`, separated by commas.
-fn socket_addresses(addresses: &str) -> Result<Vec<SocketAddr>> {
+pub(crate) fn socket_addresses(addresses: &str) -> Result<Vec<SocketAddr>> {
     addresses
         .split(',')
         .map(|address| {
@@ -510,11 +514,11 @@ pub fn upstream_send(
 
 thread_local! {
     /// Where heads are copied to on their way.
-    static HEAD_TEXT: RefCell<Vec<u8>> = RefCell::new(vec![0; 16 * 1024]);
+    pub(crate) static HEAD_TEXT: RefCell<Vec<u8>> = RefCell::new(vec![0; 16 * 1024]);
 }
 
 /// The characters of a string as bytes, in one call unless it is longer than any before.
-fn latin1<'a>(text: &Unknown, space: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+pub(crate) fn latin1<'a>(text: &Unknown, space: &'a mut Vec<u8>) -> Result<&'a [u8]> {
     let (env, value) = (text.value().env, text.value().value);
     let copy = |space: &mut Vec<u8>, length: &mut usize| {
         let start = space.as_mut_ptr().cast::<c_char>();

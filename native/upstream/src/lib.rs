@@ -14,8 +14,8 @@ mod slab;
 mod socket;
 
 pub use pool::{
-    Connections, Event, Failure, HeadFacts, LegId, Pool, Reason, Sent, TargetId, TargetOptions,
-    Use, READ_BYTES,
+    Connections, Event, Failure, HeadFacts, LegId, Lent, Pool, Reason, Sent, TargetId,
+    TargetOptions, Use, READ_BYTES,
 };
 pub use response::{Fault, FinalHead, Parsed, Response};
 pub use slab::{slot_of, Slab};

@@ -142,6 +142,19 @@ pub struct TargetOptions {
     pub max_queued: usize,
 }
 
+/// Body data of an event, apart from the pool it came from.
+pub struct Lent {
+    scratch: Vec<u8>,
+    data: (usize, usize),
+}
+
+impl Lent {
+    /// The data.
+    pub fn bytes(&self) -> &[u8] {
+        &self.scratch[self.data.0..self.data.1]
+    }
+}
+
 /// What a request is for, beside its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Use {
@@ -322,6 +335,16 @@ impl Pool {
         &self.scratch[self.data.0..self.data.1]
     }
 
+    /// The same, apart from the pool, which may be called meanwhile: give it back by `take_back` before the next event.
+    pub fn lend(&mut self) -> Lent {
+        Lent { scratch: std::mem::take(&mut self.scratch), data: self.data }
+    }
+
+    /// Takes back what `lend` gave.
+    pub fn take_back(&mut self, lent: Lent) {
+        self.scratch = lent.scratch;
+    }
+
     /// Connections of all targets.
     pub fn connections(&self) -> Connections {
         let open = self.connections.len();
@@ -331,6 +354,11 @@ impl Pool {
             waiting += target.waiting_count;
         }
         Connections { open, idle, waiting }
+    }
+
+    /// Connections of all targets, established or being established.
+    pub fn open_connections(&self) -> usize {
+        self.connections.len()
     }
 
     /// Requests under way or waiting.

@@ -1,0 +1,788 @@
+//! The native front end on the worker's own event loop: libuv polls its epoll descriptor, JavaScript is called once per
+//! event, and all calls of one turn share a callback scope (microtasks run at its end).
+//!
+//! A front end belongs to the thread that made it. No borrow of it is held while JavaScript runs: it calls back into the
+//! same front end. With `unsafe`: libuv and the raw Node-API have no safe form.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::{c_char, c_int, c_void};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::ptr::null_mut;
+use std::rc::Rc;
+
+use napi::{sys, Error, JsValue, Result, Unknown};
+use napi_derive::napi;
+use sallyport_front::{ConnectionId, Event, ExchangeId, Front, Limits, Record};
+use sallyport_upstream::TargetId;
+
+use crate::upstream::{
+    check, latin1, options, socket_addresses, uv_close, uv_handle_size, uv_poll_init,
+    uv_poll_start, uv_unref, UvPoll, HEAD_TEXT, UV_POLL, UV_READABLE,
+};
+
+/// Kinds of events; src/native.ts has the same.
+const CONNECTED: u32 = 1;
+const REQUEST: u32 = 2;
+const REQUEST_BODY: u32 = 3;
+const RESPONSE: u32 = 4;
+const RESPONSE_BODY: u32 = 5;
+const FILTER_DATA: u32 = 6;
+const FILTER_END: u32 = 7;
+const FILTER_WRITABLE: u32 = 8;
+const UPSTREAM_FAILED: u32 = 9;
+const DONE: u32 = 10;
+const REFUSED: u32 = 11;
+
+/// What calls return that answer.
+const NOTHING: i32 = 0;
+/// The exchange is over: its record is in the shared numbers.
+const IS_DONE: i32 = 1;
+/// The body goes through the filter.
+const IS_FILTERED: i32 = 2;
+const BAD_HEAD: i32 = -1;
+
+/// Numbers of a record, in the order of src/native.ts.
+const RECORD_NUMBERS: usize = 12;
+const ARGUMENTS: usize = 8;
+
+extern "C" {
+    fn uv_ref(handle: *mut UvPoll);
+}
+
+/// A front end and what drives it.
+struct Driver {
+    front: RefCell<Front>,
+    env: sys::napi_env,
+    callback: sys::napi_ref,
+    /// Memory that JavaScript sees too, which `numbers_owner` keeps: the last record.
+    numbers: *mut f64,
+    numbers_owner: sys::napi_ref,
+    context: sys::napi_async_context,
+    handle: *mut UvPoll,
+    cleanup: Cell<sys::napi_async_cleanup_hook_handle>,
+    is_closed: Cell<bool>,
+    is_dispatching: Cell<bool>,
+}
+
+thread_local! {
+    /// By handle minus one. A handle is not used again: a worker makes one.
+    static FRONTS: RefCell<Vec<Option<Rc<Driver>>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn driver(front: u32) -> Result<Rc<Driver>> {
+    FRONTS
+        .with_borrow(|fronts| {
+            let index = (front as usize).checked_sub(1);
+            index.and_then(|index| fronts.get(index)?.clone())
+        })
+        .ok_or_else(|| Error::from_reason(format!("no front end has the handle {front}")))
+}
+
+fn limits_of(numbers: &[f64]) -> Result<Limits> {
+    let [head_bytes, uri_bytes, fields, body_bytes, stream_buffer_bytes, head_ms, idle_ms, progress_ms, linger_ms, tunnel_idle_ms, max_tunnels] =
+        *numbers
+    else {
+        return Err(Error::from_reason("eleven limits are expected"));
+    };
+    Ok(Limits {
+        head_bytes: head_bytes as usize,
+        uri_bytes: uri_bytes as usize,
+        fields: fields as usize,
+        body_bytes: body_bytes as u64,
+        stream_buffer_bytes: (stream_buffer_bytes as usize).max(1),
+        head_ms: head_ms as u64,
+        idle_ms: idle_ms as u64,
+        progress_ms: progress_ms as u64,
+        linger_ms: linger_ms as u64,
+        tunnel_idle_ms: tunnel_idle_ms as u64,
+        max_tunnels: max_tunnels as usize,
+    })
+}
+
+/// A front end whose events go to `on_event(kind, handle, text, a, b, c, d, extra)`; `numbers` is a Float64Array for records.
+#[napi(catch_unwind)]
+pub fn create_front(
+    limits: Vec<f64>,
+    clock_ms: f64,
+    numbers: Unknown,
+    on_event: Unknown,
+) -> Result<u32> {
+    let function = on_event.value();
+    let (env, value) = (function.env, function.value);
+    let front = Front::new(limits_of(&limits)?, clock_ms)?;
+    let fd = front.fd().as_raw_fd();
+    let name = c"sallyport:front";
+    let mut uv_loop = null_mut();
+    let mut name_value = null_mut();
+    let mut callback = null_mut();
+    let mut context = null_mut();
+    let (mut memory, mut memory_length, mut numbers_owner) = (null_mut(), 0, null_mut());
+    // SAFETY: `env` and `value` come from the call under way; all out pointers are to locals that live long enough.
+    unsafe {
+        check(sys::napi_get_uv_event_loop(env, &mut uv_loop), "napi_get_uv_event_loop")?;
+        check(sys::napi_create_reference(env, value, 1, &mut callback), "napi_create_reference")?;
+        let array = numbers.value().value;
+        let mut kind = 0;
+        check(
+            sys::napi_get_typedarray_info(
+                env,
+                array,
+                &mut kind,
+                &mut memory_length,
+                &mut memory,
+                null_mut(),
+                null_mut(),
+            ),
+            "napi_get_typedarray_info",
+        )?;
+        if kind != sys::TypedarrayType::float64_array || memory_length < RECORD_NUMBERS {
+            return Err(Error::from_reason("a Float64Array for a record is expected"));
+        }
+        check(sys::napi_create_reference(env, array, 1, &mut numbers_owner), "the numbers")?;
+        let length = name.to_bytes().len() as isize;
+        check(
+            sys::napi_create_string_latin1(env, name.as_ptr(), length, &mut name_value),
+            "the name",
+        )?;
+        check(sys::napi_async_init(env, null_mut(), name_value, &mut context), "napi_async_init")?;
+        if uv_handle_size(UV_POLL) > size_of::<UvPoll>() {
+            return Err(Error::from_reason("this libuv's uv_poll_t is larger than expected"));
+        }
+    }
+    let handle = Box::into_raw(Box::new(UvPoll { data: null_mut(), rest: [0; 63] }));
+    // SAFETY: the loop is this thread's; the handle lives until `on_closed` frees it; the descriptor lives as long as
+    // the driver, which `on_closed` lets go of after libuv has.
+    let started = unsafe { uv_poll_init(uv_loop, handle, fd) };
+    if started != 0 {
+        // SAFETY: libuv did not take the handle, and nobody else knows the pointer.
+        drop(unsafe { Box::from_raw(handle) });
+        return Err(Error::from_reason(format!("uv_poll_init failed with {started}")));
+    }
+    let driver = Rc::new(Driver {
+        front: RefCell::new(front),
+        env,
+        callback,
+        numbers: memory.cast(),
+        numbers_owner,
+        context,
+        handle,
+        cleanup: Cell::new(null_mut()),
+        is_closed: Cell::new(false),
+        is_dispatching: Cell::new(false),
+    });
+    let mut cleanup = null_mut();
+    let shared = Rc::into_raw(Rc::clone(&driver));
+    // SAFETY: the handle is initialised; `shared` is one count of the driver that `on_closed` takes back; the hook's
+    // argument is that same pointer, valid until `on_closed`, which also removes the hook.
+    unsafe {
+        (*handle).data = shared.cast_mut().cast();
+        uv_poll_start(handle, UV_READABLE, on_ready);
+        // Until it listens, nothing of it keeps the process.
+        uv_unref(handle);
+        sys::napi_add_async_cleanup_hook(
+            env,
+            Some(on_teardown),
+            shared.cast_mut().cast(),
+            &mut cleanup,
+        );
+    }
+    driver.cleanup.set(cleanup);
+    FRONTS.with_borrow_mut(|fronts| {
+        fronts.push(Some(driver));
+        Ok(fronts.len() as u32)
+    })
+}
+
+/// Closes every connection; the ends of open exchanges are told before it returns. A stale handle does no harm.
+#[napi(catch_unwind)]
+pub fn close_front(front: u32) {
+    let Ok(driver) = driver(front) else { return };
+    driver.front.borrow_mut().close();
+    driver.deliver_all();
+    FRONTS.with_borrow_mut(|fronts| fronts[front as usize - 1] = None);
+    driver.stop();
+    // SAFETY: the environment is alive, since JavaScript is calling; both things were made by it and are used no more.
+    unsafe {
+        sys::napi_delete_reference(driver.env, driver.callback);
+        sys::napi_delete_reference(driver.env, driver.numbers_owner);
+        sys::napi_async_destroy(driver.env, driver.context);
+    }
+}
+
+impl Driver {
+    /// Closes front end and handle, once.
+    fn stop(&self) {
+        if self.is_closed.replace(true) {
+            return;
+        }
+        self.front.borrow_mut().close();
+        // SAFETY: the handle is initialised and not yet closing; `on_closed` frees it.
+        unsafe { uv_close(self.handle, on_closed) };
+    }
+
+    /// Asks the system, and hands all events to JavaScript. Must run inside a handle scope.
+    fn dispatch(&self) {
+        // A turn inside a turn would throw the outer one's batch away.
+        if self.is_closed.get() || self.is_dispatching.replace(true) {
+            return;
+        }
+        self.front.borrow_mut().turn();
+        self.deliver_all();
+        self.is_dispatching.set(false);
+    }
+
+    fn deliver_all(&self) {
+        while !self.is_closed.get() {
+            let Some(event) = self.front.borrow_mut().next_event() else { break };
+            if !self.deliver(event) {
+                break;
+            }
+        }
+    }
+
+    /// Calls JavaScript with one event. False when it cannot run any more.
+    fn deliver(&self, event: Event) -> bool {
+        let env = self.env;
+        let mut scope = null_mut();
+        let mut receiver = null_mut();
+        let mut function = null_mut();
+        let mut arguments = [null_mut(); ARGUMENTS];
+        // SAFETY: we are on the environment's thread inside a handle scope; all pointers are to locals, or to bytes of
+        // the event or the front end that are copied before the borrow ends; no borrow is held during
+        // `napi_call_function`.
+        unsafe {
+            if sys::napi_open_handle_scope(env, &mut scope) != sys::Status::napi_ok {
+                return false;
+            }
+            sys::napi_get_undefined(env, &mut receiver);
+            sys::napi_get_reference_value(env, self.callback, &mut function);
+            arguments.fill(receiver);
+            self.fill(event, &mut arguments);
+            let status = sys::napi_call_function(
+                env,
+                receiver,
+                function,
+                ARGUMENTS,
+                arguments.as_ptr(),
+                null_mut(),
+            );
+            if status == sys::Status::napi_pending_exception {
+                let mut error = null_mut();
+                sys::napi_get_and_clear_last_exception(env, &mut error);
+                sys::napi_fatal_exception(env, error);
+            }
+            sys::napi_close_handle_scope(env, scope);
+            status == sys::Status::napi_ok || status == sys::Status::napi_pending_exception
+        }
+    }
+
+    /// The arguments of an event.
+    ///
+    /// # Safety
+    /// Only on the environment's thread, inside a handle scope.
+    unsafe fn fill(&self, event: Event, arguments: &mut [sys::napi_value; ARGUMENTS]) {
+        // SAFETY: as for this function.
+        unsafe {
+            match event {
+                Event::Connected { listener, connection } => {
+                    arguments[0] = self.number(f64::from(CONNECTED));
+                    arguments[3] = self.number(f64::from(listener));
+                    arguments[4] = self.number(connection.0 as f64);
+                }
+                Event::Request(exchange, request) => {
+                    let request = *request;
+                    arguments[0] = self.number(f64::from(REQUEST));
+                    arguments[1] = self.number(exchange.0 as f64);
+                    arguments[2] = self.latin1(&request.head);
+                    // The last bit: some field is one that proxies write.
+                    let listener = f64::from(request.listener) * 2.0;
+                    arguments[3] =
+                        self.number(listener + f64::from(u8::from(request.proxy_fields)));
+                    arguments[4] = self.number(request.body_length as f64);
+                    arguments[5] = self.number(request.connection.0 as f64);
+                    arguments[6] = self.number(request.received_at_ms);
+                    if !request.connection_lines.is_empty() {
+                        arguments[7] = self.latin1(&request.connection_lines);
+                    }
+                    let mut front = self.front.borrow_mut();
+                    front.recycle(request.head);
+                    front.recycle(request.connection_lines);
+                }
+                Event::RequestBody { exchange, is_complete } => {
+                    arguments[0] = self.number(f64::from(REQUEST_BODY));
+                    arguments[1] = self.number(exchange.0 as f64);
+                    arguments[3] = self.number(f64::from(u8::from(is_complete)));
+                    arguments[7] = self.bytes(self.front.borrow().request_body(exchange));
+                }
+                Event::Response { exchange, status, body_length } => {
+                    arguments[0] = self.number(f64::from(RESPONSE));
+                    arguments[1] = self.number(exchange.0 as f64);
+                    arguments[2] = self.latin1(self.front.borrow().response_head());
+                    arguments[3] = self.number(f64::from(status));
+                    arguments[4] = self.number(body_length as f64);
+                }
+                Event::ResponseBody { exchange, is_complete } => {
+                    arguments[0] = self.number(f64::from(RESPONSE_BODY));
+                    arguments[1] = self.number(exchange.0 as f64);
+                    arguments[3] = self.number(f64::from(u8::from(is_complete)));
+                    arguments[7] = self.bytes(self.front.borrow().response_body(exchange));
+                }
+                Event::FilterData { exchange, data } => {
+                    arguments[0] = self.number(f64::from(FILTER_DATA));
+                    arguments[1] = self.number(exchange.0 as f64);
+                    arguments[7] = self.bytes(&data);
+                }
+                Event::FilterEnd { exchange } => {
+                    arguments[0] = self.number(f64::from(FILTER_END));
+                    arguments[1] = self.number(exchange.0 as f64);
+                }
+                Event::FilterWritable { exchange } => {
+                    arguments[0] = self.number(f64::from(FILTER_WRITABLE));
+                    arguments[1] = self.number(exchange.0 as f64);
+                }
+                Event::UpstreamFailed { exchange, failure, body_consumed } => {
+                    arguments[0] = self.number(f64::from(UPSTREAM_FAILED));
+                    arguments[1] = self.number(exchange.0 as f64);
+                    arguments[2] = self.utf8(&failure.detail);
+                    arguments[3] = self.number(f64::from(failure.reason as u8));
+                    arguments[4] = self.number(f64::from(u8::from(failure.not_processed)));
+                    arguments[5] = self.number(f64::from(u8::from(body_consumed)));
+                }
+                Event::Done(exchange, record) => {
+                    arguments[0] = self.number(f64::from(DONE));
+                    arguments[1] = self.number(exchange.0 as f64);
+                    if let Some(failure) = &record.failure {
+                        arguments[2] = self.utf8(&failure.detail);
+                    }
+                    if !record.rule.is_empty() {
+                        arguments[7] = self.utf8(record.rule);
+                    }
+                    self.write_record(&record);
+                }
+                Event::Refused(refused) => {
+                    arguments[0] = self.number(f64::from(REFUSED));
+                    arguments[2] = self.latin1(&refused.request_line);
+                    arguments[3] = self.number(f64::from(refused.listener));
+                    arguments[4] = self.number(f64::from(refused.status));
+                    let text = format!("{} {}", refused.rule, refused.peer.ip());
+                    arguments[7] = self.utf8(&text);
+                }
+            }
+        }
+    }
+
+    fn write_record(&self, record: &Record) {
+        let failure = record.failure.as_ref();
+        let numbers: [f64; RECORD_NUMBERS] = [
+            f64::from(record.status),
+            record.received_bytes as f64,
+            record.sent_bytes as f64,
+            f64::from(record.end as u8),
+            failure.map_or(-1.0, |failure| f64::from(failure.reason as u8)),
+            failure.map_or(0.0, |failure| f64::from(u8::from(failure.not_processed))),
+            record.connected_at_ms,
+            record.first_byte_at_ms,
+            record.ended_at_ms,
+            f64::from(u8::from(record.reused)),
+            f64::from(u8::from(record.tunnel)),
+            0.0,
+        ];
+        // SAFETY: the array has at least RECORD_NUMBERS (checked at creation) and lives as long as `numbers_owner`, which
+        // goes only after the last event; JavaScript never detaches it.
+        unsafe { std::ptr::copy_nonoverlapping(numbers.as_ptr(), self.numbers, RECORD_NUMBERS) };
+    }
+
+    /// The end of an exchange that a call brought about needs no event, unless there is more to tell than numbers.
+    fn outcome(&self, exchange: u64) -> i32 {
+        let done = self.front.borrow_mut().take_done(ExchangeId(exchange));
+        match done {
+            None => NOTHING,
+            Some(record) => {
+                self.write_record(&record);
+                IS_DONE
+            }
+        }
+    }
+
+    /// # Safety
+    /// This and the functions below: only on the environment's thread, inside a handle scope. Bytes are copied.
+    unsafe fn number(&self, number: f64) -> sys::napi_value {
+        let mut value = null_mut();
+        // SAFETY: the out pointer is to a local.
+        unsafe {
+            if number.fract() == 0.0 && number >= -1.0 && number <= f64::from(u32::MAX >> 2) {
+                sys::napi_create_int32(self.env, number as i32, &mut value);
+            } else {
+                sys::napi_create_double(self.env, number, &mut value);
+            }
+        }
+        value
+    }
+
+    unsafe fn latin1(&self, bytes: &[u8]) -> sys::napi_value {
+        let mut value = null_mut();
+        let start = bytes.as_ptr().cast::<c_char>();
+        // SAFETY: the bytes are copied by the call.
+        unsafe {
+            sys::napi_create_string_latin1(self.env, start, bytes.len() as isize, &mut value);
+        }
+        value
+    }
+
+    unsafe fn utf8(&self, text: &str) -> sys::napi_value {
+        let mut value = null_mut();
+        let start = text.as_ptr().cast::<c_char>();
+        // SAFETY: the bytes are copied by the call.
+        unsafe { sys::napi_create_string_utf8(self.env, start, text.len() as isize, &mut value) };
+        value
+    }
+
+    unsafe fn bytes(&self, bytes: &[u8]) -> sys::napi_value {
+        let (mut value, mut copy) = (null_mut(), null_mut());
+        let start = bytes.as_ptr().cast::<c_void>();
+        // SAFETY: the bytes are copied by the call.
+        unsafe {
+            sys::napi_create_buffer_copy(self.env, bytes.len(), start, &mut copy, &mut value);
+        }
+        value
+    }
+}
+
+/// libuv: the front end has something to do.
+unsafe extern "C" fn on_ready(handle: *mut UvPoll, _status: c_int, _events: c_int) {
+    // SAFETY: `data` holds a count of the driver until `on_closed`, which does not come while this runs; the count
+    // taken here keeps the driver until the end of this function.
+    let driver = unsafe {
+        let shared = (*handle).data.cast::<Driver>().cast_const();
+        Rc::increment_strong_count(shared);
+        Rc::from_raw(shared)
+    };
+    let (mut handles, mut callbacks) = (null_mut(), null_mut());
+    // SAFETY: libuv calls on the environment's thread, outside of JavaScript; the scopes are closed in reverse order.
+    unsafe {
+        if sys::napi_open_handle_scope(driver.env, &mut handles) != sys::Status::napi_ok {
+            return;
+        }
+        let opened =
+            sys::napi_open_callback_scope(driver.env, null_mut(), driver.context, &mut callbacks);
+        if opened == sys::Status::napi_ok {
+            dispatch_caught(&driver);
+            sys::napi_close_callback_scope(driver.env, callbacks);
+        }
+        sys::napi_close_handle_scope(driver.env, handles);
+    }
+}
+
+/// A panic must not cross into C: it becomes an uncaught exception of this worker, which reports it like any other.
+fn dispatch_caught(driver: &Driver) {
+    if catch_unwind(AssertUnwindSafe(|| driver.dispatch())).is_err() {
+        driver.is_dispatching.set(false);
+        // SAFETY: on the environment's thread, inside a handle scope.
+        unsafe {
+            let (mut text, mut error) = (null_mut(), null_mut());
+            let message = c"the front end panicked";
+            let length = message.to_bytes().len() as isize;
+            sys::napi_create_string_latin1(driver.env, message.as_ptr(), length, &mut text);
+            sys::napi_create_error(driver.env, null_mut(), text, &mut error);
+            sys::napi_fatal_exception(driver.env, error);
+        }
+    }
+}
+
+/// libuv has let go of the handle.
+unsafe extern "C" fn on_closed(handle: *mut UvPoll) {
+    // SAFETY: called once; `data` is the count given at creation, `handle` the box made there.
+    let driver = unsafe {
+        let handle = Box::from_raw(handle);
+        Rc::from_raw(handle.data.cast::<Driver>().cast_const())
+    };
+    let cleanup = driver.cleanup.replace(null_mut());
+    if !cleanup.is_null() {
+        // SAFETY: the hook was added at creation and is removed only here.
+        unsafe { sys::napi_remove_async_cleanup_hook(cleanup) };
+    }
+}
+
+/// The environment ends (a worker thread, or the process) with the front end open.
+unsafe extern "C" fn on_teardown(
+    _hook: sys::napi_async_cleanup_hook_handle,
+    argument: *mut c_void,
+) {
+    // SAFETY: the argument is the count that `on_closed` takes back, and that has not run: it removes this hook.
+    let driver = unsafe { &*argument.cast::<Driver>().cast_const() };
+    driver.stop();
+}
+
+// ── settings and listeners ──
+
+/// Limits and timers for what begins from now on; see `limits_of`.
+#[napi(catch_unwind)]
+pub fn front_limits(front: u32, limits: Vec<f64>) -> Result<()> {
+    driver(front)?.front.borrow_mut().set_limits(limits_of(&limits)?);
+    Ok(())
+}
+
+/// Whether connections are announced.
+#[napi(catch_unwind)]
+pub fn front_ask_connect(front: u32, asks: bool) -> Result<()> {
+    driver(front)?.front.borrow_mut().ask_connect(asks);
+    Ok(())
+}
+
+/// Listens on `ip:port` or `[ip]:port`; returns the port.
+#[napi(catch_unwind)]
+pub fn front_listen(front: u32, id: u32, address: String, proxy_protocol: bool) -> Result<u32> {
+    let driver = driver(front)?;
+    let parsed: SocketAddr = address
+        .parse()
+        .map_err(|_| Error::from_reason(format!("{address} is no address and port")))?;
+    let port = driver
+        .front
+        .borrow_mut()
+        .listen(id, parsed, proxy_protocol)
+        .map_err(|error| Error::from_reason(error.to_string()))?;
+    // SAFETY: the handle is initialised, and open as long as the driver is registered.
+    unsafe { uv_ref(driver.handle) };
+    Ok(u32::from(port))
+}
+
+/// Accepts nothing more there.
+#[napi(catch_unwind)]
+pub fn front_close_listener(front: u32, id: u32) -> Result<()> {
+    driver(front)?.front.borrow_mut().close_listener(id);
+    Ok(())
+}
+
+/// Every answer closes its connection from now on.
+#[napi(catch_unwind)]
+pub fn front_drain(front: u32) -> Result<()> {
+    driver(front)?.front.borrow_mut().drain();
+    Ok(())
+}
+
+/// `[exchanges, upstream connections, of these idle, requests that wait for one]`
+#[napi(catch_unwind)]
+pub fn front_counts(front: u32) -> Result<Vec<u32>> {
+    let driver = driver(front)?;
+    let front = driver.front.borrow();
+    let upstream = front.upstream_connections();
+    let counts = [front.in_flight(), upstream.open, upstream.idle, upstream.waiting];
+    Ok(counts.map(|count| count as u32).to_vec())
+}
+
+/// `[connections, of these tunnels]`
+#[napi(catch_unwind)]
+pub fn front_connections(front: u32, listener: u32) -> Result<Vec<u32>> {
+    let (connections, tunnels) = driver(front)?.front.borrow().connections_of(listener);
+    Ok(vec![connections as u32, tunnels as u32])
+}
+
+/// `address port localAddress localPort`, and `proxiedAddress proxiedPort` where a PROXY header named them; '' = gone.
+#[napi(catch_unwind)]
+pub fn front_peer(front: u32, connection: f64) -> Result<String> {
+    let driver = driver(front)?;
+    let front = driver.front.borrow();
+    let Some(addresses) = front.addresses_of(ConnectionId(connection as u64)) else {
+        return Ok(String::new());
+    };
+    let (peer, local) = (addresses.peer, addresses.local);
+    let mut text = format!("{} {} {} {}", peer.ip(), peer.port(), local.ip(), local.port());
+    if let Some(proxied) = addresses.proxied {
+        text += &format!(" {} {}", proxied.ip(), proxied.port());
+    }
+    Ok(text)
+}
+
+/// Turns a connection away.
+#[napi(catch_unwind)]
+pub fn front_refuse(front: u32, connection: f64) -> Result<()> {
+    driver(front)?.front.borrow_mut().refuse(ConnectionId(connection as u64));
+    Ok(())
+}
+
+// ── targets ──
+
+/// A new target; see `add_upstream_target`.
+#[allow(clippy::too_many_arguments)]
+#[napi(catch_unwind)]
+pub fn add_front_target(
+    front: u32,
+    addresses: String,
+    connect_ms: u32,
+    queue_ms: u32,
+    first_byte_ms: u32,
+    idle_ms: u32,
+    keep_alive_ms: u32,
+    max_connections: u32,
+    max_queued: u32,
+) -> Result<f64> {
+    let options = options(
+        connect_ms,
+        queue_ms,
+        first_byte_ms,
+        idle_ms,
+        keep_alive_ms,
+        max_connections,
+        max_queued,
+    );
+    let addresses = socket_addresses(&addresses)?;
+    let target = driver(front)?.front.borrow_mut().add_target(options, addresses);
+    target
+        .map(|target| target.0 as f64)
+        .ok_or_else(|| Error::from_reason("too many upstream targets"))
+}
+
+/// New addresses, limits and timers of a target.
+#[allow(clippy::too_many_arguments)]
+#[napi(catch_unwind)]
+pub fn change_front_target(
+    front: u32,
+    target: f64,
+    addresses: String,
+    connect_ms: u32,
+    queue_ms: u32,
+    first_byte_ms: u32,
+    idle_ms: u32,
+    keep_alive_ms: u32,
+    max_connections: u32,
+    max_queued: u32,
+) -> Result<()> {
+    let options = options(
+        connect_ms,
+        queue_ms,
+        first_byte_ms,
+        idle_ms,
+        keep_alive_ms,
+        max_connections,
+        max_queued,
+    );
+    let addresses = socket_addresses(&addresses)?;
+    driver(front)?.front.borrow_mut().change_target(TargetId(target as u64), options, addresses);
+    Ok(())
+}
+
+/// No new requests; idle connections close.
+#[napi(catch_unwind)]
+pub fn retire_front_target(front: u32, target: f64) -> Result<()> {
+    driver(front)?.front.borrow_mut().retire_target(TargetId(target as u64));
+    Ok(())
+}
+
+// ── exchanges ──
+
+/// See `Front::read_request_body`.
+#[napi(catch_unwind)]
+pub fn front_read_request_body(front: u32, exchange: f64, limit_bytes: f64) -> Result<()> {
+    let driver = driver(front)?;
+    driver.front.borrow_mut().read_request_body(ExchangeId(exchange as u64), limit_bytes as usize);
+    Ok(())
+}
+
+/// Sends the request upstream. Returns 0, or -1 when `head` is not one request's.
+#[napi(catch_unwind)]
+pub fn front_forward(
+    front: u32,
+    exchange: f64,
+    target: f64,
+    head: Unknown,
+    body: Option<&[u8]>,
+) -> Result<i32> {
+    let driver = driver(front)?;
+    HEAD_TEXT.with_borrow_mut(|text| {
+        let head = latin1(&head, text)?;
+        let exchange = ExchangeId(exchange as u64);
+        let target = TargetId(target as u64);
+        let sent = driver.front.borrow_mut().forward(exchange, target, head, body);
+        Ok(sent.map_or(BAD_HEAD, |()| NOTHING))
+    })
+}
+
+/// See `Front::can_repeat`.
+#[napi(catch_unwind)]
+pub fn front_can_repeat(front: u32, exchange: f64) -> Result<bool> {
+    Ok(driver(front)?.front.borrow().can_repeat(ExchangeId(exchange as u64)))
+}
+
+/// See `Front::read_response_body`.
+#[napi(catch_unwind)]
+pub fn front_read_response_body(front: u32, exchange: f64, limit_bytes: f64) -> Result<()> {
+    let driver = driver(front)?;
+    driver.front.borrow_mut().read_response_body(ExchangeId(exchange as u64), limit_bytes as usize);
+    Ok(())
+}
+
+/// Sends the upstream's answer on. Returns 1 = the exchange is over, 2 = the body goes through the filter, -1 = `head` is not one
+/// answer's, 0 otherwise.
+#[napi(catch_unwind)]
+pub fn front_continue(
+    front: u32,
+    exchange: f64,
+    head: Unknown,
+    body: Option<&[u8]>,
+    is_filtered: bool,
+) -> Result<i32> {
+    let driver = driver(front)?;
+    let id = exchange as u64;
+    let continued = HEAD_TEXT.with_borrow_mut(|text| {
+        let head = latin1(&head, text)?;
+        let mut front = driver.front.borrow_mut();
+        Ok::<_, Error>(front.continue_response(ExchangeId(id), head, body, is_filtered))
+    })?;
+    Ok(match continued {
+        Err(_) => BAD_HEAD,
+        Ok(true) => IS_FILTERED,
+        Ok(false) => driver.outcome(id),
+    })
+}
+
+/// Answers by ourselves. Returns 1 = the exchange is over, -1 = `head` is not one answer's, 0 otherwise.
+#[napi(catch_unwind)]
+pub fn front_respond(front: u32, exchange: f64, head: Unknown, body: &[u8]) -> Result<i32> {
+    let driver = driver(front)?;
+    let id = exchange as u64;
+    let responded = HEAD_TEXT.with_borrow_mut(|text| {
+        let head = latin1(&head, text)?;
+        Ok::<_, Error>(driver.front.borrow_mut().respond(ExchangeId(id), head, body))
+    })?;
+    Ok(match responded {
+        Err(_) => BAD_HEAD,
+        Ok(()) => driver.outcome(id),
+    })
+}
+
+/// Closes the client's connection without an answer. Returns 1 = the exchange is over.
+#[napi(catch_unwind)]
+pub fn front_abort(front: u32, exchange: f64) -> Result<i32> {
+    let driver = driver(front)?;
+    driver.front.borrow_mut().abort(ExchangeId(exchange as u64));
+    Ok(driver.outcome(exchange as u64))
+}
+
+/// A piece of what a filter made. False: wait for the event.
+#[napi(catch_unwind)]
+pub fn front_write(front: u32, exchange: f64, bytes: &[u8]) -> Result<bool> {
+    Ok(driver(front)?.front.borrow_mut().write_response(ExchangeId(exchange as u64), bytes))
+}
+
+/// The filter has made everything.
+#[napi(catch_unwind)]
+pub fn front_end(front: u32, exchange: f64) -> Result<()> {
+    driver(front)?.front.borrow_mut().end_response(ExchangeId(exchange as u64));
+    Ok(())
+}
+
+/// The filter wants no more of the upstream's body at present, or wants more again.
+#[napi(catch_unwind)]
+pub fn front_hold(front: u32, exchange: f64, is_held: bool) -> Result<()> {
+    driver(front)?.front.borrow_mut().hold_upstream(ExchangeId(exchange as u64), is_held);
+    Ok(())
+}
+
+/// The upstream's body cannot be changed as asked.
+#[napi(catch_unwind)]
+pub fn front_break(front: u32, exchange: f64, detail: String) -> Result<()> {
+    driver(front)?.front.borrow_mut().break_response(ExchangeId(exchange as u64), &detail);
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! One request and its answer, whatever the protocol: where the request's body goes, the upstream leg, where the answer comes
+//! from.
+
+use sallyport_upstream::{HeadFacts, LegId};
+
+/// H-71: what is kept of a request body so that it can be sent again.
+pub(crate) const REPLAY_BYTES: usize = 64 * 1024;
+
+/// Where the request's body goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sink {
+    /// Nobody has said so far: it waits.
+    Hold,
+    /// Into memory, for the gateway.
+    Collect,
+    /// To the upstream.
+    Upstream,
+    /// Nowhere.
+    Discard,
+}
+
+/// What has become of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Nothing has left us.
+    None,
+    /// The head is out; body may follow.
+    Body,
+    /// All of it is with the connection.
+    Ended,
+}
+
+pub(crate) struct Exchange {
+    pub(crate) connection: u64,
+    pub(crate) listener: u32,
+    pub(crate) is_head: bool,
+    pub(crate) is_http10: bool,
+
+    // ── request ──
+    /// -1 = chunked.
+    pub(crate) body_length: i64,
+    pub(crate) received: u64,
+    pub(crate) is_complete: bool,
+    /// 100 is owed to the client before its body comes.
+    pub(crate) expects_continue: bool,
+    /// The client keeps the connection.
+    pub(crate) keeps_alive: bool,
+    pub(crate) upgrade: bool,
+    pub(crate) sink: Sink,
+    pub(crate) held: Vec<u8>,
+    /// What `read_request_body` asked for last; -1 = nothing.
+    pub(crate) collect: i64,
+    pub(crate) replay: Vec<u8>,
+    /// More went upstream than is kept.
+    pub(crate) replay_lost: bool,
+
+    // ── upstream ──
+    pub(crate) leg: Option<LegId>,
+    pub(crate) leg_writable: bool,
+    /// Something of the body went to the present leg.
+    pub(crate) leg_touched: bool,
+    pub(crate) connected_at_ms: f64,
+    pub(crate) reused: bool,
+
+    // ── answer ──
+    pub(crate) upstream: Option<HeadFacts>,
+    pub(crate) upstream_ended: bool,
+    pub(crate) first_byte_at_ms: f64,
+    /// What `read_response_body` asked for last; -1 = nothing.
+    pub(crate) collect_response: i64,
+    /// Body of the upstream that waits for somebody to say where it goes.
+    pub(crate) out: Vec<u8>,
+    pub(crate) filtered: bool,
+    pub(crate) answer: Answer,
+    pub(crate) status: u16,
+    pub(crate) sent: u64,
+    /// The client takes no more at present.
+    pub(crate) is_blocked: bool,
+    pub(crate) rule: &'static str,
+    pub(crate) tunnel: bool,
+}
+
+impl Exchange {
+    pub(crate) fn new(connection: u64, listener: u32) -> Self {
+        Exchange {
+            connection,
+            listener,
+            is_head: false,
+            is_http10: false,
+            body_length: 0,
+            received: 0,
+            is_complete: true,
+            expects_continue: false,
+            keeps_alive: true,
+            upgrade: false,
+            sink: Sink::Hold,
+            held: Vec::new(),
+            collect: -1,
+            replay: Vec::new(),
+            replay_lost: false,
+            leg: None,
+            leg_writable: false,
+            leg_touched: false,
+            connected_at_ms: 0.0,
+            reused: false,
+            upstream: None,
+            upstream_ended: false,
+            first_byte_at_ms: 0.0,
+            collect_response: -1,
+            out: Vec::new(),
+            filtered: false,
+            answer: Answer::None,
+            status: 0,
+            sent: 0,
+            is_blocked: false,
+            rule: "",
+            tunnel: false,
+        }
+    }
+
+    /// What was known of an upstream and its answer is nothing any more.
+    pub(crate) fn forget_upstream(&mut self) {
+        self.upstream = None;
+        self.upstream_ended = false;
+        self.first_byte_at_ms = 0.0;
+        self.collect_response = -1;
+        self.out = Vec::new();
+        self.leg_writable = false;
+        self.leg_touched = false;
+    }
+
+    /// Keeps what goes upstream, as long as it is little.
+    pub(crate) fn keep(&mut self, data: &[u8]) {
+        self.leg_touched = true;
+        if self.replay_lost {
+            return;
+        }
+        if self.replay.len() + data.len() > REPLAY_BYTES {
+            self.replay_lost = true;
+            self.replay = Vec::new();
+        } else {
+            self.replay.extend_from_slice(data);
+        }
+    }
+
+    /// What went upstream waits again, to be sent once more. False when it was too much to be kept.
+    pub(crate) fn take_back(&mut self) -> bool {
+        if self.replay_lost {
+            return false;
+        }
+        if !self.replay.is_empty() {
+            let mut whole = std::mem::take(&mut self.replay);
+            whole.extend_from_slice(&self.held);
+            self.held = whole;
+        }
+        true
+    }
+}

@@ -1,0 +1,766 @@
+//! The front end: listeners, the loop, timers, and connections as a whole.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use rustix::event::{epoll, eventfd, EventfdFlags, Timespec};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::time::{
+    timerfd_create, timerfd_settime, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags,
+};
+use sallyport_http1::RequestRules;
+use sallyport_upstream::{Connections, Pool, Reason, Slab, TargetId, TargetOptions};
+
+use crate::connection::{unmapped, Connection, Phase, NOWHERE};
+use crate::date::DateLine;
+use crate::event::{ConnectionId, End, Event, ExchangeId, Record};
+use crate::exchange::{Answer, Exchange};
+use crate::listener::{accept, listen, Accepted, ListenError, Listener};
+use crate::wheel::Wheel;
+use crate::wire::{Transport, Wire};
+
+/// One read of a client.
+pub(crate) const READ_BYTES: usize = 64 * 1024;
+/// Connections accepted in one turn, per listener.
+const MOST_ACCEPTED: usize = 256;
+/// What is left over in one turn, connection by connection; the rest waits for the next.
+const MOST_AGAIN: usize = 512;
+/// How often deadlines of both sides are looked at.
+const TIMER_MS: i64 = 100;
+/// H-83: an upload or a reader below this on the average of a window is given up.
+pub(crate) const PROGRESS_BYTES_PER_SECOND: u64 = 240;
+
+/// Marks in the data of epoll events; what is below 2^48 is the pool's.
+const CLIENT: u64 = 1 << 63;
+const LISTENER: u64 = 1 << 62;
+const TIMER: u64 = 1 << 61;
+const WAKE: u64 = 1 << 60;
+
+type Flags = epoll::EventFlags;
+/// Reported once per change, registered once.
+const CLIENT_INTEREST: Flags = Flags::IN.union(Flags::OUT).union(Flags::RDHUP).union(Flags::ET);
+
+/// Limits and timers; bytes and milliseconds, 0 = off unless said otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// H-14.
+    pub head_bytes: usize,
+    /// H-13.
+    pub uri_bytes: usize,
+    /// H-14: header lines.
+    pub fields: usize,
+    /// H-36: request bodies.
+    pub body_bytes: u64,
+    /// H-38: what may wait per direction and exchange; not 0.
+    pub stream_buffer_bytes: usize,
+    /// H-80: a request head, from its first byte; from the beginning of a connection for its first.
+    pub head_ms: u64,
+    /// H-80: between requests.
+    pub idle_ms: u64,
+    /// H-83: the window in which progress is measured.
+    pub progress_ms: u64,
+    /// H-37: how long an answered connection stays for a client that still sends.
+    pub linger_ms: u64,
+    /// H-80: nothing came from either side of a tunnel.
+    pub tunnel_idle_ms: u64,
+    /// Open at a time.
+    pub max_tunnels: usize,
+}
+
+impl Default for Limits {
+    /// Those of gateway.yaml.
+    fn default() -> Self {
+        Limits {
+            head_bytes: 64 * 1024,
+            uri_bytes: 16 * 1024,
+            fields: 200,
+            body_bytes: 0,
+            stream_buffer_bytes: 256 * 1024,
+            head_ms: 10_000,
+            idle_ms: 75_000,
+            progress_ms: 60_000,
+            linger_ms: 2_000,
+            tunnel_idle_ms: 300_000,
+            max_tunnels: 10_000,
+        }
+    }
+}
+
+/// Where a connection comes from, and where it arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The client's end of the connection.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The source that a PROXY header named.
+    pub proxied: Option<SocketAddr>,
+}
+
+/// See the crate.
+pub struct Front {
+    epoll: OwnedFd,
+    wake: OwnedFd,
+    is_woken: bool,
+    timer: OwnedFd,
+    is_timing: bool,
+    batch: Vec<epoll::Event>,
+    batch_at: usize,
+    pub(crate) in_turn: bool,
+
+    pub(crate) pool: Pool,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) connections: Slab<Connection>,
+    pub(crate) exchanges: Slab<Exchange>,
+    /// Exchange of a leg, by the leg's slot.
+    pub(crate) legs: Vec<u64>,
+    pub(crate) pending: VecDeque<Event>,
+    pub(crate) again: VecDeque<u64>,
+    more: usize,
+    /// The exchange whose body data still lies in the pool.
+    pub(crate) borrowed: u64,
+
+    pub(crate) limits: Limits,
+    pub(crate) rules: RequestRules,
+    wheel: Wheel,
+    start: Instant,
+    start_ms: f64,
+    pub(crate) now_ms: u64,
+    pub(crate) date: DateLine,
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) text: Vec<u8>,
+    pub(crate) spare: Vec<Vec<u8>>,
+    pub(crate) tunnels: usize,
+    pub(crate) is_draining: bool,
+    asks_connect: bool,
+    has_starved: bool,
+}
+
+impl Front {
+    /// `clock_ms`: what the driver's clock shows now; times in records are of that clock. Fails when the system has no
+    /// descriptors left.
+    pub fn new(limits: Limits, clock_ms: f64) -> std::io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), Flags::IN | Flags::ET)?;
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+        )?;
+        epoll::add(&epoll, &timer, epoll::EventData::new_u64(TIMER), Flags::IN)?;
+        let pool = Pool::on(rustix::io::dup(&epoll)?, limits.stream_buffer_bytes)?;
+        let mut front = Front {
+            epoll,
+            wake,
+            is_woken: false,
+            timer,
+            is_timing: false,
+            batch: Vec::with_capacity(512),
+            batch_at: 0,
+            in_turn: false,
+            pool,
+            listeners: Vec::new(),
+            connections: Slab::new(),
+            exchanges: Slab::new(),
+            legs: Vec::new(),
+            pending: VecDeque::new(),
+            again: VecDeque::new(),
+            more: 0,
+            borrowed: 0,
+            limits,
+            rules: RequestRules::default(),
+            wheel: Wheel::new(0),
+            start: Instant::now(),
+            start_ms: clock_ms,
+            now_ms: 0,
+            date: DateLine::new(),
+            scratch: vec![0; READ_BYTES],
+            text: Vec::with_capacity(2048),
+            spare: Vec::new(),
+            tunnels: 0,
+            is_draining: false,
+            asks_connect: false,
+            has_starved: false,
+        };
+        front.set_limits(limits);
+        Ok(front)
+    }
+
+    /// The epoll descriptor: readable when `turn` has something to do.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+
+    /// Limits and timers of what begins from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.rules = RequestRules {
+            uri_bytes: limits.uri_bytes,
+            head_bytes: limits.head_bytes,
+            fields: limits.fields,
+            body_bytes: limits.body_bytes,
+            is_https: false,
+            other_upgrades: false,
+        };
+    }
+
+    /// Whether connections are announced before their first byte.
+    pub fn ask_connect(&mut self, asks: bool) {
+        self.asks_connect = asks;
+    }
+
+    /// Exchanges that are not over.
+    pub fn in_flight(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    /// Connections to upstreams.
+    pub fn upstream_connections(&self) -> Connections {
+        self.pool.connections()
+    }
+
+    // ── targets ──
+
+    /// See [`Pool::add_target`].
+    pub fn add_target(
+        &mut self,
+        options: TargetOptions,
+        addresses: Vec<SocketAddr>,
+    ) -> Option<TargetId> {
+        self.pool.add_target(options, addresses)
+    }
+
+    /// New addresses, limits and timers, for what begins from now on.
+    pub fn change_target(
+        &mut self,
+        target: TargetId,
+        options: TargetOptions,
+        addresses: Vec<SocketAddr>,
+    ) {
+        self.pool.set_options(target, options);
+        self.pool.set_addresses(target, addresses);
+    }
+
+    /// See [`Pool::retire`].
+    pub fn retire_target(&mut self, target: TargetId) {
+        self.pool.retire(target);
+    }
+
+    // ── listeners ──
+
+    /// Listens; `id` is the driver's and never used twice. Returns the port.
+    pub fn listen(
+        &mut self,
+        id: u32,
+        address: SocketAddr,
+        proxy_protocol: bool,
+    ) -> Result<u16, ListenError> {
+        let (socket, port) = listen(address)?;
+        let data = epoll::EventData::new_u64(LISTENER | self.listeners.len() as u64);
+        epoll::add(&self.epoll, &socket, data, Flags::IN)
+            .map_err(|error| ListenError(std::io::Error::from(error).to_string()))?;
+        self.listeners.push(Listener {
+            id,
+            socket: Some(socket),
+            proxy_protocol,
+            connections: 0,
+            tunnels: 0,
+        });
+        Ok(port)
+    }
+
+    /// Accepts nothing more there; connections go on.
+    pub fn close_listener(&mut self, id: u32) {
+        if let Some(listener) = self.listener(id) {
+            listener.socket = None;
+        }
+    }
+
+    pub(crate) fn listener(&mut self, id: u32) -> Option<&mut Listener> {
+        self.listeners.iter_mut().find(|listener| listener.id == id)
+    }
+
+    /// Open connections, and how many of them are tunnels.
+    pub fn connections_of(&self, id: u32) -> (usize, usize) {
+        self.listeners
+            .iter()
+            .find(|listener| listener.id == id)
+            .map_or((0, 0), |listener| (listener.connections, listener.tunnels))
+    }
+
+    /// Turns a connection away that was announced.
+    pub fn refuse(&mut self, connection: ConnectionId) {
+        self.close_connection(connection.0, End::Aborted);
+    }
+
+    /// Every answer closes its connection from now on, and connections between requests close at once (O-21).
+    pub fn drain(&mut self) {
+        self.is_draining = true;
+        let idle: Vec<u64> = self
+            .connections
+            .keys()
+            .filter(|key| {
+                self.connections.get(*key).is_some_and(|one| {
+                    one.phase == Phase::Head && one.input.is_empty() && one.is_used
+                })
+            })
+            .collect();
+        for key in idle {
+            self.close_connection(key, End::Aborted);
+        }
+    }
+
+    /// Closes everything at once; open exchanges end as aborted, and that is still told.
+    pub fn close(&mut self) {
+        self.is_draining = true;
+        for listener in &mut self.listeners {
+            listener.socket = None;
+        }
+        for key in self.connections.keys().collect::<Vec<_>>() {
+            self.close_connection(key, End::Aborted);
+        }
+        self.pool.close();
+    }
+
+    /// Both ends of an exchange's connection.
+    pub fn addresses(&self, exchange: ExchangeId) -> Option<Addresses> {
+        let connection = self.exchanges.get(exchange.0)?.connection;
+        self.addresses_of(ConnectionId(connection))
+    }
+
+    /// Both ends of a connection.
+    pub fn addresses_of(&self, connection: ConnectionId) -> Option<Addresses> {
+        let connection = self.connections.get(connection.0)?;
+        let local = connection.wire.local_address().map_or(NOWHERE, unmapped);
+        Some(Addresses {
+            peer: connection.peer,
+            local: connection.proxied.as_ref().map_or(local, |proxied| proxied.1),
+            proxied: connection.proxied.as_ref().map(|proxied| proxied.0),
+        })
+    }
+
+    // ── the loop ──
+
+    /// The driver's clock, in milliseconds.
+    pub(crate) fn clock_ms(&self) -> f64 {
+        self.start_ms + self.start.elapsed().as_secs_f64() * 1000.0
+    }
+
+    pub(crate) fn look_at_clock(&mut self) {
+        self.now_ms = self.start.elapsed().as_millis() as u64;
+    }
+
+    /// Asks the system what is ready; then `next_event` until it gives nothing.
+    pub fn turn(&mut self) {
+        self.look_at_clock();
+        self.in_turn = true;
+        self.more = MOST_AGAIN;
+        self.batch.clear();
+        self.batch_at = 0;
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // An interrupted call is repeated by whoever polls the descriptor: it is still readable.
+        let _ = epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut self.batch),
+            Some(&at_once),
+        );
+        self.pool.begin_turn();
+        for event in &self.batch {
+            if event.data.u64() < WAKE {
+                self.pool.hand_in(*event);
+            }
+        }
+    }
+
+    /// The next event. The front end may be called between any two.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.keep_borrowed();
+        loop {
+            while let Some(event) = self.pending.pop_front() {
+                if self.is_current(&event) {
+                    return Some(event);
+                }
+            }
+            if let Some(event) = self.batch.get(self.batch_at) {
+                let (data, flags) = (event.data.u64(), event.flags);
+                self.batch_at += 1;
+                self.ready(data, flags);
+            } else if let Some(event) = self.pool.next_event() {
+                self.upstream_event(event);
+            } else if let Some(key) = self.again.pop_front() {
+                if self.more == 0 {
+                    self.again.push_front(key);
+                    self.end_turn();
+                    return None;
+                }
+                self.more -= 1;
+                self.pump(key);
+            } else {
+                self.end_turn();
+                return None;
+            }
+        }
+    }
+
+    fn end_turn(&mut self) {
+        self.in_turn = false;
+        if !self.again.is_empty() {
+            self.wake();
+        }
+        self.keep_time();
+    }
+
+    /// Events of an exchange that is over are not told, but for its end.
+    fn is_current(&self, event: &Event) -> bool {
+        match event {
+            Event::Request(exchange, _)
+            | Event::RequestBody { exchange, .. }
+            | Event::Response { exchange, .. }
+            | Event::ResponseBody { exchange, .. }
+            | Event::FilterData { exchange, .. }
+            | Event::FilterEnd { exchange }
+            | Event::FilterWritable { exchange }
+            | Event::UpstreamFailed { exchange, .. } => self.exchanges.get(exchange.0).is_some(),
+            Event::Connected { connection, .. } => self.connections.get(connection.0).is_some(),
+            Event::Done(..) | Event::Refused(_) => true,
+        }
+    }
+
+    /// Something is to be done, or told, in a turn that nothing else would bring about.
+    pub(crate) fn wake(&mut self) {
+        if self.in_turn || std::mem::replace(&mut self.is_woken, true) {
+            return;
+        }
+        // Fails only when the counter is full, and then it is readable anyway.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    pub(crate) fn push(&mut self, event: Event) {
+        self.pending.push_back(event);
+        self.wake();
+    }
+
+    pub(crate) fn push_again(&mut self, key: u64) {
+        self.again.push_back(key);
+        self.wake();
+    }
+
+    /// The end of an exchange, if that is the last thing that happened and it went as it should: told at once, it needs no
+    /// event.
+    pub fn take_done(&mut self, exchange: ExchangeId) -> Option<Box<Record>> {
+        let is_plain = |id: &ExchangeId, record: &Record| {
+            *id == exchange && record.failure.is_none() && record.rule.is_empty()
+        };
+        if !matches!(self.pending.back(), Some(Event::Done(id, record)) if is_plain(id, record)) {
+            return None;
+        }
+        match self.pending.pop_back() {
+            Some(Event::Done(_, record)) => Some(record),
+            _ => None,
+        }
+    }
+
+    fn ready(&mut self, data: u64, flags: Flags) {
+        if data & CLIENT != 0 {
+            self.client_ready(data & !CLIENT, flags);
+        } else if data & LISTENER != 0 {
+            self.accept((data & !LISTENER) as usize);
+        } else if data == TIMER {
+            let _ = rustix::io::read(&self.timer, &mut [0u8; 8]);
+            self.tick();
+        } else if data == WAKE {
+            self.is_woken = false;
+            let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
+        }
+    }
+
+    fn accept(&mut self, index: usize) {
+        for _ in 0..MOST_ACCEPTED {
+            let Some(Listener { id, socket: Some(socket), proxy_protocol, .. }) =
+                self.listeners.get(index)
+            else {
+                return;
+            };
+            let (id, proxy_protocol) = (*id, *proxy_protocol);
+            match accept(socket) {
+                Accepted::None => return,
+                Accepted::Exhausted => {
+                    self.starve(index);
+                    return;
+                }
+                Accepted::Connection(client, address) => {
+                    self.connected(index, id, proxy_protocol, client, unmapped(address));
+                }
+            }
+        }
+    }
+
+    fn connected(
+        &mut self,
+        index: usize,
+        listener: u32,
+        proxy_protocol: bool,
+        client: OwnedFd,
+        peer: SocketAddr,
+    ) {
+        let wire = Wire::new(client, Transport::Plain);
+        let phase = if proxy_protocol { Phase::Proxy } else { Phase::Head };
+        let Some(key) = self.connections.insert(Connection::new(wire, listener, peer, phase))
+        else {
+            return;
+        };
+        let Some(connection) = self.connections.get(key) else { return };
+        let data = epoll::EventData::new_u64(CLIENT | key);
+        if epoll::add(&self.epoll, connection.wire.socket(), data, CLIENT_INTEREST).is_err() {
+            self.connections.remove(key);
+            return;
+        }
+        self.listeners[index].connections += 1;
+        self.deadline_in(key, self.limits.head_ms);
+        if self.asks_connect {
+            self.push(Event::Connected { listener, connection: ConnectionId(key) });
+        }
+    }
+
+    /// No descriptors are left: the queue waits until the next tick.
+    fn starve(&mut self, index: usize) {
+        if let Some(Listener { socket: Some(socket), .. }) = self.listeners.get(index) {
+            let data = epoll::EventData::new_u64(LISTENER | index as u64);
+            let _ = epoll::modify(&self.epoll, socket, data, Flags::empty());
+            self.has_starved = true;
+        }
+    }
+
+    fn feed_starved(&mut self) {
+        if !std::mem::take(&mut self.has_starved) {
+            return;
+        }
+        for (index, listener) in self.listeners.iter().enumerate() {
+            if let Some(socket) = &listener.socket {
+                let data = epoll::EventData::new_u64(LISTENER | index as u64);
+                let _ = epoll::modify(&self.epoll, socket, data, Flags::IN);
+            }
+        }
+    }
+
+    fn client_ready(&mut self, key: u64, flags: Flags) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if flags.intersects(Flags::HUP | Flags::ERR) {
+            // Reset, or closed both ways: nobody reads an answer any more.
+            connection.is_readable = true;
+            let has_exchange = connection.exchange() != 0;
+            if connection.phase == Phase::Answer || (has_exchange && connection.is_paused) {
+                self.close_connection(key, End::ClientAbort);
+                return;
+            }
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if flags.contains(Flags::OUT) && connection.wire.pending() > 0 {
+            self.flush(key);
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if flags.intersects(Flags::IN | Flags::RDHUP | Flags::HUP | Flags::ERR) {
+            connection.is_readable = true;
+        }
+        if flags.contains(Flags::RDHUP) {
+            connection.is_ended = true;
+            // Whoever ends its side while we work on its answer does not wait for it.
+            if connection.phase == Phase::Answer {
+                self.close_connection(key, End::ClientAbort);
+                return;
+            }
+        }
+        if connection.is_readable && connection.wants_read() {
+            self.pump(key);
+        }
+    }
+
+    // ── timers ──
+
+    /// The timer runs while there is anything to be looked at.
+    fn keep_time(&mut self) {
+        let open = self.pool.open_connections();
+        let wanted = !self.connections.is_empty() || open > 0 || self.has_starved;
+        if wanted == self.is_timing {
+            return;
+        }
+        self.is_timing = wanted;
+        let time = Timespec { tv_sec: 0, tv_nsec: if wanted { TIMER_MS * 1_000_000 } else { 0 } };
+        let setting = Itimerspec { it_interval: time, it_value: time };
+        // Cannot fail for these values.
+        let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &setting);
+    }
+
+    fn tick(&mut self) {
+        self.feed_starved();
+        self.pool.tick();
+        while let Some((tick, keys)) = self.wheel.take(self.now_ms) {
+            for key in keys {
+                let Some(connection) = self.connections.get_mut(key) else { continue };
+                if connection.wheel_tick != tick {
+                    continue;
+                }
+                connection.wheel_tick = 0;
+                let at_ms = connection.deadline_ms;
+                if at_ms == 0 {
+                    continue;
+                }
+                if at_ms <= self.now_ms {
+                    self.expired(key);
+                } else {
+                    connection.wheel_tick = self.wheel.put(key, at_ms);
+                }
+            }
+        }
+    }
+
+    /// Looks at a connection when so much time has passed; 0 = never.
+    pub(crate) fn deadline_in(&mut self, key: u64, ms: u64) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if ms == 0 {
+            connection.deadline_ms = 0;
+            return;
+        }
+        let at_ms = self.now_ms + ms;
+        connection.deadline_ms = at_ms;
+        let tick = at_ms / crate::wheel::TICK_MS + 1;
+        if connection.wheel_tick == 0 || tick < connection.wheel_tick {
+            connection.wheel_tick = self.wheel.put(key, at_ms);
+        }
+    }
+
+    /// Begins to measure progress (H-83).
+    pub(crate) fn measure(&mut self, key: u64) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.window_start_ms = self.now_ms;
+        connection.window_bytes = 0;
+        self.deadline_in(key, self.limits.progress_ms);
+    }
+
+    fn expired(&mut self, key: u64) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        match connection.phase {
+            Phase::Proxy => self.close_connection(key, End::Aborted),
+            Phase::Head => {
+                if connection.http1().reader.has_begun() {
+                    self.head_too_slow(key);
+                } else {
+                    // H-81: an idle connection just closes.
+                    self.close_connection(key, End::Aborted);
+                }
+            }
+            Phase::Linger => self.close_connection(key, End::Aborted),
+            Phase::Tunnel => self.tunnel_idle(key),
+            Phase::Body | Phase::Answer => {
+                let waits = connection.wire.pending() == 0
+                    && (connection.phase == Phase::Answer || connection.is_paused);
+                let elapsed_ms = self.now_ms - connection.window_start_ms;
+                let needed = PROGRESS_BYTES_PER_SECOND * elapsed_ms / 1000;
+                if waits || connection.window_bytes >= needed.max(1) {
+                    self.measure(key);
+                } else {
+                    self.too_slow(key);
+                }
+            }
+        }
+    }
+
+    /// H-83: the client sends or reads too slowly.
+    fn too_slow(&mut self, key: u64) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let exchange = connection.exchange();
+        let is_reader = connection.wire.pending() > 0;
+        if let Some(state) = self.exchanges.get_mut(exchange) {
+            if state.answer == Answer::None && !is_reader {
+                state.rule = "H-83";
+                state.keeps_alive = false;
+                self.answer_error(exchange, 408, "the request body came too slowly\n");
+                return;
+            }
+        }
+        self.close_connection(key, End::Aborted);
+    }
+
+    // ── connections as a whole ──
+
+    /// Closes a connection; an exchange on it ends.
+    pub(crate) fn close_connection(&mut self, key: u64, end: End) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let exchange = connection.exchange();
+        if exchange != 0 {
+            self.end_exchange(exchange, end, None);
+        }
+        let Some(connection) = self.connections.remove(key) else { return };
+        if let Some(listener) = self.listener(connection.listener) {
+            listener.connections -= 1;
+        }
+        // Dropping it closes the descriptor, which also takes it out of the epoll instance: nobody else holds it.
+    }
+
+    /// Ends an exchange and tells.
+    pub(crate) fn end_exchange(
+        &mut self,
+        key: u64,
+        end: End,
+        failure: Option<sallyport_upstream::Failure>,
+    ) {
+        self.drop_leg(key);
+        let Some(exchange) = self.exchanges.remove(key) else { return };
+        if self.borrowed == key {
+            self.borrowed = 0;
+        }
+        if let Some(connection) = self.connections.get_mut(exchange.connection) {
+            connection.http1().exchange = 0;
+        }
+        if exchange.tunnel {
+            self.tunnels -= 1;
+            if let Some(listener) = self.listener(exchange.listener) {
+                listener.tunnels -= 1;
+            }
+        }
+        self.recycle(exchange.held);
+        let record = Record {
+            status: exchange.status,
+            received_bytes: exchange.received,
+            sent_bytes: exchange.sent,
+            end,
+            failure,
+            connected_at_ms: exchange.connected_at_ms,
+            first_byte_at_ms: exchange.first_byte_at_ms,
+            ended_at_ms: self.clock_ms(),
+            reused: exchange.reused,
+            rule: exchange.rule,
+            tunnel: exchange.tunnel,
+        };
+        self.push(Event::Done(ExchangeId(key), Box::new(record)));
+    }
+
+    /// H-80: nothing came from either side.
+    fn tunnel_idle(&mut self, key: u64) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let exchange = connection.exchange();
+        let failure = sallyport_upstream::Failure {
+            reason: Reason::IdleTimeout,
+            detail: "nothing came from either side".to_owned(),
+            not_processed: false,
+        };
+        self.end_exchange(exchange, End::Truncated, Some(failure));
+        self.close_connection(key, End::Truncated);
+    }
+
+    /// An empty buffer, used before or new.
+    pub(crate) fn buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back.
+    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
+        const MOST: usize = 64;
+        const MOST_BYTES: usize = 16 * 1024;
+        if buffer.capacity() > 0 && buffer.capacity() <= MOST_BYTES && self.spare.len() < MOST {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+}

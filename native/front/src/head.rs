@@ -1,0 +1,188 @@
+//! Heads that leave us. Source: RFC 9112 §4, §5; H-31, H-58, H-123.
+
+use sallyport_http1::{is_value, lower_token};
+
+/// A head that the gateway made is not one answer's: nothing was sent (H-123).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadHead;
+
+impl std::fmt::Display for BadHead {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("not a valid response head")
+    }
+}
+
+impl std::error::Error for BadHead {}
+
+/// Fields that we write ourselves: framing, and what belongs to the connection.
+fn is_ours(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"connection" | b"content-length" | b"transfer-encoding" | b"keep-alive" | b"upgrade"
+    )
+}
+
+/// Appends status line and lines of an answer without the fields that are ours to write. Returns the status, and whether
+/// there is a `date`. `text` is as before when the head is bad.
+pub(crate) fn write_answer(text: &mut Vec<u8>, head: &[u8]) -> Result<(u16, bool), BadHead> {
+    let start = text.len();
+    copy_answer(text, head).inspect_err(|_| text.truncate(start))
+}
+
+fn copy_answer(text: &mut Vec<u8>, head: &[u8]) -> Result<(u16, bool), BadHead> {
+    let end = memchr::memchr(b'\n', head).ok_or(BadHead)?;
+    let line = head[..end].strip_suffix(b"\r").ok_or(BadHead)?;
+    let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1', b' ', digits @ ..] = line else {
+        return Err(BadHead);
+    };
+    let (digits, reason) = digits.split_at_checked(3).ok_or(BadHead)?;
+    if !digits.iter().all(u8::is_ascii_digit) || reason.first() != Some(&b' ') || !is_value(reason)
+    {
+        return Err(BadHead);
+    }
+    let status = digits.iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
+    if status != 101 && !(200..=599).contains(&status) {
+        return Err(BadHead);
+    }
+    // Runs of lines that stay are copied together.
+    let mut run = 0;
+    let mut at = end + 1;
+    let mut has_date = false;
+    while at < head.len() {
+        let end = at + memchr::memchr(b'\n', &head[at..]).ok_or(BadHead)?;
+        let line = head[at..end].strip_suffix(b"\r").ok_or(BadHead)?;
+        let colon = memchr::memchr(b':', line).ok_or(BadHead)?;
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
+        if name.is_empty()
+            || !name.iter().all(|byte| lower_token(*byte) == *byte)
+            || value.first() != Some(&b' ')
+            || !is_value(value)
+        {
+            return Err(BadHead);
+        }
+        if is_ours(name) {
+            text.extend_from_slice(&head[run..at]);
+            run = end + 1;
+        }
+        has_date |= name == b"date";
+        at = end + 1;
+    }
+    text.extend_from_slice(&head[run..]);
+    Ok((status, has_date))
+}
+
+/// A request head that asks for a WebSocket: the lines of the upgrade are made anew (H-60).
+pub(crate) fn write_upgrade(text: &mut Vec<u8>, head: &[u8]) {
+    for (index, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let name = &line[..memchr::memchr(b':', line).unwrap_or(0)];
+        if index == 0 || !is_ours(name) {
+            text.extend_from_slice(line);
+        }
+    }
+    text.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
+}
+
+/// `name: NUMBER` with CRLF.
+pub(crate) fn write_length(text: &mut Vec<u8>, length: u64) {
+    text.extend_from_slice(b"content-length: ");
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut left = length;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    text.extend_from_slice(&digits[at..]);
+    text.extend_from_slice(b"\r\n");
+}
+
+/// `SIZE CRLF` in hexadecimal digits.
+pub(crate) fn chunk_size(space: &mut [u8; 18], length: usize) -> &[u8] {
+    space[16..].copy_from_slice(b"\r\n");
+    let mut at = 16;
+    let mut left = length;
+    while at > 0 && (left > 0 || at == 16) {
+        at -= 1;
+        space[at] = b"0123456789abcdef"[left & 15];
+        left >>= 4;
+    }
+    &space[at..]
+}
+
+/// The phrase of a status that we answer ourselves (H-84).
+pub(crate) fn phrase(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        426 => "Upgrade Required",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}
+
+/// Lines that belong to a status (H-84).
+pub(crate) fn extra_lines(status: u16) -> &'static str {
+    match status {
+        405 => "allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n",
+        426 => "sec-websocket-version: 13\r\n",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h_58_h_50_our_own_fields_are_written_once() {
+        let mut text = Vec::new();
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\na: b\r\nconnection: x\r\ndate: now\r\ntransfer-encoding: chunked\r\n";
+        assert_eq!(write_answer(&mut text, head), Ok((200, true)));
+        assert_eq!(text, b"HTTP/1.1 200 OK\r\na: b\r\ndate: now\r\n");
+    }
+
+    #[test]
+    fn h_123_what_is_not_one_head_is_refused() {
+        for bad in [
+            "",
+            "HTTP/1.1 200 OK",
+            "HTTP/1.0 200 OK\r\n",
+            "HTTP/1.1 100 Continue\r\n",
+            "HTTP/1.1 2xx OK\r\n",
+            "HTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\n",
+            "HTTP/1.1 200 OK\r\na: b\rc\r\n",
+            "HTTP/1.1 200 OK\r\na: b\n",
+            "HTTP/1.1 200 OK\r\na:b\r\n",
+            "HTTP/1.1 200 OK\r\n: b\r\n",
+            "HTTP/1.1 200 O\u{1}K\r\n",
+        ] {
+            let mut text = b"x".to_vec();
+            assert_eq!(write_answer(&mut text, bad.as_bytes()), Err(BadHead), "{bad:?}");
+            assert_eq!(text, b"x");
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_as_they_are() {
+        let mut text = Vec::new();
+        write_length(&mut text, 0);
+        write_length(&mut text, 18_446_744_073_709_551_615);
+        assert_eq!(text, b"content-length: 0\r\ncontent-length: 18446744073709551615\r\n");
+        for (length, size) in [(0, "0\r\n"), (15, "f\r\n"), (65_536, "10000\r\n")] {
+            assert_eq!(chunk_size(&mut [0; 18], length), size.as_bytes());
+        }
+    }
+}

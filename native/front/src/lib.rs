@@ -1,0 +1,39 @@
+//! The native front end: listeners, clients' connections, exchanges and their upstream legs on one epoll instance.
+//!
+//! Nothing here knows Node, and nothing calls back: whoever drives it polls [`Front::fd`], calls [`Front::turn`] when
+//! it is readable and then [`Front::next_event`] until that gives nothing. Calls into the front end are allowed between
+//! any two events; what they bring about comes as further events. Bodies go from socket to socket in both directions
+//! unless `read_request_body`, `read_response_body` or a filter asks for them.
+//!
+//! Where things are, and where further protocols plug in:
+//!
+//! - `wire` is a client's socket with what waits to be written. Its [`Transport`](wire::Transport) is the seam for TLS:
+//!   `receive` gives plaintext, `send` takes plaintext, nothing outside that file sees a difference.
+//! - `connection` is what is kept of a connection. Its [`Protocol`](connection::Protocol) is the seam for HTTP/2.
+//!   `http1` turns received bytes into requests (`Front::begin_exchange`) and their bodies (`Front::take`), which are not
+//!   HTTP/1's own; `downstream` is everything that is done to a client (`start_answer`, `send_body`, `inform`,
+//!   `resume_request`): each is one match on the protocol.
+//! - `exchange` and `relay` are one request and its answer, whatever the protocol: the body's way up, the upstream leg, the
+//!   answer's way down, back-pressure, and the calls of the gateway.
+//! - `front` has listeners, the loop, and timers.
+//!
+//! Source: RFC 9110, RFC 9112; operations.md H-01 … H-93; native-front-end.md §7.
+#![forbid(unsafe_code)]
+
+mod connection;
+mod date;
+mod downstream;
+mod event;
+mod exchange;
+mod front;
+mod head;
+mod http1;
+mod listener;
+mod relay;
+mod wheel;
+mod wire;
+
+pub use event::{ConnectionId, End, Event, ExchangeId, Record, Refused, Request};
+pub use front::{Addresses, Front, Limits};
+pub use head::BadHead;
+pub use listener::ListenError;

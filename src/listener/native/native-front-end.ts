@@ -1,0 +1,499 @@
+/**
+ * The front end on the native one: sockets, parsing, timers and bodies are native (native/front); here are the names'
+ * addresses, the gateway's events, and the filters that want a body in JavaScript.
+ *
+ * One call from native per request and one per answer; what is known of a connection is read once per connection. An
+ * exchange handle is native's own: slot in the low 20 bits, generation above them.
+ *
+ * Source: native-front-end.md §7; operations.md H-01 … H-93.
+ */
+import { lookup } from 'node:dns/promises'
+import { isIP } from 'node:net'
+import * as native from '../../native.ts'
+import type { AddressBook } from '../../upstream/address-book.ts'
+import { NativeServers } from '../../upstream/native-servers.ts'
+import { InvalidHeadError } from '../../upstream/request-head.ts'
+import type { ConnectionCounts } from '../../upstream/upstream-pool.ts'
+import {
+  type BodyFilter,
+  type ExchangeHandle,
+  type ExchangeRecord,
+  type FrontEnd,
+  type FrontEndCapabilities,
+  type FrontEndEvents,
+  type FrontEndLimits,
+  HANDLE_SLOT_MASK,
+  type ListenOptions,
+  type ListenTls,
+  type Peer,
+  type PreparedTls,
+  type UpstreamFailure,
+  type UpstreamFailureReason,
+  type UpstreamTarget,
+} from '../front-end.ts'
+import { NativeFilter } from './native-filter.ts'
+
+export interface NativeFrontEndOptions {
+  readonly events: FrontEndEvents
+  readonly limits: FrontEndLimits
+  readonly addressBook: AddressBook
+  /** Exceptions out of events; for the log. */
+  readonly report: (error: unknown) => void
+  /** H-83: an upload below 240 B/s on the average of such a window ends; a client that reads nothing for one, too. */
+  readonly progressWindowMs?: number
+}
+
+export const NATIVE_CAPABILITIES: FrontEndCapabilities = Object.freeze({
+  name: 'native',
+  http10: true,
+  http2: false,
+  trailers: false,
+  tunnel: true,
+  webSockets: false,
+  tls: Object.freeze({ versions: ['1.2', '1.3'], isFixed: true } as const),
+  proxyProtocol: true,
+  headLimits: true,
+})
+
+/** H-14 */
+const MAX_FIELDS = 200
+/** H-80, H-81 */
+const HEAD_MS = 10_000
+const IDLE_MS = 75_000
+/** H-83 */
+const PROGRESS_WINDOW_MS = 60_000
+/** H-37 */
+const LINGER_MS = 2_000
+
+const NOBODY: Peer = Object.freeze({ address: '', port: 0, localAddress: '', localPort: 0 })
+const ENDS: readonly ExchangeRecord['end'][] = ['complete', 'client_abort', 'truncated', 'aborted']
+const EMPTY = new Uint8Array(0)
+const BROKEN_HEAD =
+  'HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\n'
+
+/** What is kept of an exchange on this side. */
+interface Slot {
+  handle: ExchangeHandle
+  connection: number
+  target: UpstreamTarget | undefined
+  filter: NativeFilter | undefined
+  /** Counts up with every `forward`: an address that comes late is not used. */
+  attempt: number
+}
+
+export class NativeFrontEnd implements FrontEnd {
+  readonly capabilities = NATIVE_CAPABILITIES
+  limits: FrontEndLimits
+  readonly #events: FrontEndEvents
+  readonly #report: (error: unknown) => void
+  readonly #front: native.FrontHandle
+  readonly #record = new Float64Array(native.FRONT_RECORD_NUMBERS)
+  readonly #servers: NativeServers
+  readonly #progressWindowMs: number
+  /** By slot of the exchange. */
+  readonly #slots: (Slot | undefined)[] = []
+  /** By slot of the connection: what it was when it was last asked for. */
+  readonly #peers: ({ readonly connection: number; readonly peer: Peer } | undefined)[] = []
+  readonly #ports = new Map<number, number>()
+  /** Listeners on which more becomes known of a connection after it was announced. */
+  readonly #proxied = new Set<number>()
+  #inFlight = 0
+  #isClosed = false
+
+  /** Throws when the system has no descriptors left, and NativeAddonError when the native part is missing. */
+  constructor(options: NativeFrontEndOptions) {
+    this.#events = options.events
+    this.#report = options.report
+    this.limits = options.limits
+    this.#progressWindowMs = options.progressWindowMs ?? PROGRESS_WINDOW_MS
+    const front = native.createFront(
+      this.#limits(options.limits),
+      this.#record,
+      (kind, handle, text, a, b, c, d, extra) => {
+        this.#event(kind, handle, text, a, b, c, d, extra)
+      },
+    )
+    this.#front = front
+    this.#servers = new NativeServers(
+      {
+        add: (settings) => native.addFrontTarget(front, settings),
+        change: (target, settings) => native.changeFrontTarget(front, target, settings),
+        retire: (target) => native.retireFrontTarget(front, target),
+      },
+      options.addressBook,
+    )
+    native.askFrontConnect(front, options.events.onConnect !== undefined)
+  }
+
+  #limits({ headBytes, uriBytes, bodyBytes, streamBufferBytes, webSocket }: FrontEndLimits): native.FrontLimits {
+    return {
+      headBytes,
+      uriBytes,
+      bodyBytes,
+      streamBufferBytes,
+      fields: MAX_FIELDS,
+      headMs: HEAD_MS,
+      idleMs: IDLE_MS,
+      progressMs: this.#progressWindowMs,
+      lingerMs: LINGER_MS,
+      tunnelIdleMs: webSocket.idleMs,
+      maxTunnels: webSocket.maxOpen,
+    }
+  }
+
+  get inFlight(): number {
+    return this.#inFlight
+  }
+
+  /** Of the front end's own legs to upstreams. */
+  get connections(): ConnectionCounts {
+    if (this.#isClosed) return { active: 0, idle: 0, pending: 0 }
+    const [, open, idle, pending] = native.frontCounts(this.#front)
+    return { active: open - idle, idle, pending }
+  }
+
+  /** No new requests go to other targets than these. */
+  retain(targets: readonly UpstreamTarget[]): void {
+    if (!this.#isClosed) this.#servers.retain(targets)
+  }
+
+  // ── listeners ──
+
+  async listen(options: ListenOptions): Promise<void> {
+    const { id, host, port } = options
+    if (this.#ports.has(id)) throw new Error(`listener ${id} exists already`)
+    if (options.tls !== undefined) throw new Error(`listener ${id}: this front end speaks no TLS`)
+    this.#ports.set(id, 0)
+    if (options.proxyProtocol) this.#proxied.add(id)
+    try {
+      const address = isIP(host) === 0 ? (await lookup(host)).address : host
+      const text = address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
+      this.#ports.set(id, native.listenFront(this.#front, id, text, options.proxyProtocol))
+    } catch (error) {
+      this.#ports.delete(id)
+      const cause = error instanceof Error ? error.message : String(error)
+      throw new Error(cause.startsWith('cannot listen') ? cause : `cannot listen on ${host}:${port}: ${cause}`, {
+        cause: error,
+      })
+    }
+  }
+
+  /** The port that a listener got; differs from the one asked for only when that was 0. */
+  portOf(id: number): number {
+    return this.#ports.get(id) ?? 0
+  }
+
+  prepareTls(listenerId: number, _tls: ListenTls): PreparedTls {
+    throw new Error(`listener ${listenerId} speaks no TLS`)
+  }
+
+  closeListener(id: number): void {
+    if (!this.#isClosed) native.closeFrontListener(this.#front, id)
+  }
+
+  connectionsOf(listenerId: number): number {
+    return this.#isClosed ? 0 : native.frontConnections(this.#front, listenerId)[0]
+  }
+
+  webSocketsOf(listenerId: number): number {
+    return this.#isClosed ? 0 : native.frontConnections(this.#front, listenerId)[1]
+  }
+
+  setLimits(limits: FrontEndLimits): void {
+    this.limits = limits
+    native.setFrontLimits(this.#front, this.#limits(limits))
+  }
+
+  drain(): void {
+    native.drainFront(this.#front)
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    native.closeFront(this.#front)
+    this.#servers.clear()
+  }
+
+  // ── what native calls ──
+
+  #event(
+    kind: number,
+    handle: number,
+    text: string | undefined,
+    a: number,
+    b: number,
+    c: number,
+    d: number,
+    extra: string | Uint8Array | undefined,
+  ): void {
+    switch (kind) {
+      case native.FRONT_REQUEST:
+        this.#request(handle, text!, a, b, c, d, (extra as string | undefined) ?? '')
+        return
+      case native.FRONT_RESPONSE:
+        this.#tell(handle, () => this.#events.onResponse(handle, text!, { status: a, bodyLength: b }))
+        return
+      case native.FRONT_DONE:
+        this.#done(handle, text, extra as string | undefined)
+        return
+      case native.FRONT_REQUEST_BODY:
+        this.#tell(handle, () => this.#events.onRequestBody(handle, extra as Uint8Array, a === 1))
+        return
+      case native.FRONT_RESPONSE_BODY:
+        this.#tell(handle, () => this.#events.onResponseBody(handle, extra as Uint8Array, a === 1))
+        return
+      case native.FRONT_UPSTREAM_FAILED: {
+        const slot = this.#find(handle)
+        if (slot === undefined) return
+        const failure = this.#failure(slot, a, text ?? '', b === 1, c === 1)
+        this.#tell(handle, () => this.#events.onUpstreamError(handle, failure))
+        return
+      }
+      case native.FRONT_FILTER_DATA:
+        this.#tell(handle, () => this.#find(handle)?.filter?.data(extra as Uint8Array))
+        return
+      case native.FRONT_FILTER_END:
+        this.#tell(handle, () => this.#find(handle)?.filter?.end())
+        return
+      case native.FRONT_FILTER_WRITABLE:
+        this.#tell(handle, () => this.#find(handle)?.filter?.writable())
+        return
+      case native.FRONT_CONNECTED:
+        this.#connected(a, b)
+        return
+      case native.FRONT_REFUSED:
+        this.#refused(text ?? '', a, b, extra as string)
+    }
+  }
+
+  #request(
+    handle: ExchangeHandle,
+    head: string,
+    listener: number,
+    bodyLength: number,
+    connection: number,
+    receivedAtMs: number,
+    connectionLines: string,
+  ): void {
+    this.#slots[handle & HANDLE_SLOT_MASK] = { handle, connection, target: undefined, filter: undefined, attempt: 0 }
+    this.#inFlight++
+    try {
+      this.#events.onRequest(handle, head, {
+        listenerId: Math.floor(listener / 2),
+        bodyLength,
+        receivedAtMs,
+        connectionLines,
+        proxyFields: listener % 2 === 1,
+      })
+    } catch (error) {
+      this.#failed(handle, error)
+    }
+  }
+
+  /** Calls into the gateway; what it throws ends this exchange only (T-26). */
+  #tell(handle: ExchangeHandle, call: () => void): void {
+    try {
+      call()
+    } catch (error) {
+      this.#failed(handle, error)
+    }
+  }
+
+  /** 500 if nothing is out yet, else the connection closes. */
+  #failed(handle: ExchangeHandle, error: unknown): void {
+    this.#report(error)
+    if (this.#find(handle) === undefined) return
+    if (native.respondFront(this.#front, handle, BROKEN_HEAD, Buffer.from('internal error\n')) === native.FRONT_IS_DONE)
+      this.#done(handle, undefined, undefined)
+  }
+
+  #connected(listenerId: number, connection: number): void {
+    let isAccepted = false
+    try {
+      isAccepted = this.#events.onConnect!(listenerId, this.#peerOf(connection))
+      if (this.#proxied.has(listenerId)) this.#peers[connection & HANDLE_SLOT_MASK] = undefined
+    } catch (error) {
+      this.#report(error)
+    }
+    if (!isAccepted) native.refuseFront(this.#front, connection)
+  }
+
+  #refused(requestLine: string, listenerId: number, status: number, extra: string): void {
+    const blank = extra.indexOf(' ')
+    const rule = extra.slice(0, blank)
+    const reason = rule.startsWith('H-') ? `bad_request:${rule}` : rule
+    try {
+      this.#events.onRefused({ listenerId, peerAddress: extra.slice(blank + 1), status, reason, requestLine })
+    } catch (error) {
+      this.#report(error)
+    }
+  }
+
+  /** The record's numbers are in place. */
+  #done(handle: ExchangeHandle, detail: string | undefined, rule: string | undefined): void {
+    const slot = this.#find(handle)
+    if (slot === undefined) return
+    this.#slots[handle & HANDLE_SLOT_MASK] = undefined
+    this.#inFlight--
+    slot.filter?.close()
+    const numbers = this.#record
+    const { FRONT_RECORD: at } = native
+    const reason = numbers[at.failureReason]!
+    const record: ExchangeRecord = {
+      status: numbers[at.status]!,
+      requestBodyBytes: numbers[at.requestBodyBytes]!,
+      responseBodyBytes: numbers[at.responseBodyBytes]!,
+      end: ENDS[numbers[at.end]!]!,
+      failure: reason < 0 ? undefined : this.#failure(slot, reason, detail ?? '', numbers[at.notProcessed] === 1, true),
+      connectedAtMs: numbers[at.connectedAtMs]!,
+      firstByteAtMs: numbers[at.firstByteAtMs]!,
+      endedAtMs: numbers[at.endedAtMs]!,
+      connectionReused: numbers[at.connectionReused] === 1,
+      reason: rule === undefined ? undefined : `bad_request:${rule}`,
+      webSocket: numbers[at.tunnel] === 1 ? { messagesIn: 0, messagesOut: 0 } : undefined,
+    }
+    try {
+      this.#events.onDone(handle, record)
+    } catch (error) {
+      this.#report(error)
+    }
+  }
+
+  #failure(slot: Slot, reason: number, detail: string, notProcessed: boolean, bodyConsumed: boolean): UpstreamFailure {
+    return {
+      target: slot.target!, // a leg can only fail when there is one
+      reason: native.UPSTREAM_REASONS[reason] ?? 'upstream_reset',
+      detail,
+      notProcessed,
+      bodyConsumed,
+    }
+  }
+
+  #find(handle: ExchangeHandle): Slot | undefined {
+    const slot = this.#slots[handle & HANDLE_SLOT_MASK]
+    return slot !== undefined && slot.handle === handle ? slot : undefined
+  }
+
+  // ── what the gateway calls ──
+
+  peer(handle: ExchangeHandle): Peer {
+    const slot = this.#find(handle)
+    return slot === undefined ? NOBODY : this.#peerOf(slot.connection)
+  }
+
+  /** What a connection's ends are does not change, so it is asked for once. */
+  #peerOf(connection: number): Peer {
+    const known = this.#peers[connection & HANDLE_SLOT_MASK]
+    if (known !== undefined && known.connection === connection) return known.peer
+    const text = this.#isClosed ? '' : native.frontPeer(this.#front, connection)
+    if (text === '') return NOBODY
+    const [address = '', port, localAddress = '', localPort, proxiedAddress, proxiedPort] = text.split(' ')
+    const peer: Peer = {
+      address,
+      port: Number(port),
+      localAddress,
+      localPort: Number(localPort),
+      ...(proxiedAddress === undefined ? {} : { proxiedAddress, proxiedPort: Number(proxiedPort) }),
+    }
+    this.#peers[connection & HANDLE_SLOT_MASK] = { connection, peer }
+    return peer
+  }
+
+  readRequestBody(handle: ExchangeHandle, limitBytes: number): void {
+    if (!this.#isClosed) native.readFrontRequestBody(this.#front, handle, limitBytes)
+  }
+
+  forward(handle: ExchangeHandle, target: UpstreamTarget, head: string, body?: Uint8Array): void {
+    const slot = this.#find(handle)
+    if (slot === undefined || this.#isClosed) return
+    slot.target = target
+    const attempt = ++slot.attempt
+    const server = this.#servers.of(target)
+    const addresses = this.#servers.addresses(server, target)
+    if (addresses instanceof Promise) {
+      this.#forwardLater(slot, attempt, target, head, body, addresses)
+      return
+    }
+    this.#send(handle, this.#servers.settle(server, target, addresses), head, body)
+  }
+
+  #send(handle: ExchangeHandle, target: native.UpstreamTargetHandle, head: string, body: Uint8Array | undefined): void {
+    const sent = native.forwardFront(this.#front, handle, target, head, body ?? null)
+    if (sent === native.FRONT_BAD_HEAD) throw new InvalidHeadError()
+  }
+
+  #forwardLater(
+    slot: Slot,
+    attempt: number,
+    target: UpstreamTarget,
+    head: string,
+    body: Uint8Array | undefined,
+    asked: Promise<readonly string[]>,
+  ): void {
+    const { handle } = slot
+    const isWanted = (): boolean => !this.#isClosed && this.#find(handle) === slot && slot.attempt === attempt
+    const fail = (reason: UpstreamFailureReason, detail: string): void => {
+      if (!isWanted()) return
+      slot.attempt++
+      const failure: UpstreamFailure = { target, reason, detail, notProcessed: true, bodyConsumed: false }
+      this.#tell(handle, () => this.#events.onUpstreamError(handle, failure))
+    }
+    const { connectMs } = target.timers
+    const timer =
+      connectMs > 0
+        ? setTimeout(() => fail('connect_timeout', `no address within ${connectMs} ms`), connectMs)
+        : undefined
+    asked.then(
+      (addresses) => {
+        clearTimeout(timer)
+        if (!isWanted()) return
+        this.#tell(handle, () => {
+          const server = this.#servers.of(target)
+          this.#send(handle, this.#servers.settle(server, target, addresses), head, body)
+        })
+      },
+      (error: unknown) => {
+        clearTimeout(timer)
+        fail('connect_failed', error instanceof Error ? error.message : String(error))
+      },
+    )
+  }
+
+  canRepeat(handle: ExchangeHandle): boolean {
+    return !this.#isClosed && native.frontCanRepeat(this.#front, handle)
+  }
+
+  readResponseBody(handle: ExchangeHandle, limitBytes: number): void {
+    if (!this.#isClosed) native.readFrontResponseBody(this.#front, handle, limitBytes)
+  }
+
+  continueResponse(handle: ExchangeHandle, head: string, body?: Uint8Array, filter?: () => BodyFilter): void {
+    const slot = this.#find(handle)
+    if (slot === undefined || this.#isClosed) return
+    const outcome = native.continueFront(this.#front, handle, head, body ?? null, filter !== undefined)
+    if (outcome === native.FRONT_IS_FILTERED) {
+      slot.filter = new NativeFilter(this.#front, handle, filter!(), (error) => this.#failed(handle, error))
+    } else this.#settle(handle, outcome)
+  }
+
+  respond(handle: ExchangeHandle, head: string, body: Uint8Array | string): void {
+    const slot = this.#find(handle)
+    if (slot === undefined || this.#isClosed) return
+    slot.attempt++
+    slot.filter?.close()
+    slot.filter = undefined
+    const bytes = typeof body !== 'string' ? body : body === '' ? EMPTY : Buffer.from(body, 'utf8')
+    this.#settle(handle, native.respondFront(this.#front, handle, head, bytes))
+  }
+
+  abort(handle: ExchangeHandle): void {
+    if (this.#isClosed || this.#find(handle) === undefined) return
+    this.#settle(handle, native.abortFront(this.#front, handle))
+  }
+
+  #settle(handle: ExchangeHandle, outcome: number): void {
+    if (outcome === native.FRONT_IS_DONE) this.#done(handle, undefined, undefined)
+    else if (outcome === native.FRONT_BAD_HEAD) throw new Error('not a valid response head')
+  }
+}
