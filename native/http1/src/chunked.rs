@@ -9,6 +9,8 @@ use crate::refusal::{
 };
 use crate::trailer::is_dropped;
 
+/// Like lengths (H-23): larger ones are not exact as numbers of JavaScript.
+const MAX_CHUNK_BYTES: u64 = (1 << 53) - 1;
 const MAX_EXTENSION_LINE_BYTES: usize = 256;
 const MAX_EXTENSION_BYTES: usize = 16 * 1024;
 const MAX_TRAILER_BYTES: usize = 64 * 1024;
@@ -18,16 +20,20 @@ const MAX_TRAILER_FIELDS: u32 = 200;
 enum State {
     /// So many hexadecimal digits of the size have been read.
     Size(u8),
-    /// After `;`: a name must begin.
+    /// After `;`, and blanks: a name must begin.
     NameStart,
     Name,
-    /// After `=`: a value must begin.
+    /// After blanks behind a name: `=` or `;` must come.
+    NameEnd,
+    /// After `=`, and blanks: a value must begin.
     ValueStart,
     Value,
     Quoted,
     Escaped,
     /// After the closing quote.
     QuotedEnd,
+    /// After blanks behind a value: `;` must come.
+    ValueEnd,
     SizeLf,
     Data,
     DataCr,
@@ -160,13 +166,23 @@ impl ChunkedDecoder {
                 }
                 let digit = char::from(byte).to_digit(16).unwrap_or(0);
                 self.left = self.left << 4 | u64::from(digit);
+                if self.left > MAX_CHUNK_BYTES {
+                    return Err(BAD_CHUNK_SIZE);
+                }
                 State::Size(digits + 1)
             }
             (State::Size(1..), b'\r') => State::SizeLf,
             (State::Size(1..), b';') => State::NameStart,
             (State::Size(_), _) => return Err(BAD_CHUNK_SIZE),
             (State::NameStart | State::Name, byte) if lower_token(byte) != 0 => State::Name,
-            (State::Name, b'=') => State::ValueStart,
+            (State::Name | State::NameEnd, b'=') => State::ValueStart,
+            // Blanks are tolerated where the grammar has them, and only there: not before the first `;`, where some
+            // take them for the end of the size, and not at the end of the line.
+            (State::NameStart, b' ' | b'\t') => State::NameStart,
+            (State::Name | State::NameEnd, b' ' | b'\t') => State::NameEnd,
+            (State::ValueStart, b' ' | b'\t') => State::ValueStart,
+            (State::Value | State::QuotedEnd | State::ValueEnd, b' ' | b'\t') => State::ValueEnd,
+            (State::NameEnd | State::ValueEnd, b';') => State::NameStart,
             (State::ValueStart, b'"') => State::Quoted,
             (State::ValueStart | State::Value, byte) if lower_token(byte) != 0 => State::Value,
             (State::Quoted, b'"') => State::QuotedEnd,

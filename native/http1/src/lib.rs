@@ -14,6 +14,7 @@ mod connection;
 mod decide;
 mod fields;
 mod lines;
+pub mod proxy;
 mod refusal;
 mod request;
 mod target;
