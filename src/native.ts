@@ -75,6 +75,7 @@ export interface NativeAddon {
     maxQueued: number,
   ): void
   retireUpstreamTarget(pool: number, target: number): void
+  secureUpstreamTarget(pool: number, target: number, authorities: string | null, name: string): boolean
   upstreamSend(pool: number, target: number, head: string, bodyLength: number, body: Uint8Array | null): number
   upstreamWrite(pool: number, leg: number, bytes: Uint8Array): boolean
   upstreamEnd(pool: number, leg: number): void
@@ -121,6 +122,7 @@ export interface NativeAddon {
     maxQueued: number,
   ): void
   retireFrontTarget(front: number, target: number): void
+  secureFrontTarget(front: number, target: number, authorities: string | null, name: string): boolean
   frontReadRequestBody(front: number, exchange: number, limitBytes: number): void
   frontForward(front: number, exchange: number, target: number, head: string, body: Uint8Array | null): number
   frontCanRepeat(front: number, exchange: number): boolean
@@ -189,6 +191,8 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'ruleSetSummary',
   'scanRequest',
   'scanResponse',
+  'secureFrontTarget',
+  'secureUpstreamTarget',
   'startResponseTransaction',
   'stopNewConnections',
   'takeBucket',
@@ -685,7 +689,12 @@ export const UPSTREAM_REASONS = [
   'first_byte_timeout',
   'idle_timeout',
   'overflow',
+  'tls_failed',
+  'tls_failed',
 ] as const
+
+/** The second `tls_failed`: the upstream speaks a TLS that the native pool does not, or shows a certificate that it cannot judge. */
+export const UPSTREAM_TLS_INCOMPATIBLE = 8
 
 /** Addresses, limits and timers of a target; milliseconds, 0 = off. */
 export interface UpstreamTargetSettings {
@@ -740,6 +749,19 @@ export function addUpstreamTarget(pool: UpstreamPoolHandle, settings: UpstreamTa
     maxConnections,
     maxQueued,
   )
+}
+
+/**
+ * For a new target: TLS with a server that is verified by `name`, a host name or an address, against `authorities` (PEM;
+ * null = not verified). False: that is not possible, and nothing was changed.
+ */
+export function secureUpstreamTarget(
+  pool: UpstreamPoolHandle,
+  target: UpstreamTargetHandle,
+  authorities: string | null,
+  name: string,
+): boolean {
+  return addon().secureUpstreamTarget(pool, target, authorities, name)
 }
 
 /** For what begins from now on. */
@@ -1023,6 +1045,16 @@ export function changeFrontTarget(
     maxConnections,
     maxQueued,
   )
+}
+
+/** See secureUpstreamTarget. */
+export function secureFrontTarget(
+  front: FrontHandle,
+  target: UpstreamTargetHandle,
+  authorities: string | null,
+  name: string,
+): boolean {
+  return addon().secureFrontTarget(front, target, authorities, name)
 }
 
 /** Takes no new requests. */

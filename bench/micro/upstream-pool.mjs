@@ -1,12 +1,13 @@
 /**
- * CPU per request of the two upstream pools, in alternating rounds: node bench/micro/upstream-pool.mjs [rounds] [requests]
+ * CPU per request of the two upstream pools, in alternating rounds: node bench/micro/upstream-pool.mjs [rounds] [requests] [--tls]
  *
  * One small GET after the other on 32 lanes against a server in another process; no front end, so the figures are the
  * pool's own share. CPU is this process's user and system time. Prints each round, the medians, and the ratio within
- * a round. `npm run build` first.
+ * a round. With --tls both speak TLS with the server, on connections that are kept. `npm run build` first.
  */
-import { fork } from 'node:child_process'
+import { execFileSync, fork } from 'node:child_process'
 import { createServer } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import { fileURLToPath } from 'node:url'
 
 const LANES = 32
@@ -15,25 +16,46 @@ const HEAD =
   'accept-encoding: gzip\r\nx-forwarded-for: 192.0.2.1\r\nx-request-id: 0123456789abcdef\r\nvia: 1.1 sallyport\r\n'
 const BODY = 'x'.repeat(200)
 
+const isSecure = process.argv.includes('--tls')
+
+/** Key and certificate in one PEM text. */
+function makePem() {
+  const words =
+    'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=up -addext subjectAltName=IP:127.0.0.1'
+  return execFileSync('openssl', [...words.split(' '), '-keyout', '-', '-out', '-'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+}
+
 if (process.argv[2] === 'serve') {
-  const server = createServer({ keepAliveTimeout: 60_000 }, (_request, response) => {
+  const answer = (_request, response) => {
     response.setHeader('content-type', 'text/plain')
     response.end(BODY)
-  })
+  }
+  const { PEM } = process.env
+  const server =
+    PEM === undefined
+      ? createServer({ keepAliveTimeout: 60_000 }, answer)
+      : createTlsServer({ keepAliveTimeout: 60_000, key: PEM, cert: PEM }, answer)
   server.listen(0, '127.0.0.1', () => process.send(server.address().port))
   process.on('disconnect', () => process.exit(0))
 } else {
-  const rounds = Number(process.argv[2] ?? 6)
-  const requests = Number(process.argv[3] ?? 20_000)
+  const [rounds = 6, requests = 20_000] = process.argv
+    .slice(2)
+    .filter((word) => !word.startsWith('-'))
+    .map(Number)
+  const pem = isSecure ? makePem().toString() : undefined
   const { NativePool } = await import('../../dist/upstream/native-pool.js')
   const { UndiciPool } = await import('../../dist/upstream/pool.js')
-  const backend = fork(fileURLToPath(import.meta.url), ['serve'])
+  const env = pem === undefined ? process.env : { ...process.env, PEM: pem }
+  const backend = fork(fileURLToPath(import.meta.url), ['serve'], { env })
   const port = await new Promise((resolve) => {
     backend.once('message', resolve)
   })
   const target = {
     name: `127.0.0.1:${port}`,
-    protocol: 'http',
+    protocol: isSecure ? 'https' : 'http',
+    tls: isSecure ? { verify: true, ca: pem.slice(pem.indexOf('-----BEGIN CERTIFICATE')) } : undefined,
     host: '127.0.0.1',
     port,
     timers: { connectMs: 3_000, queueMs: 2_000, firstByteMs: 60_000, idleMs: 60_000, keepAliveMs: 60_000 },

@@ -84,7 +84,11 @@ export const httpVerb: Verb = {
       type: 'switch',
       meaning: 'Whether the certificate of an https service is verified (default true).',
     },
-    'upstream-tls-verify-cas': { type: 'text', value: 'FILE', meaning: 'PEM file with more authorities to trust.' },
+    'upstream-tls-verify-cas': {
+      type: 'text',
+      value: 'FILE',
+      meaning: 'PEM file with the authorities to trust, instead of those of the system.',
+    },
     domain: {
       type: 'text',
       value: 'HOST',

@@ -385,7 +385,10 @@ export const endpointSchema = object(
                   locatedDefault(boolean(), true),
                   'Whether certificates of https upstreams are verified.',
                 ),
-                ca_file: described(optional(path()), 'PEM file with more authorities to trust.'),
+                ca_file: described(
+                  optional(path()),
+                  'PEM file with the authorities to trust, instead of those of the system.',
+                ),
                 server_name: described(
                   optional(string({ minLength: 1, maxLength: 253 })),
                   'Name for SNI and verification instead of the host of the url.',

@@ -1,18 +1,22 @@
 /**
- * Keep-alive connections to plain HTTP upstreams over the native pool: sockets, parsing, queue and deadlines are native
+ * Keep-alive connections to upstreams over the native pool: sockets, TLS, parsing, queue and deadlines are native
  * (native/upstream); here are the names' addresses, the order of events while a leg is paused, and the timer.
+ *
+ * Servers that speak a TLS which the native pool does not (TLS 1.2 without AEAD suites or elliptic curves), or whose
+ * certificates it cannot judge (without alternative names, keys on P-521, and the like), are left to another pool, if
+ * there is one: found out when a handshake fails for such a reason, before anything of a request was sent.
  *
  * One call into native per request, one event per answer that comes in one piece. A received `Content-Length: 0` is
  * not told apart from no body: POST, PUT and PATCH get one, other methods none (H-28). Interim answers are dropped, at
  * most 16 per request (H-62), trailers too.
  *
- * Source: H-31 … H-35, H-62, H-70, H-80, H-82, H-122; T-30 … T-35.
+ * Source: H-31 … H-35, H-56, H-62, H-70, H-80, H-82, H-122; T-30 … T-35.
  */
 import type { UpstreamFailureReason, UpstreamTarget } from '../listener/front-end.ts'
 import * as native from '../native.ts'
 import { AddressBook } from './address-book.ts'
-import { type NativeServer, NativeServers } from './native-servers.ts'
-import { InvalidHeadError } from './request-head.ts'
+import { type NativeServer, NativeServers, NO_VERIFYING } from './native-servers.ts'
+import { checkRequestHead, InvalidHeadError } from './request-head.ts'
 import type { ConnectionCounts, UpstreamHandler, UpstreamLeg, UpstreamPool, UpstreamRequest } from './upstream-pool.ts'
 
 /** Deadlines are looked at this often; a timer fires at most this much late. */
@@ -21,11 +25,15 @@ const TICK_MS = 100
 const WHOLE = native.UPSTREAM_HEAD | native.UPSTREAM_END
 /** Without requests only idle connections have deadlines. */
 const IDLE_TICKS = 10
+/** For so long a server that was left to the other pool stays there. */
+const LEFT_MS = 600_000
 
 export interface NativePoolOptions {
   /** Request body bytes that may wait in memory per request (H-38). */
   readonly bufferBytes: number
   readonly addressBook?: AddressBook
+  /** Takes the servers whose TLS is not for the native pool; without it they fail. */
+  readonly other?: UpstreamPool
 }
 
 export class NativePool implements UpstreamPool {
@@ -33,6 +41,7 @@ export class NativePool implements UpstreamPool {
   /** Data of the present event; nobody else keeps it or hands it to another thread. */
   readonly #data = Buffer.allocUnsafeSlow(native.UPSTREAM_DATA_BYTES)
   readonly #servers: NativeServers
+  readonly #other: UpstreamPool | undefined
   /** By slot. */
   readonly #legs: (Leg | undefined)[] = []
   #legCount = 0
@@ -43,6 +52,7 @@ export class NativePool implements UpstreamPool {
 
   /** Throws when the system has no descriptors left, and NativeAddonError when the native part is missing. */
   constructor(options: NativePoolOptions) {
+    this.#other = options.other
     this.#pool = native.createUpstreamPool(
       options.bufferBytes,
       this.#data,
@@ -61,6 +71,7 @@ export class NativePool implements UpstreamPool {
         add: (settings) => native.addUpstreamTarget(pool, settings),
         change: (handle, settings) => native.changeUpstreamTarget(pool, handle, settings),
         retire: (handle) => native.retireUpstreamTarget(pool, handle),
+        secure: (handle, authorities, name) => native.secureUpstreamTarget(pool, handle, authorities, name),
       },
       options.addressBook ?? new AddressBook(),
     )
@@ -84,6 +95,7 @@ export class NativePool implements UpstreamPool {
       return leg
     }
     const server = this.#servers.of(target)
+    if (this.#other !== undefined && server.isLeft()) return this.#other.send(target, request, handler)
     const addresses = this.#servers.addresses(server, target)
     if (addresses instanceof Promise) this.#startLater(server, leg, addresses)
     else this.#start(server, leg, addresses)
@@ -104,6 +116,12 @@ export class NativePool implements UpstreamPool {
     native.closeUpstreamPool(this.#pool)
   }
 
+  /** A server's TLS is not for us. The pool that its requests go to from now on; undefined = there is none. */
+  leave(target: UpstreamTarget): UpstreamPool | undefined {
+    this.#servers.of(target).leftUntilMs = performance.now() + LEFT_MS
+    return this.#other
+  }
+
   /** A leg whose request was taken back. */
   abort(id: native.UpstreamLegHandle): void {
     this.#forget(native.upstreamSlot(id))
@@ -119,6 +137,11 @@ export class NativePool implements UpstreamPool {
   #start(server: NativeServer, leg: Leg, addresses: readonly string[]): void {
     const handle = this.#servers.settle(server, leg.target, addresses)
     const { request } = leg
+    if (!server.isPossible) {
+      checkRequestHead(request.head)
+      leg.failSoon('tls_failed', NO_VERIFYING, true)
+      return
+    }
     const sent = native.sendUpstream(this.#pool, handle, request.head, request.bodyLength, request.body ?? null)
     if (sent < 0) {
       if (sent === native.UPSTREAM_BAD_HEAD) throw new InvalidHeadError()
@@ -179,8 +202,10 @@ export class NativePool implements UpstreamPool {
 
 /** One request. */
 class Leg implements UpstreamLeg {
-  connectedAtMs = 0
-  connectionReused = false
+  #connectedAtMs = 0
+  #connectionReused = false
+  /** The same request in the other pool, if it was left to it. */
+  #other: UpstreamLeg | undefined
   readonly target: UpstreamTarget
   readonly request: UpstreamRequest
   readonly #owner: NativePool
@@ -216,27 +241,42 @@ class Leg implements UpstreamLeg {
     return this.#handler === null
   }
 
+  get connectedAtMs(): number {
+    return this.#other?.connectedAtMs ?? this.#connectedAtMs
+  }
+
+  get connectionReused(): boolean {
+    return this.#other?.connectionReused ?? this.#connectionReused
+  }
+
   // What the front end calls.
 
   write(chunk: Uint8Array): boolean {
+    if (this.#other !== undefined) return this.#other.write(chunk)
     if (this.#handler === null || this.#id === 0) return true
     this.#bodyTouched = true
     return native.writeUpstream(this.#pool, this.#id, chunk)
   }
 
   end(): void {
+    if (this.#other !== undefined) {
+      this.#other.end()
+      return
+    }
     if (this.#handler === null || this.#id === 0) return
     this.#bodyTouched = true
     native.endUpstream(this.#pool, this.#id)
   }
 
   pause(): void {
+    this.#other?.pause()
     if (this.#isPaused) return
     this.#isPaused = true
     if (this.#id !== 0) native.pauseUpstream(this.#pool, this.#id)
   }
 
   resume(): void {
+    this.#other?.resume()
     if (!this.#isPaused) return
     this.#isPaused = false
     this.#deliver()
@@ -244,12 +284,14 @@ class Leg implements UpstreamLeg {
   }
 
   detach(): void {
+    this.#other?.detach()
     if (this.#handler === null) return
     this.#finish()
     this.resume()
   }
 
   abort(): void {
+    this.#other?.abort()
     this.#finish()
     const id = this.#id
     if (id === 0) return
@@ -263,8 +305,8 @@ class Leg implements UpstreamLeg {
     this.#id = id
     if (this.#isPaused) native.pauseUpstream(this.#pool, id)
     if (!isReused) return
-    this.connectedAtMs = performance.now()
-    this.connectionReused = true
+    this.#connectedAtMs = performance.now()
+    this.#connectionReused = true
     const { body, bodyLength } = this.request
     if (body === undefined && bodyLength !== 0) queueMicrotask(() => this.#handler?.onUpstreamWritable())
   }
@@ -291,8 +333,8 @@ class Leg implements UpstreamLeg {
 
   #connected(kind: number): void {
     if ((kind & (native.UPSTREAM_CONNECTED_NEW | native.UPSTREAM_CONNECTED_REUSED)) === 0) return
-    this.connectedAtMs = performance.now()
-    this.connectionReused = (kind & native.UPSTREAM_CONNECTED_REUSED) !== 0
+    this.#connectedAtMs = performance.now()
+    this.#connectionReused = (kind & native.UPSTREAM_CONNECTED_REUSED) !== 0
   }
 
   receive(
@@ -313,6 +355,7 @@ class Leg implements UpstreamLeg {
     this.#chunk = chunk
     this.#hasEnded = (kind & native.UPSTREAM_END) !== 0
     if ((kind & native.UPSTREAM_FAILURE) !== 0) {
+      if (status === native.UPSTREAM_TLS_INCOMPATIBLE && this.#leave()) return
       const reason = native.UPSTREAM_REASONS[status] ?? 'upstream_reset'
       this.#failure = { reason, detail: text ?? '', notProcessed: bodyLength === 1 }
     }
@@ -326,9 +369,22 @@ class Leg implements UpstreamLeg {
     if (this.#chunk !== undefined && this.#chunk === chunk) this.#chunk = new Uint8Array(chunk)
   }
 
-  /** Fails before anything was tried, but not before `send` has returned. */
-  failSoon(reason: UpstreamFailureReason, detail: string): void {
-    queueMicrotask(() => this.fail(reason, detail, true))
+  /** Goes on in the other pool, from the beginning. False: there is none. */
+  #leave(): boolean {
+    const handler = this.#handler
+    const other = handler === null ? undefined : this.#owner.leave(this.target)
+    if (handler === null || other === undefined) return false
+    this.#finish()
+    this.#other = other.send(this.target, this.request, handler)
+    if (this.#isPaused) this.#other.pause()
+    return true
+  }
+
+  /** Fails before anything was tried, but not before `send` has returned. `mayLeave`: another pool may do better. */
+  failSoon(reason: UpstreamFailureReason, detail: string, mayLeave = false): void {
+    queueMicrotask(() => {
+      if (!mayLeave || !this.#leave()) this.fail(reason, detail, true)
+    })
   }
 
   fail(reason: UpstreamFailureReason, detail: string, notProcessed: boolean): void {

@@ -2,6 +2,7 @@
 import type { UpstreamTarget } from '../listener/front-end.ts'
 import type { UpstreamTargetHandle, UpstreamTargetSettings } from '../native.ts'
 import type { AddressBook } from './address-book.ts'
+import { defaultAuthorities } from './authorities.ts'
 import { targetKey } from './target-key.ts'
 
 /** Where a pool's targets are kept: the upstream pool's own, or the front end's. */
@@ -9,7 +10,12 @@ export interface NativeTargetCalls {
   add(settings: UpstreamTargetSettings): UpstreamTargetHandle
   change(handle: UpstreamTargetHandle, settings: UpstreamTargetSettings): void
   retire(handle: UpstreamTargetHandle): void
+  /** For a new one: TLS, as `secureUpstreamTarget` has it. */
+  secure(handle: UpstreamTargetHandle, authorities: string | null, name: string): boolean
 }
+
+/** Why a server that `isPossible` denies fails. */
+export const NO_VERIFYING = 'no verifying by this name, or against these authorities'
 
 export class NativeServers {
   readonly #calls: NativeTargetCalls
@@ -69,6 +75,10 @@ export class NativeServer {
   addresses: readonly string[]
   handle: UpstreamTargetHandle = 0
   isRetired = false
+  /** False: its TLS is not for the native pool. Known once it has a handle. */
+  isPossible = true
+  /** `performance.now()` until which its requests go to another pool. */
+  leftUntilMs = 0
   #target: UpstreamTarget
 
   constructor(target: UpstreamTarget) {
@@ -76,6 +86,10 @@ export class NativeServer {
     const found = LITERAL.test(target.host)
     this.isLiteral = found || target.addresses !== undefined
     this.addresses = target.addresses ?? (found ? [target.host] : [])
+  }
+
+  isLeft(): boolean {
+    return this.leftUntilMs !== 0 && performance.now() < this.leftUntilMs
   }
 
   /** Tells the native pool of addresses, limits and timers where they are news. */
@@ -92,8 +106,20 @@ export class NativeServer {
       maxConnections,
       maxQueued,
     }
-    if (this.handle === 0) this.handle = calls.add(settings)
-    else calls.change(this.handle, settings)
+    if (this.handle === 0) {
+      this.handle = calls.add(settings)
+      if (target.protocol === 'https') this.isPossible = this.#secure(calls, target)
+    } else {
+      calls.change(this.handle, settings)
+    }
+  }
+
+  /** What is asked of the server's certificate is part of the target's key: it does not change. */
+  #secure(calls: NativeTargetCalls, { host, tls }: UpstreamTarget): boolean {
+    const isVerified = tls?.verify ?? true
+    const authorities = isVerified ? (tls?.ca ?? defaultAuthorities()) : null
+    if (authorities === undefined) return false
+    return calls.secure(this.handle, authorities, tls?.serverName ?? host)
   }
 }
 

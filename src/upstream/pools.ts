@@ -1,6 +1,6 @@
 /**
- * The gateway's upstream connections: the native pool for plain HTTP, undici's for what it does not do (TLS).
- * Behind the same interface, so that nobody else asks which one runs.
+ * The gateway's upstream connections: the native pool, and undici's for the servers whose TLS is not for it. Behind the
+ * same interface, so that nobody else asks which one runs.
  */
 import type { UpstreamTarget } from '../listener/front-end.ts'
 import type { AddressBook } from './address-book.ts'
@@ -16,35 +16,34 @@ export interface UpstreamPoolsOptions {
 }
 
 export class UpstreamPools implements UpstreamPool {
-  readonly #plain: NativePool
-  readonly #secure: UndiciPool
+  readonly #native: NativePool
+  readonly #undici: UndiciPool
 
   /** Throws as NativePool does. */
   constructor(options: UpstreamPoolsOptions) {
-    this.#plain = new NativePool(options)
-    this.#secure = new UndiciPool(options)
+    this.#undici = new UndiciPool(options)
+    this.#native = new NativePool({ ...options, other: this.#undici })
   }
 
   get connections(): ConnectionCounts {
-    const [plain, secure] = [this.#plain.connections, this.#secure.connections]
+    const [first, second] = [this.#native.connections, this.#undici.connections]
     return {
-      active: plain.active + secure.active,
-      idle: plain.idle + secure.idle,
-      pending: plain.pending + secure.pending,
+      active: first.active + second.active,
+      idle: first.idle + second.idle,
+      pending: first.pending + second.pending,
     }
   }
 
   send(target: UpstreamTarget, request: UpstreamRequest, handler: UpstreamHandler): UpstreamLeg {
-    const pool = target.protocol === 'https' ? this.#secure : this.#plain
-    return pool.send(target, request, handler)
+    return this.#native.send(target, request, handler)
   }
 
   retain(targets: readonly UpstreamTarget[]): void {
-    this.#plain.retain(targets)
-    this.#secure.retain(targets)
+    this.#native.retain(targets)
+    this.#undici.retain(targets)
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#plain.close(), this.#secure.close()])
+    await Promise.all([this.#native.close(), this.#undici.close()])
   }
 }

@@ -1,5 +1,6 @@
 /** An upstream over bare sockets: records every request byte for byte and answers as the test says. */
 import { createServer, type Server, type Socket } from 'node:net'
+import { createServer as createTlsServer } from 'node:tls'
 
 /** One request as it arrived. */
 export interface RecordedRequest {
@@ -47,6 +48,11 @@ export function echoAnswer(request: RecordedRequest, socket: Socket): void {
   socket.write(Buffer.from(text, 'latin1'))
 }
 
+/** Set: upstreams that are started from then on speak TLS. */
+export const echoTls: { material: { readonly key: string; readonly certificate: string } | undefined } = {
+  material: undefined,
+}
+
 export async function startEchoUpstream(port = 0): Promise<EchoUpstream> {
   const requests: RecordedRequest[] = []
   const raw: string[] = []
@@ -78,7 +84,7 @@ export async function startEchoUpstream(port = 0): Promise<EchoUpstream> {
       })
     },
   } as EchoUpstream & { port: number }
-  const server: Server = createServer((socket) => {
+  const serve = (socket: Socket): void => {
     sockets.add(socket)
     const connection = raw.push('') - 1
     socket.setNoDelay(true)
@@ -147,7 +153,22 @@ export async function startEchoUpstream(port = 0): Promise<EchoUpstream> {
         upstream.answer(done, socket)
       }
     })
-  })
+  }
+  const { material } = echoTls
+  const server: Server =
+    material === undefined
+      ? createServer(serve)
+      : createTlsServer({ key: material.key, cert: material.certificate }, (socket) => {
+          // what lies under TLS can be reset, a TLS socket cannot
+          const bare = bareSockets.get(socket.remotePort!)
+          socket.resetAndDestroy = () => {
+            bare?.resetAndDestroy()
+            return socket
+          }
+          serve(socket)
+        })
+  const bareSockets = new Map<number, Socket>()
+  if (material !== undefined) server.on('connection', (socket) => bareSockets.set(socket.remotePort!, socket))
   await new Promise<void>((resolve) => {
     server.listen(port, '127.0.0.1', resolve)
   })

@@ -19,6 +19,7 @@ import { AddressBook } from '../../src/upstream/address-book.ts'
 import { UndiciPool } from '../../src/upstream/pool.ts'
 import { UpstreamPools } from '../../src/upstream/pools.ts'
 import type { UpstreamPool } from '../../src/upstream/upstream-pool.ts'
+import { echoTls } from './echo-upstream.ts'
 
 export const WIRE_LIMITS: FrontEndLimits = {
   headBytes: 64 * 1024,
@@ -29,6 +30,8 @@ export const WIRE_LIMITS: FrontEndLimits = {
 }
 
 export function target(port: number, options: Partial<UpstreamTarget> = {}): UpstreamTarget {
+  const ca = echoTls.material?.certificate
+  const tls = ca === undefined ? {} : { protocol: 'https' as const, tls: { verify: true, ca, ...options.tls } }
   return {
     name: `127.0.0.1:${port}`,
     protocol: 'http',
@@ -38,6 +41,7 @@ export function target(port: number, options: Partial<UpstreamTarget> = {}): Ups
     maxConnections: 256,
     maxQueued: 1024,
     ...options,
+    ...tls,
   }
 }
 

@@ -17,6 +17,7 @@ use napi_derive::napi;
 use sallyport_front::{ConnectionId, Event, ExchangeId, Front, Limits, Record};
 use sallyport_upstream::TargetId;
 
+use crate::tls::client_context;
 use crate::upstream::{
     check, latin1, options, socket_addresses, uv_close, uv_handle_size, uv_poll_init,
     uv_poll_start, uv_unref, UvPoll, HEAD_TEXT, UV_POLL, UV_READABLE,
@@ -632,6 +633,19 @@ pub fn add_front_target(
     target
         .map(|target| target.0 as f64)
         .ok_or_else(|| Error::from_reason("too many upstream targets"))
+}
+
+/// Has a new target speak TLS; see `secure_upstream_target`.
+#[napi(catch_unwind)]
+pub fn secure_front_target(
+    front: u32,
+    target: f64,
+    authorities: Option<String>,
+    name: String,
+) -> Result<bool> {
+    let Some(context) = client_context(authorities, &name) else { return Ok(false) };
+    driver(front)?.front.borrow_mut().secure_target(TargetId(target as u64), context, name);
+    Ok(true)
 }
 
 /// New addresses, limits and timers of a target.

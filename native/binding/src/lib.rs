@@ -12,4 +12,5 @@ mod pattern;
 mod registry;
 mod rule_set;
 mod shared_memory;
+mod tls;
 mod upstream;

@@ -17,6 +17,8 @@ use napi_derive::napi;
 use sallyport_upstream::{Event, LegId, Pool, Sent, TargetId, TargetOptions, READ_BYTES};
 use std::os::fd::AsRawFd;
 
+use crate::tls::client_context;
+
 /// Bits of an event's `kind`; src/native.ts has the same.
 const CONNECTED_NEW: u32 = 1;
 const CONNECTED_REUSED: u32 = 2;
@@ -444,6 +446,21 @@ pub fn add_upstream_target(
     target
         .map(|target| target.0 as f64)
         .ok_or_else(|| Error::from_reason("too many upstream targets"))
+}
+
+/// Has a new target speak TLS with a server that is verified by `name` (a host name or an address) against `authorities`
+/// (PEM; null = not verified). False: there is no verifying by such a name, or against such a text.
+#[napi(catch_unwind)]
+pub fn secure_upstream_target(
+    pool: u32,
+    target: f64,
+    authorities: Option<String>,
+    name: String,
+) -> Result<bool> {
+    let Some(context) = client_context(authorities, &name) else { return Ok(false) };
+    let driver = driver(pool)?;
+    driver.pool.borrow_mut().set_tls(TargetId(target as u64), context, name);
+    Ok(true)
 }
 
 /// New addresses, limits and timers of a target, for what begins from now on.

@@ -10,6 +10,7 @@ use rustix::time::{
     timerfd_create, timerfd_settime, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags,
 };
 use sallyport_http1::RequestRules;
+use sallyport_tls::ClientContext;
 use sallyport_upstream::{Connections, Pool, Reason, Slab, TargetId, TargetOptions};
 
 use crate::connection::{unmapped, Connection, Phase, NOWHERE};
@@ -240,6 +241,11 @@ impl Front {
     ) {
         self.pool.set_options(target, options);
         self.pool.set_addresses(target, addresses);
+    }
+
+    /// See `Pool::set_tls`.
+    pub fn secure_target(&mut self, target: TargetId, context: ClientContext, name: String) {
+        self.pool.set_tls(target, context, name);
     }
 
     /// See [`Pool::retire`].

@@ -63,6 +63,11 @@ impl ClientContext {
         Ok(ClientContext { config: Arc::new(config) })
     }
 
+    /// Somebody else has a clone of it, or a session.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.config) > 1
+    }
+
     /// Whether sessions can be made for a server of this name: a host name, or an address as text.
     pub fn takes_name(name: &str) -> bool {
         ServerName::try_from(name).is_ok()

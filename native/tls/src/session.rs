@@ -185,6 +185,27 @@ impl Session {
         self.advance_partial(Some(plain))
     }
 
+    /// Has both sides go on with new keys (RFC 8446 §4.6.3); not before TLS 1.3.
+    pub fn update_keys(&mut self) {
+        if self.is_handshaking() || self.advance_partial(None).is_err() {
+            return;
+        }
+        let partial = &mut self.partial;
+        // refused where the version has no such message
+        let _ = match &mut self.side {
+            Side::Client(one) => match one.process_tls_records(partial).state {
+                Ok(ConnectionState::WriteTraffic(traffic)) => traffic.refresh_traffic_keys(),
+                _ => Ok(()),
+            },
+            Side::Server(one) => match one.process_tls_records(partial).state {
+                Ok(ConnectionState::WriteTraffic(traffic)) => traffic.refresh_traffic_keys(),
+                _ => Ok(()),
+            },
+            Side::Waiting(_) | Side::Broken => Ok(()),
+        };
+        let _ = self.advance_partial(None);
+    }
+
     /// Tells the peer that nothing more follows; once, and only after the handshake. What it says may still be read.
     pub fn close(&mut self) {
         if self.is_close_sent || self.is_handshaking() {

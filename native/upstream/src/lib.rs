@@ -12,6 +12,7 @@ mod pool;
 mod response;
 mod slab;
 mod socket;
+mod transport;
 
 pub use pool::{
     Connections, Event, Failure, HeadFacts, LegId, Lent, Pool, Reason, Sent, TargetId,

@@ -10,11 +10,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rustix::fd::{BorrowedFd, OwnedFd};
+use sallyport_tls::ClientContext;
 
 use crate::head::is_request_head;
 use crate::response::Response;
 use crate::slab::{slot_of, Slab};
 use crate::socket::{self, Flags, Peek, Poller};
+use crate::transport::{Broken, Buffers, Received, Transport};
 
 /// One read of an answer; no event has more data.
 pub const READ_BYTES: usize = 64 * 1024;
@@ -23,6 +25,8 @@ const MORE_READS: usize = 256;
 /// For so long after its last answer a connection is taken without a look: events have told of whatever came, but for
 /// the present turn of the loop, and a look cannot tell what comes a moment later either.
 const FRESH: Duration = Duration::from_millis(10);
+/// More than a peer has to say about its session while nobody asks it anything.
+const MAX_IDLE_READS: usize = 4;
 /// A request buffer above this is not kept for the next request.
 const KEEP_BUFFER_BYTES: usize = 16 * 1024;
 const KEEP_BUFFERS: usize = 64;
@@ -60,6 +64,10 @@ pub enum Reason {
     IdleTimeout = 5,
     /// Too many requests wait for a connection, or this one did for too long.
     Overflow = 6,
+    /// The handshake failed: the peer is not who it should be, or does not speak TLS.
+    TlsFailed = 7,
+    /// The same, because the peer speaks a TLS that this library does not: another one may get along with it.
+    TlsIncompatible = 8,
 }
 
 /// How a leg failed.
@@ -144,14 +152,14 @@ pub struct TargetOptions {
 
 /// Body data of an event, apart from the pool it came from.
 pub struct Lent {
-    scratch: Vec<u8>,
+    bytes: Vec<u8>,
     data: (usize, usize),
 }
 
 impl Lent {
     /// The data.
     pub fn bytes(&self) -> &[u8] {
-        &self.scratch[self.data.0..self.data.1]
+        &self.bytes[self.data.0..self.data.1]
     }
 }
 
@@ -192,6 +200,8 @@ pub struct Connections {
 
 struct Target {
     options: TargetOptions,
+    /// How TLS is spoken, and the name that the server is verified by.
+    tls: Option<(ClientContext, String)>,
     addresses: Vec<SocketAddr>,
     idle: Vec<u64>,
     open: usize,
@@ -204,12 +214,18 @@ struct Target {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Connecting,
+    /// Connected, but keys are not agreed yet.
+    Shaking,
     Idle,
     Busy,
 }
 
 struct Connection {
-    socket: OwnedFd,
+    transport: Transport,
+    /// When the first address was tried.
+    begun: Instant,
+    /// Its last read left nothing behind.
+    is_drained: bool,
     target: u64,
     phase: Phase,
     leg: u64,
@@ -273,7 +289,7 @@ pub struct Pool {
     pending: VecDeque<Event>,
     again: VecDeque<u64>,
     more_reads: usize,
-    scratch: Vec<u8>,
+    buffers: Buffers,
     head: Vec<u8>,
     interim: Vec<u8>,
     data: (usize, usize),
@@ -304,7 +320,7 @@ impl Pool {
             pending: VecDeque::new(),
             again: VecDeque::new(),
             more_reads: 0,
-            scratch: vec![0; READ_BYTES],
+            buffers: Buffers::new(),
             head: Vec::new(),
             interim: Vec::new(),
             data: (0, 0),
@@ -332,17 +348,17 @@ impl Pool {
 
     /// Body data of the last event that had `has_data`.
     pub fn data(&self) -> &[u8] {
-        &self.scratch[self.data.0..self.data.1]
+        &self.buffers.bytes()[self.data.0..self.data.1]
     }
 
     /// The same, apart from the pool, which may be called meanwhile: give it back by `take_back` before the next event.
     pub fn lend(&mut self) -> Lent {
-        Lent { scratch: std::mem::take(&mut self.scratch), data: self.data }
+        Lent { bytes: std::mem::take(self.buffers.memory()), data: self.data }
     }
 
     /// Takes back what `lend` gave.
     pub fn take_back(&mut self, lent: Lent) {
-        self.scratch = lent.scratch;
+        *self.buffers.memory() = lent.bytes;
     }
 
     /// Connections of all targets.
@@ -381,6 +397,7 @@ impl Pool {
     ) -> Option<TargetId> {
         let target = Target {
             options,
+            tls: None,
             addresses,
             idle: Vec::new(),
             open: 0,
@@ -389,6 +406,13 @@ impl Pool {
             is_retired: false,
         };
         self.targets.insert(target).map(TargetId)
+    }
+
+    /// Connections made from now on speak TLS, with a server that is verified by this name.
+    pub fn set_tls(&mut self, target: TargetId, context: ClientContext, name: String) {
+        if let Some(target) = self.targets.get_mut(target.0) {
+            target.tls = Some((context, name));
+        }
     }
 
     /// New limits and timers, for what begins from now on.
@@ -522,11 +546,11 @@ impl Pool {
                     return true;
                 }
                 if connection.phase == Phase::Busy {
-                    match socket::send(&connection.socket, &[before, bytes, behind]) {
+                    match connection.transport.send(&[before, bytes, behind]) {
                         Ok(length) => sent = length,
                         Err(_) => {
                             connection.is_write_broken = true;
-                            self.poller.rearm(&connection.socket, leg.connection);
+                            self.poller.rearm(&connection.transport.socket, leg.connection);
                             return true;
                         }
                     }
@@ -540,6 +564,14 @@ impl Pool {
             leg.out.extend_from_slice(&piece[skipped..]);
             sent -= skipped;
         }
+        let key = leg.connection;
+        let is_offered = self.connections.get(key).is_some_and(|one| one.transport.is_secure());
+        if is_offered && self.flush(key) {
+            let mut event = Event::new(id.0);
+            event.writable = true;
+            self.push(event);
+        }
+        let Some(leg) = self.legs.get_mut(id.0) else { return true };
         let is_full = leg.out.len() - leg.out_at >= self.buffer_bytes;
         leg.wants_writable |= is_full;
         self.refresh_first_byte(id.0);
@@ -574,10 +606,10 @@ impl Pool {
 
     /// The way up of a tunnel ends once everything is written.
     fn end_tunnel(&mut self, key: u64) {
-        let Some(connection) = self.connections.get(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(leg) = self.legs.get(connection.leg) else { return };
         if leg.is_ending && leg.out_at == leg.out.len() {
-            socket::end_sending(&connection.socket);
+            connection.transport.end_sending();
         }
     }
 
@@ -603,7 +635,7 @@ impl Pool {
         }
         let Some(connection) = self.connections.get_mut(leg.connection) else { return };
         if std::mem::replace(&mut connection.is_unread, false) {
-            self.poller.rearm(&connection.socket, leg.connection);
+            self.poller.rearm(&connection.transport.socket, leg.connection);
         }
     }
 
@@ -747,7 +779,7 @@ impl Pool {
                 continue;
             }
             if self.more_reads == 0 {
-                self.poller.rearm(&connection.socket, key);
+                self.poller.rearm(&connection.transport.socket, key);
                 continue;
             }
             self.more_reads -= 1;
@@ -762,10 +794,14 @@ impl Pool {
         let connection = self.connections.get_mut(key)?;
         match connection.phase {
             Phase::Connecting => self.connected(key),
+            Phase::Shaking => {
+                connection.is_closing |= gone;
+                self.shake(key)
+            }
             Phase::Idle => {
+                let target = connection.target;
                 // A change may be of bytes that were read together with earlier ones.
-                if gone || socket::peek(&connection.socket) != Peek::Quiet {
-                    let target = connection.target;
+                if gone || !self.is_quiet(key) {
                     self.forget_idle(key);
                     self.drop_connection(key);
                     self.forget_if_unused(target);
@@ -797,29 +833,89 @@ impl Pool {
     fn connected(&mut self, key: u64) -> Option<Event> {
         let connection = self.connections.get_mut(key)?;
         let leg_key = connection.leg;
-        if let Err(error) = socket::connect_result(&connection.socket) {
+        if let Err(error) = socket::connect_result(&connection.transport.socket) {
             if !self.next_address(leg_key) {
                 self.fail(leg_key, Reason::ConnectFailed, error.to_string(), true);
             }
             return None;
         }
-        // A peer that speaks or ends before it was asked has not read anything.
-        match socket::peek(&connection.socket) {
-            Peek::Quiet => {}
-            Peek::Bytes => {
-                self.fail(
-                    leg_key,
-                    Reason::BadResponse,
-                    "bytes before any request".to_owned(),
-                    true,
-                );
+        let target = self.targets.get(connection.target)?;
+        if let Some((context, name)) = &target.tls {
+            connection.phase = Phase::Shaking;
+            let begun = connection.begun;
+            if let Err(broken) = connection.transport.secure(context, name) {
+                self.fail_shaking(leg_key, broken);
                 return None;
             }
-            Peek::Closed => {
-                self.fail(leg_key, Reason::Reset, "closed before any request".to_owned(), true);
+            // No further address is tried from here on: all of the time is this one's.
+            let connect = target.options.connect;
+            self.legs.get_mut(leg_key)?.deadline = after(begun, connect, Deadline::Connect);
+            return None;
+        }
+        // A peer that speaks or ends before it was asked has not read anything.
+        match socket::peek(&connection.transport.socket) {
+            Peek::Quiet => self.established(key),
+            Peek::Bytes => self.fail_unasked(leg_key, Reason::BadResponse),
+            Peek::Closed => self.fail_unasked(leg_key, Reason::Reset),
+        }
+    }
+
+    /// Goes on with a handshake.
+    fn shake(&mut self, key: u64) -> Option<Event> {
+        loop {
+            let connection = self.connections.get_mut(key)?;
+            let leg_key = connection.leg;
+            if let Err(broken) = connection.transport.flush() {
+                self.fail_shaking(leg_key, broken);
+                return None;
+            }
+            let is_drained = match connection.transport.receive(&mut self.buffers) {
+                Ok(Received::Nothing) => return None,
+                Ok(Received::Bytes { is_drained }) => is_drained,
+                Ok(Received::End | Received::Truncated) => {
+                    let detail = "closed during the handshake".to_owned();
+                    self.fail_shaking(leg_key, Broken { detail, is_incompatible: false });
+                    return None;
+                }
+                Err(broken) => {
+                    self.fail_shaking(leg_key, broken);
+                    return None;
+                }
+            };
+            if self.buffers.length > 0 {
+                return self.fail_unasked(leg_key, Reason::BadResponse);
+            }
+            if connection.transport.is_ended() {
+                return self.fail_unasked(leg_key, Reason::Reset);
+            }
+            let is_more = !is_drained || connection.is_closing;
+            if !connection.transport.is_handshaking() {
+                if is_more {
+                    self.again.push_back(key);
+                }
+                return self.established(key);
+            }
+            if !is_more {
                 return None;
             }
         }
+    }
+
+    fn fail_shaking(&mut self, leg_key: u64, broken: Broken) {
+        let reason =
+            if broken.is_incompatible { Reason::TlsIncompatible } else { Reason::TlsFailed };
+        self.fail(leg_key, reason, broken.detail, true);
+    }
+
+    fn fail_unasked(&mut self, leg_key: u64, reason: Reason) -> Option<Event> {
+        let what = if reason == Reason::Reset { "closed" } else { "bytes" };
+        self.fail(leg_key, reason, format!("{what} before any request"), true);
+        None
+    }
+
+    /// A connection is ready for the request that it was made for.
+    fn established(&mut self, key: u64) -> Option<Event> {
+        let leg_key = self.connections.get(key)?.leg;
         let mut event = Event::new(leg_key);
         event.connected = Some(false);
         event.writable = self.legs.get(leg_key).is_some_and(|leg| leg.streams);
@@ -854,14 +950,24 @@ impl Pool {
             return false;
         }
         let Some(leg) = self.legs.get_mut(connection.leg) else { return false };
+        if !connection.is_write_broken && connection.transport.flush().is_err() {
+            connection.is_write_broken = true;
+            self.poller.rearm(&connection.transport.socket, key);
+        }
         if leg.out_at < leg.out.len() {
-            if !connection.is_write_broken {
-                match socket::send(&connection.socket, &[&leg.out[leg.out_at..]]) {
-                    Ok(0) => return false,
-                    Ok(length) => leg.out_at += length,
+            while leg.out_at < leg.out.len() && !connection.is_write_broken {
+                match connection.transport.send(&[&leg.out[leg.out_at..]]) {
+                    Ok(0) => break,
+                    Ok(length) => {
+                        leg.out_at += length;
+                        // A plain socket that takes a part takes no more; a session takes one piece after the other.
+                        if !connection.transport.is_secure() {
+                            break;
+                        }
+                    }
                     Err(_) => {
                         connection.is_write_broken = true;
-                        self.poller.rearm(&connection.socket, key);
+                        self.poller.rearm(&connection.transport.socket, key);
                     }
                 }
             }
@@ -905,8 +1011,12 @@ impl Pool {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let leg_key = connection.leg;
         self.reads += 1;
-        let length = match socket::receive(&connection.socket, &mut self.scratch) {
-            Ok(Some(0)) => {
+        let received = connection.transport.receive(&mut self.buffers);
+        connection.is_drained = matches!(received, Ok(Received::Bytes { is_drained: true }));
+        let is_drained = match received {
+            Ok(Received::Nothing) => return,
+            Ok(Received::Bytes { is_drained }) => is_drained,
+            Ok(Received::End) => {
                 match connection.response.finish() {
                     Ok(()) => {
                         event.ended = true;
@@ -916,14 +1026,25 @@ impl Pool {
                 }
                 return;
             }
-            Ok(None) => return,
-            Ok(Some(length)) => length,
-            Err(error) => {
-                self.fail_now(event, leg_key, Reason::Reset, error.to_string());
+            Ok(Received::Truncated) => {
+                let detail = "the connection ended without close_notify".to_owned();
+                self.fail_now(event, leg_key, Reason::Reset, detail);
+                return;
+            }
+            Err(broken) => {
+                self.fail_now(event, leg_key, Reason::Reset, broken.detail);
                 return;
             }
         };
-        let parsed = match connection.response.read(&mut self.scratch[..length]) {
+        // A short read has emptied the socket, unless the end of file is behind it.
+        let is_more = !is_drained || connection.is_closing;
+        if self.buffers.length == 0 {
+            if is_more {
+                self.again.push_back(key);
+            }
+            return;
+        }
+        let parsed = match connection.response.read(self.buffers.bytes_mut()) {
             Ok(parsed) => parsed,
             Err(fault) => {
                 // A head that came in the same read is not told: nothing of a bad answer gets out if it can be helped.
@@ -949,8 +1070,7 @@ impl Pool {
             self.leg_done(key, leg_key);
             return;
         }
-        // A short read has emptied the socket, unless the end of file is behind it.
-        if length == READ_BYTES || connection.is_closing {
+        if is_more {
             self.again.push_back(key);
         }
         let Some(leg) = self.legs.get_mut(leg_key) else { return };
@@ -970,7 +1090,7 @@ impl Pool {
     /// The answer is complete: the connection serves the next request, idles, or closes.
     fn leg_done(&mut self, key: u64, leg_key: u64) {
         let Some(leg) = self.legs.remove(leg_key) else { return };
-        let is_sent = leg.body == RequestBody::Complete && leg.out_at == leg.out.len();
+        let is_written = leg.body == RequestBody::Complete && leg.out_at == leg.out.len();
         let target_key = leg.target;
         self.keep_buffer(leg.out);
         let Some(connection) = self.connections.get_mut(key) else { return };
@@ -983,8 +1103,12 @@ impl Pool {
             None => target.options.keep_alive,
         };
         let is_refused = hint.is_some() && kept.is_zero();
-        let is_broken = connection.is_closing || connection.is_write_broken;
-        let stays = is_sent && connection.response.keeps_alive();
+        let transport = &connection.transport;
+        let is_broken = connection.is_closing
+            || connection.is_write_broken
+            || transport.is_ended()
+            || transport.has_partial();
+        let stays = is_written && transport.is_flushed() && connection.response.keeps_alive();
         let is_reusable = stays && !is_broken && !is_refused && !target.is_retired;
         if is_reusable {
             connection.phase = Phase::Idle;
@@ -1041,12 +1165,39 @@ impl Pool {
             let key = self.targets.get_mut(target_key)?.idle.pop()?;
             let Some(connection) = self.connections.get(key) else { continue };
             // Events told of whatever came until a moment ago. Nothing can tell what comes from now on.
-            let is_fresh = self.now.duration_since(connection.idle_since) < FRESH;
-            if is_fresh || socket::peek(&connection.socket) == Peek::Quiet {
+            let is_fresh =
+                connection.is_drained && self.now.duration_since(connection.idle_since) < FRESH;
+            if is_fresh || self.is_quiet(key) {
                 return Some(key);
             }
             self.drop_connection(key);
         }
+    }
+
+    /// Nothing has come on a connection that nobody asked for; what peers have to say about their session is read.
+    fn is_quiet(&mut self, key: u64) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else { return false };
+        if !connection.transport.is_secure() {
+            return socket::peek(&connection.transport.socket) == Peek::Quiet;
+        }
+        // Data of the present event may not have been looked at yet.
+        let shelved = self.buffers.shelve();
+        let mut is_quiet = false;
+        for _ in 0..MAX_IDLE_READS {
+            self.reads += 1;
+            let received = connection.transport.receive(&mut self.buffers);
+            let has_come = self.buffers.length > 0 || connection.transport.is_ended();
+            match received {
+                Ok(Received::Bytes { is_drained: false }) if !has_come => continue,
+                Ok(Received::Nothing | Received::Bytes { is_drained: true }) => {
+                    is_quiet = !has_come && !connection.transport.has_partial();
+                }
+                _ => {}
+            }
+            break;
+        }
+        self.buffers.unshelve(shelved);
+        is_quiet
     }
 
     fn forget_idle(&mut self, key: u64) {
@@ -1064,7 +1215,9 @@ impl Pool {
             match socket::connect(address) {
                 Ok(socket) => {
                     let connection = Connection {
-                        socket,
+                        transport: Transport::new(socket),
+                        begun: self.now,
+                        is_drained: true,
                         target: target_key,
                         phase: Phase::Connecting,
                         leg: leg_key,
@@ -1083,8 +1236,10 @@ impl Pool {
                         failure = Some("too many connections".to_owned());
                         break;
                     };
-                    let added =
-                        self.connections.get(key).map(|one| self.poller.add(&one.socket, key));
+                    let added = self
+                        .connections
+                        .get(key)
+                        .map(|one| self.poller.add(&one.transport.socket, key));
                     let Some(leg) = self.legs.get_mut(leg_key) else { return };
                     leg.connection = key;
                     let parts = target.addresses.len().max(1) as u32;
@@ -1117,7 +1272,7 @@ impl Pool {
             if self.poller.add(&socket, leg.connection).is_err() {
                 continue;
             }
-            connection.socket = socket;
+            connection.transport = Transport::new(socket);
             leg.deadline = after(self.now, target.options.connect / parts, Deadline::Connect);
             return true;
         }

@@ -11,7 +11,7 @@ import { lookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
 import * as native from '../../native.ts'
 import type { AddressBook } from '../../upstream/address-book.ts'
-import { NativeServers } from '../../upstream/native-servers.ts'
+import { type NativeServer, NativeServers, NO_VERIFYING } from '../../upstream/native-servers.ts'
 import { InvalidHeadError } from '../../upstream/request-head.ts'
 import type { ConnectionCounts } from '../../upstream/upstream-pool.ts'
 import {
@@ -119,6 +119,7 @@ export class NativeFrontEnd implements FrontEnd {
         add: (settings) => native.addFrontTarget(front, settings),
         change: (target, settings) => native.changeFrontTarget(front, target, settings),
         retire: (target) => native.retireFrontTarget(front, target),
+        secure: (target, authorities, name) => native.secureFrontTarget(front, target, authorities, name),
       },
       options.addressBook,
     )
@@ -415,7 +416,35 @@ export class NativeFrontEnd implements FrontEnd {
       this.#forwardLater(slot, attempt, target, head, body, addresses)
       return
     }
-    this.#send(handle, this.#servers.settle(server, target, addresses), head, body)
+    this.#sendTo(server, slot, target, addresses, head, body)
+  }
+
+  #sendTo(
+    server: NativeServer,
+    slot: Slot,
+    target: UpstreamTarget,
+    addresses: readonly string[],
+    head: string,
+    body: Uint8Array | undefined,
+  ): void {
+    const { handle, attempt } = slot
+    const at = this.#servers.settle(server, target, addresses)
+    if (server.isPossible) {
+      this.#send(handle, at, head, body)
+      return
+    }
+    // not inside the call
+    queueMicrotask(() => {
+      if (this.#isClosed || this.#find(handle) !== slot || slot.attempt !== attempt) return
+      const failure = {
+        target,
+        reason: 'tls_failed',
+        detail: NO_VERIFYING,
+        notProcessed: true,
+        bodyConsumed: false,
+      } as const
+      this.#tell(handle, () => this.#events.onUpstreamError(handle, failure))
+    })
   }
 
   #send(handle: ExchangeHandle, target: native.UpstreamTargetHandle, head: string, body: Uint8Array | undefined): void {
@@ -449,8 +478,7 @@ export class NativeFrontEnd implements FrontEnd {
         clearTimeout(timer)
         if (!isWanted()) return
         this.#tell(handle, () => {
-          const server = this.#servers.of(target)
-          this.#send(handle, this.#servers.settle(server, target, addresses), head, body)
+          this.#sendTo(this.#servers.of(target), slot, target, addresses, head, body)
         })
       },
       (error: unknown) => {

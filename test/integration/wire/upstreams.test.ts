@@ -435,9 +435,14 @@ describe('TLS (H-56)', () => {
   })
 
   test('no TLS on the other side: tls_failed', async () => {
-    events.target = target(upstream.port, { protocol: 'https', tls: { verify: true } })
-    upstream.onConnection = (socket) => socket.end('plain')
+    const plain = createServer((socket) => socket.on('error', () => {}).end('plain'))
+    await new Promise<void>((resolve) => {
+      plain.listen(0, '127.0.0.1', resolve)
+    })
+    const { port: plainPort } = plain.address() as { port: number }
+    events.target = target(plainPort, { protocol: 'https', tls: { verify: true } })
     expect((await get()).answers[0]!.status).toBe(502)
     expect(events.failures).toMatchObject([{ reason: 'tls_failed' }])
+    plain.close()
   })
 })
