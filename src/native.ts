@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url'
 /** The addon's own exports. Call the functions below instead: they parse, type and document what comes back. */
 export interface NativeAddon {
   loadRuleSet(sourcesJson: string): Promise<number>
+  ruleFileReferences(path: string, text: string): string
   ruleSetSummary(ruleSet: number): string
   releaseRuleSet(ruleSet: number): void
   createProfile(ruleSet: number, optionsJson: string): number
@@ -188,6 +189,7 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'releaseRuleSet',
   'retireFrontTarget',
   'retireUpstreamTarget',
+  'ruleFileReferences',
   'ruleSetSummary',
   'scanRequest',
   'scanResponse',
@@ -258,10 +260,23 @@ export interface RuleSource {
 export interface RuleSetSources {
   /** In the order of evaluation. */
   readonly files: readonly RuleSource[]
-  /** Phrase lists, found by their path relative to the rule's file. */
+  /** What the files name: phrase lists and further files of rules, found by their path relative to the naming file. */
   readonly data: readonly RuleSource[]
   /** Ids of the rules that may be left out because a construct of theirs is not implemented. */
   readonly leftOut: readonly number[]
+}
+
+/** A file that a file of rules names: by `Include`, as a phrase or address list, as a code-page map. */
+export interface RuleFileReference {
+  /** Seen from where the path of the naming file is seen from. */
+  readonly path: string
+  /** Where it is named; both start at 1. */
+  readonly line: number
+  readonly column: number
+  /** The path holds `*`, `?` or `[…]`, none of which crosses a slash. */
+  readonly isPattern: boolean
+  /** What is named holds rules itself. */
+  readonly holdsRules: boolean
 }
 
 /** One error of a load, pointing into the source that holds it. Line and column start at 1. */
@@ -386,6 +401,15 @@ export async function loadRuleSet(sources: RuleSetSources, collections: Collecti
     throw toRuleSetError(error)
   }
 }
+
+/** The files that a file of rules names, in order; whether they are there is for the caller to find out. */
+export function ruleFileReferences(source: RuleSource): readonly RuleFileReference[] {
+  // most files name none, and the texts are long
+  if (!NAMES_FILES.test(source.text)) return []
+  return JSON.parse(addon().ruleFileReferences(source.path, source.text)) as RuleFileReference[]
+}
+
+const NAMES_FILES = /@(?:pm|ipMatch)F|^[ \t]*(?:Include|SecUnicodeMapFile)/im
 
 function toRuleSetError(error: unknown): unknown {
   if (!(error instanceof Error) || !error.message.startsWith('{')) return error

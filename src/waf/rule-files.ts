@@ -1,14 +1,15 @@
 /**
  * Which SecLang texts make up the rule set, and in which order: engine configuration, includes before, CRS set-up,
- * CRS rules by file name, includes after.
+ * CRS rules by file name, includes after; and the files that these name.
  *
  * Source: seclang.md §2 (order of files), §3 and §11 (engine configuration around CRS).
  */
 import { basename, join } from 'node:path'
 import type { Diagnostics } from '../config/diagnostic.ts'
-import type { FileReader } from '../config/reader.ts'
+import { type FileReader, readOrReport } from '../config/reader.ts'
 import type { Settings } from '../config/settings.ts'
-import type { RuleSetSources, RuleSource } from '../native.ts'
+import { SourceFile } from '../config/source.ts'
+import { ruleFileReferences, type RuleSetSources, type RuleSource } from '../native.ts'
 
 type BodyLimits = Pick<
   Settings['waf'],
@@ -74,17 +75,49 @@ export function readRuleFiles(
   const rules = rulesIn(rulesFolder, reader)
   const read = (path: string): RuleSource => ({ path, text: reader.read(path).text })
   const text = ({ path, text }: { path: string; text: string }): RuleSource => ({ path, text })
-  return {
-    files: [
-      engineSource(settings),
-      ...settings.includeBefore.map(text),
-      ...setup.map(read),
-      ...rules.map(read),
-      ...settings.includeAfter.map(text),
-    ],
-    data: reader.list(join(rulesFolder, '*.data')).map(read),
-    leftOut: settings.leaveOutRules,
+  const files = [
+    engineSource(settings),
+    ...settings.includeBefore.map(text),
+    ...setup.map(read),
+    ...rules.map(read),
+    ...settings.includeAfter.map(text),
+  ]
+  return { files, data: readNamedFiles(files, reader, diagnostics), leftOut: settings.leaveOutRules }
+}
+
+/** How many files rules may name, beyond those of the configuration. */
+const MOST_NAMED = 1_000
+
+/**
+ * What `files` name, and what these name: phrase lists, address lists, code-page maps, included rules. One that is not
+ * there is not an error here: the loader says so at its place, and takes built-in ones instead.
+ */
+function readNamedFiles(files: readonly RuleSource[], reader: FileReader, diagnostics: Diagnostics): RuleSource[] {
+  const known = new Set(files.map(({ path }) => path))
+  const named: RuleSource[] = []
+  const open = [...files]
+  for (let source = open.shift(); source !== undefined; source = open.shift()) {
+    for (const reference of ruleFileReferences(source)) {
+      // the reader knows no classes: it lists more, and the loader takes what matches
+      const pattern = reference.isPattern ? reference.path.replace(/\[[^\]/]+\]/g, '?') : reference.path
+      for (const path of reader.list(pattern)) {
+        if (known.has(path)) continue
+        known.add(path)
+        const place = new SourceFile(source.path, source.text)
+        const start = place.offset(reference.line, reference.column)
+        const span = { source: place, start, end: start + 1 }
+        if (named.length >= MOST_NAMED) {
+          diagnostics.error('WAF_RULES_TOO_MANY', `rules name more than ${MOST_NAMED} files`, span)
+          return named
+        }
+        const text = readOrReport(path, reader, diagnostics, span)?.text
+        if (text === undefined) continue
+        named.push({ path, text })
+        if (reference.holdsRules) open.push({ path, text })
+      }
+    }
   }
+  return named
 }
 
 /** By name; the set-up alone makes no rule set. */

@@ -6,8 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use napi::bindgen_prelude::AsyncTask;
 use napi::{Env, Error, Result, Task};
 use napi_derive::napi;
-use sallyport_engine::{Client, Flags, Profile, ProfileOptions, RuleSet, SourceFile, Transaction};
-use serde::Deserialize;
+use sallyport_engine::{
+    references, Client, Flags, Profile, ProfileOptions, RuleSet, SourceFile, Transaction,
+};
+use serde::{Deserialize, Serialize};
 
 use crate::collections::COLLECTIONS;
 use crate::registry::Registry;
@@ -32,6 +34,17 @@ struct Sources {
 struct Source {
     path: String,
     text: String,
+}
+
+/// What `rule_file_references` answers, one each.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FoundReference {
+    path: String,
+    line: u32,
+    column: u32,
+    is_pattern: bool,
+    holds_rules: bool,
 }
 
 fn source_files(sources: Vec<Source>) -> Vec<SourceFile> {
@@ -75,6 +88,22 @@ fn load(sources_json: &str) -> Result<u32> {
 #[napi(catch_unwind)]
 pub fn load_rule_set(sources_json: String) -> AsyncTask<LoadRules> {
     AsyncTask::new(LoadRules { sources_json })
+}
+
+/// The files that a file of rules names, as JSON: `[{"path","line","column","isPattern","holdsRules"}…]`.
+#[napi(catch_unwind)]
+pub fn rule_file_references(path: String, text: String) -> Result<String> {
+    let found: Vec<_> = references(&SourceFile { path, text })
+        .into_iter()
+        .map(|reference| FoundReference {
+            path: reference.path,
+            line: reference.position.line,
+            column: reference.position.column,
+            is_pattern: reference.is_pattern,
+            holds_rules: reference.holds_rules,
+        })
+        .collect();
+    serde_json::to_string(&found).map_err(|error| Error::from_reason(error.to_string()))
 }
 
 /// Facts about a rule set as JSON.

@@ -37,5 +37,5 @@ pub use details::{Details, Interruption, Match, Score, MATCH_VALUE_BYTES};
 pub use error::{LoadDiagnostic, LoadErrors};
 pub use profile::{Profile, ProfileOptions};
 pub use rule_set::{LeftOut, RuleSet, Summary};
-pub use sallyport_seclang::SourceFile;
+pub use sallyport_seclang::{references, Reference, SourceFile};
 pub use transaction::{Client, Flags, Transaction, MATCH_LIMIT};

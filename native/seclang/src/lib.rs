@@ -19,6 +19,7 @@ mod line;
 mod operator;
 mod parser;
 mod path;
+mod reference;
 mod source;
 mod target;
 
@@ -32,5 +33,6 @@ pub use glob::glob_matches;
 pub use line::Argument;
 pub use parser::{parse, KNOWN_SETTINGS};
 pub use path::{directory_of, resolve};
+pub use reference::{references, Reference};
 pub use source::{Position, SourceFile};
 pub use target::parse_targets;
