@@ -77,15 +77,12 @@ describe('LineWriter', () => {
       onDropped: (lines) => (lost += lines),
     })
     const LINES = 50_000
-    let slowestMs = 0
+    // nobody reads before all are written: a write that waited would wait for ever
     for (let number = 0; number < LINES; number++) {
-      const startMs = performance.now()
       writer.write(`${number} ${'x'.repeat(93)}\n`.padStart(100), true)
-      slowestMs = Math.max(slowestMs, performance.now() - startMs)
       if (number % 500 === 0) await new Promise((resolve) => setImmediate(resolve))
     }
     writer.write('last\n', true)
-    expect(slowestMs).toBeLessThan(2000)
     const reading = pipe.read()
     await writer.flush(5000)
     const text = await reading

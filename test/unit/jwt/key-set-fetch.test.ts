@@ -90,10 +90,9 @@ describe('the download of a key set (T-56)', () => {
 
   it('ends at its deadline, also in the middle of the body', async () => {
     const url = await serve((_request, response) => response.write('{"keys":'))
-    const startedAt = performance.now()
+    // the body never ends: without the deadline this would wait for ever
     const error = await failureOf(fetchKeySet(url, { ...OPTIONS, timeoutMs: 150 }))
     expect(error.message).toBe('no complete answer within 150 ms')
-    expect(performance.now() - startedAt).toBeLessThan(1000)
   })
 
   it('counts bytes after decompression', async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { type HeadSource, readHead, type RequestHead } from '../../../src/listener/read-head.ts'
+import { expectLinear } from '../../support/linear-work.ts'
 
 const LIMITS = {
   headBytes: 1_000,
@@ -356,9 +357,10 @@ test('H-61 expectations', () => {
 })
 
 test('a large head is judged in linear time', () => {
-  const limits = { ...LIMITS, headBytes: 1_000_000 }
-  const fields = Array.from({ length: 90 }, (_, index): [string, string] => [`x-${index}`, 'a'.repeat(700)])
-  const startedMs = performance.now()
-  for (let round = 0; round < 20; round++) readHead(source('GET', '/', [HOST, ...fields, ['bad', 'a\x01']]), limits)
-  expect((performance.now() - startedMs) / 20).toBeLessThan(20)
+  const limits = { ...LIMITS, headBytes: 10_000_000 }
+  const fieldsOf = (times: number): [string, string][] =>
+    Array.from({ length: 90 * times }, (_, index): [string, string] => [`x-${index}`, 'a'.repeat(700)])
+  expect(() =>
+    expectLinear(fieldsOf, (fields) => readHead(source('GET', '/', [HOST, ...fields, ['bad', 'a\x01']]), limits)),
+  ).not.toThrow()
 })

@@ -198,21 +198,21 @@ describe('O-49: the number of series is capped', () => {
     expect(total).toBe(200)
   })
 
-  test('O-50: 10 000 series of 4 processes are summed and written in less than 50 ms', () => {
+  test('O-50: 10 000 series of 4 processes are summed and written in less than 50 ms of CPU time', () => {
     const aggregate = new MetricsAggregate()
-    for (let process = 0; process < 4; process++) {
+    for (let worker = 0; worker < 4; worker++) {
       const metrics = new Metrics()
       for (let number = 0; number < MAX_SERIES; number++) metrics.upstreamRetry(`reason-${number}`)
-      collect(aggregate, String(process), metrics)
+      collect(aggregate, String(worker), metrics)
     }
     let bestMs = Infinity
     for (let round = 0; round < 5; round++) {
-      const startMs = performance.now()
+      const before = process.cpuUsage()
       const text = renderExposition(aggregate.sums(), 'prometheus')
-      bestMs = Math.min(bestMs, performance.now() - startMs)
+      bestMs = Math.min(bestMs, process.cpuUsage(before).user / 1000)
       expect(text.length).toBeGreaterThan(400_000)
     }
-    console.log(`10 000 series: ${bestMs.toFixed(1)} ms`)
+    console.log(`10 000 series: ${bestMs.toFixed(1)} ms of CPU time`)
     expect(bestMs).toBeLessThan(50)
   })
 })

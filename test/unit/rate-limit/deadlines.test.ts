@@ -1,16 +1,24 @@
 /** O-76: no request waits longer than its deadline, and an answer that was there in time is not thrown away. */
 import { connect } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
-import { describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { Deadlines, type Waiting } from '../../../src/rate-limit/deadlines.ts'
 
 function waiting(onExpire: () => void): Waiting {
   return { dueMs: 0, isDone: false, expire: onExpire }
 }
 
+/** From here on time passes when it is told to, milliseconds. */
+function controlledTime(): (ms: number) => Promise<unknown> {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'setImmediate', 'performance'] })
+  return (ms) => vi.advanceTimersByTimeAsync(ms)
+}
+
+afterEach(() => void vi.useRealTimers())
+
 describe('Deadlines', () => {
   it('expires in order what is not done, each once', async () => {
+    const pass = controlledTime()
     const deadlines = new Deadlines(20)
     const expired: number[] = []
     const all = Array.from({ length: 3000 }, (_, number) => waiting(() => expired.push(number)))
@@ -18,24 +26,25 @@ describe('Deadlines', () => {
       deadlines.add(one)
       if (number % 3 === 0) one.isDone = true
     }
-    await sleep(10)
+    await pass(10)
     const late = waiting(() => expired.push(-1))
     deadlines.add(late)
     expect(expired).toEqual([])
-    await sleep(60)
+    await pass(60)
     expect(expired).toEqual([...all.keys()].filter((number) => number % 3 !== 0).concat(-1))
-    await sleep(60)
+    await pass(60)
     expect(expired).toHaveLength(2001)
   })
 
   it('not before its time, and soon after', async () => {
+    const pass = controlledTime()
     const deadlines = new Deadlines(30)
-    const start = performance.now()
-    const expiredMs = await new Promise<number>((resolve) => {
-      deadlines.add(waiting(() => resolve(performance.now() - start)))
-    })
-    expect(expiredMs).toBeGreaterThanOrEqual(30)
-    expect(expiredMs).toBeLessThan(2000)
+    let expired = false
+    deadlines.add(waiting(() => (expired = true)))
+    await pass(29)
+    expect(expired).toBe(false)
+    await pass(4)
+    expect(expired).toBe(true)
   })
 
   it('after a busy turn, what arrived meanwhile is read first', async () => {
@@ -69,15 +78,13 @@ describe('Deadlines', () => {
   })
 
   it('what is added while something expires waits its own time', async () => {
+    const pass = controlledTime()
     const deadlines = new Deadlines(20)
-    const start = performance.now()
-    const secondMs = await new Promise<number>((resolve) => {
-      deadlines.add(
-        waiting(() => {
-          deadlines.add(waiting(() => resolve(performance.now() - start)))
-        }),
-      )
-    })
-    expect(secondMs).toBeGreaterThanOrEqual(40)
+    let second = false
+    deadlines.add(waiting(() => deadlines.add(waiting(() => (second = true)))))
+    await pass(39)
+    expect(second).toBe(false)
+    await pass(6)
+    expect(second).toBe(true)
   })
 })
