@@ -406,6 +406,13 @@ impl Exchange {
         }
     }
 
+    /// The response's body has come; without an announced length this is its length.
+    pub(crate) fn response_body_is(&mut self, store: &mut Store, bytes: usize) {
+        if self.scalars[Variable::ResponseContentLength as usize].is_none() {
+            self.set_number(store, Variable::ResponseContentLength, bytes);
+        }
+    }
+
     /// The first response header of a name.
     pub(crate) fn response_header(&self, store: &Store, name: &[u8]) -> Option<ValueId> {
         let named = |member: &&Member| store.get(member.name).eq_ignore_ascii_case(name);

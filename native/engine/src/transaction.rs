@@ -338,6 +338,7 @@ impl Transaction {
             }
             let value = self.store.intern(&body[..body.len().min(self.response_body_limit)]);
             self.exchange.set(Variable::ResponseBody, value);
+            self.exchange.response_body_is(&mut self.store, body.len());
             self.forget_targets();
         }
         self.run_phase(4, Extent::All);
