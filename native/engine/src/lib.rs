@@ -7,6 +7,22 @@
 //! Transaction::details (only when something matched), Transaction::finish (phase 5)
 //! ```
 //!
+//! ```
+//! use std::sync::Arc;
+//! use sallyport_engine::{Client, Profile, ProfileOptions, RuleSet, SourceFile, Transaction};
+//!
+//! let rules = SourceFile::new("rules.conf", "SecRule ARGS:q \"@contains attack\" \"id:7,phase:2,deny\"");
+//! let set = Arc::new(RuleSet::load(&[rules], &[], &[])?);
+//! let profile = Arc::new(Profile::new(set, ProfileOptions::default()));
+//! let client = Client::parse(b"203.0.113.7 40000 192.0.2.1 443 request-1");
+//! let mut transaction =
+//!     Transaction::request(&profile, &client, b"GET /?q=an+attack HTTP/1.1\r\nhost: h\r\n", None);
+//! let stop = transaction.interruption().expect("a rule denies it");
+//! assert_eq!((stop.rule_id, stop.status), (7, 403));
+//! transaction.finish();
+//! # Ok::<(), sallyport_engine::LoadErrors>(())
+//! ```
+//!
 //! Source: `seclang.md` (SecLang as OWASP CRS v4 uses it; ModSecurity v2 decides where engines differ).
 
 mod body;
@@ -39,3 +55,8 @@ pub use profile::{Profile, ProfileOptions};
 pub use rule_set::{LeftOut, RuleSet, Summary};
 pub use sallyport_seclang::{references, Reference, SourceFile};
 pub use transaction::{Client, Flags, Transaction, MATCH_LIMIT};
+
+/// The examples of README.md are run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
