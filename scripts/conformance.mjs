@@ -28,7 +28,11 @@ const SUITES = {
     folder: 'SALLYPORT_WAF_CORPORA',
     prepare: ensureLibmodsecurity,
   },
-  seclang: { cargo: ['-p', 'sallyport-engine', '--test', 'seclang_vectors'], folder: 'SALLYPORT_SECLANG_VECTORS' },
+  // single cases of two families, and whole transactions of libmodsecurity's where D has `modsecurity-v3-regression`
+  seclang: {
+    cargo: ['-p', 'sallyport-engine', '--test', 'seclang_vectors', '--test', 'modsecurity_v3'],
+    folder: 'SALLYPORT_SECLANG_VECTORS',
+  },
 }
 
 const { values, positionals } = parseArgs({

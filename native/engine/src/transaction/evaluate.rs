@@ -5,7 +5,7 @@
 use super::targets::{SpecTargets, Target, TargetName};
 use super::{Hit, HitValue, TargetRemoval, Transaction, MATCH_LIMIT};
 use crate::details::{Match, MATCH_VALUE_BYTES};
-use crate::escape::{escape_bounded, escape_bytes};
+use crate::escape::escape_bounded;
 use crate::gate::{NodeBits, ProbeId};
 use crate::operator::Operator;
 use crate::profile::Profile;
@@ -331,7 +331,7 @@ impl Transaction {
         };
         let (variable, value) = match &self.matched {
             Some(hit) => (
-                escape_bytes(&self.full_name(&hit.target)),
+                self.logged_name(&hit.target),
                 escape_bounded(&hit.value.bytes(&self.store), MATCH_VALUE_BYTES),
             ),
             None => Default::default(),

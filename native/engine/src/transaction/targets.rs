@@ -276,10 +276,24 @@ impl Transaction {
 
     /// The full name of a target, such as `ARGS:id`; bytes that cannot be printed are written as `\xHH`.
     pub(super) fn full_name(&self, target: &Target) -> Vec<u8> {
+        self.name_with(target, &[])
+    }
+
+    /// The name as logs have it: quotes and backslashes of the member are escaped as well.
+    pub(super) fn logged_name(&self, target: &Target) -> String {
+        String::from_utf8(self.name_with(target, b"\"\\")).unwrap_or_default()
+    }
+
+    fn name_with(&self, target: &Target, escaped: &[u8]) -> Vec<u8> {
         // The members of MATCHED_VARS are called by the names under which they matched.
         if matches!(target.variable, Variable::MatchedVars | Variable::MatchedVarsNames) {
             if let TargetName::Spelt(name) = &target.name {
-                return name.to_vec();
+                // Printable already, but for quotes.
+                let quoted = |byte: &u8| *byte == b'"' && !escaped.is_empty();
+                let pieces = name.iter().map(|byte| [b'\\', *byte]);
+                return pieces
+                    .flat_map(|piece| piece.into_iter().skip(usize::from(!quoted(&piece[1]))))
+                    .collect();
             }
         }
         let mut full = Vec::new();
@@ -292,6 +306,7 @@ impl Transaction {
             full.push(b':');
             for byte in name {
                 match byte {
+                    _ if escaped.contains(byte) => full.extend_from_slice(&[b'\\', *byte]),
                     0x20..=0x7e => full.push(*byte),
                     _ => full.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
                 }
