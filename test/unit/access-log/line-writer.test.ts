@@ -2,7 +2,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { closeSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { LineWriter } from '../../../src/access-log/line-writer.ts'
 import { createLogger, openAccessLog } from '../../../src/access-log/logger.ts'
 import { emptyAccessRecord } from '../../../src/access-log/record.ts'
@@ -61,10 +61,8 @@ describe('LineWriter', () => {
     const path = join(folder, 'log')
     const writer = new LineWriter({ to: path })
     writer.write('one\n')
-    await new Promise((resolve) => {
-      setTimeout(resolve, 150)
-    })
-    expect(readFileSync(path, 'utf8')).toBe('one\n')
+    // without flush and without a second line it would stay where it is
+    await vi.waitFor(() => expect(readFileSync(path, 'utf8')).toBe('one\n'), 10_000)
     await writer.close()
   })
 
