@@ -4,9 +4,6 @@
 use sallyport_fuzz_targets::TARGETS;
 use std::path::Path;
 
-/// Changed inputs per target.
-const CHANGES: usize = 40_000;
-
 #[test]
 fn what_was_kept_and_changes_to_it() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus");
@@ -21,14 +18,14 @@ fn what_was_kept_and_changes_to_it() {
             (target.run)(input);
         }
         let mut random = Random(0x2545_f491_4f6c_dd1d);
-        for _ in 0..CHANGES {
+        for _ in 0..target.changes {
             let mut input = inputs[random.below(inputs.len())].clone();
             for _ in 0..=random.below(4) {
                 change(&mut input, &inputs, &mut random);
             }
             (target.run)(&input);
         }
-        println!("{}: {} inputs, {CHANGES} changes", target.name, inputs.len());
+        println!("{}: {} inputs, {} changes", target.name, inputs.len(), target.changes);
     }
 }
 
