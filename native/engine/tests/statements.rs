@@ -316,7 +316,7 @@ fn s8_1_redirects_and_statuses() {
     };
     assert_eq!(status("deny"), Some(403));
     assert_eq!(status("deny,status:429"), Some(429));
-    assert_eq!(status("drop").is_some(), true);
+    assert!(status("drop").is_some());
 }
 
 #[test]
