@@ -94,6 +94,10 @@ export interface NativeAddon {
   frontAskConnect(front: number, asks: boolean): void
   frontListen(front: number, id: number, address: string, proxyProtocol: boolean): number
   frontCloseListener(front: number, id: number): void
+  frontTls(front: number, connection: number): string
+  frontUseTls(front: number, listener: number, number: number): void
+  prepareTls(rules: string): number
+  dropTls(number: number): void
   frontDrain(front: number): void
   frontCounts(front: number): [number, number, number, number]
   frontConnections(front: number, listener: number): [number, number]
@@ -155,6 +159,7 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'createFront',
   'createProfile',
   'createUpstreamPool',
+  'dropTls',
   'endTransaction',
   'frontAbort',
   'frontAskConnect',
@@ -175,6 +180,8 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'frontReadResponseBody',
   'frontRefuse',
   'frontRespond',
+  'frontTls',
+  'frontUseTls',
   'frontWrite',
   'loadRuleSet',
   'mapSharedMemory',
@@ -184,6 +191,7 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'patternFindAll',
   'patternReplace',
   'patternTest',
+  'prepareTls',
   'releasePattern',
   'releaseProfile',
   'releaseRuleSet',
@@ -1002,6 +1010,70 @@ export function askFrontConnect(front: FrontHandle, asks: boolean): void {
 /** `address`: `ip:port` or `[ip]:port`. Returns the port; throws an `Error` that names address and cause. */
 export function listenFront(front: FrontHandle, id: number, address: string, proxyProtocol: boolean): number {
   return addon().frontListen(front, id, address, proxyProtocol)
+}
+
+/** What a TLS listener shows its clients, and asks of them. */
+export interface TlsRules {
+  /** In the order preferred. */
+  readonly alpn: readonly string[]
+  /** The first serves clients that ask for no name, or for nobody's. */
+  readonly hosts: readonly TlsHost[]
+}
+
+export interface TlsHost {
+  /** Lower case; `*.example.org` stands for one label. */
+  readonly names: readonly string[]
+  /** PEM. */
+  readonly chain: string
+  readonly key: string
+  readonly minVersion: '1.2' | '1.3'
+  readonly maxVersion: '1.2' | '1.3'
+  /** IANA's names; none = all that there are. */
+  readonly ciphers: readonly string[]
+  /** Null: they are not asked for certificates. */
+  readonly clients: {
+    readonly strategy: 'require-and-verify' | 'require-any' | 'request'
+    /** PEM; null = none to verify against. */
+    readonly authorities: string | null
+  } | null
+}
+
+/** What is known of a client's TLS. */
+export interface TlsFacts {
+  /** What `prepareTls` returned, and which of its hosts it is. */
+  readonly context: number
+  readonly host: number
+  /** '' = none, or one that no host has. */
+  readonly serverName: string
+  readonly version: '1.2' | '1.3'
+  readonly cipherSuite: string
+  /** '' = nothing was agreed on. */
+  readonly alpn: string
+  /** The client's JA4 fingerprint. */
+  readonly ja4: string
+  readonly isResumed: boolean
+  /** DER in hexadecimal digits; '' = none was shown. */
+  readonly clientCertificate: string
+}
+
+/** A number for useFrontTls or dropTls. Throws with one sentence when something cannot be used. */
+export function prepareTls(rules: TlsRules): number {
+  return addon().prepareTls(JSON.stringify(rules))
+}
+
+export function dropTls(prepared: number): void {
+  addon().dropTls(prepared)
+}
+
+/** For connections that come to a listener from now on; those that exist go on as they are. */
+export function useFrontTls(front: FrontHandle, listener: number, prepared: number): void {
+  addon().frontUseTls(front, listener, prepared)
+}
+
+/** Undefined on plain connections, and before the first request. */
+export function frontTls(front: FrontHandle, connection: number): TlsFacts | undefined {
+  const text = addon().frontTls(front, connection)
+  return text === '' ? undefined : (JSON.parse(text) as TlsFacts)
 }
 
 /** Accepts nothing more there. */

@@ -1,6 +1,7 @@
 /**
  * `conn.tls.*` of a connection, as far as the front end knows it: the name that was asked for, the certificate that was
- * shown, and the client's. Version, cipher suite and fingerprint are not known to it and empty (§6.1).
+ * shown, and the client's. Version, cipher suite, protocol and fingerprint are known to the native one only, and else empty
+ * (§6.1).
  *
  * Source: traffic-policy.md §6.1, §6.4; operations.md F-17.
  */
@@ -36,7 +37,23 @@ class ConnectionTls implements TlsView {
     if (path === 'client.pem') return this.#tls.clientCertificate
     if (path.startsWith('client.')) return clientFields(this.#tls.clientCertificate).get(path.slice(7))
     if (path.startsWith('server.')) return serverFields(this.#tls.certificate).get(path.slice(7))
-    return undefined
+    return this.#ofSession(path)
+  }
+
+  #ofSession(path: string): TlsValue | undefined {
+    const { session } = this.#tls
+    switch (path) {
+      case 'version':
+        return session?.version
+      case 'cipher_suite':
+        return session?.cipherSuite
+      case 'negotiated_alpn':
+        return session?.alpn
+      case 'ja4_fingerprint':
+        return session?.ja4
+      default:
+        return undefined
+    }
   }
 }
 

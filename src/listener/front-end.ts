@@ -94,6 +94,20 @@ export interface PeerTls {
   readonly clientCertificate: string
   /** What it was verified against, as in `ListenTls`; '' = clients are not asked. */
   readonly clientAuthorities: string
+  /** The rest of what was agreed on, where the front end knows it. */
+  readonly session?: TlsSession | undefined
+}
+
+/** What was agreed on in a TLS handshake. */
+export interface TlsSession {
+  readonly version: '1.2' | '1.3'
+  /** IANA's name. */
+  readonly cipherSuite: string
+  /** By ALPN; '' = nothing. */
+  readonly alpn: string
+  /** The client's JA4 fingerprint. */
+  readonly ja4: string
+  readonly isResumed: boolean
 }
 
 /** Limits and timers that the front end enforces; bytes and milliseconds. Swapped as a whole on reload. */

@@ -55,7 +55,17 @@ describe('the addon', () => {
       ]),
     )
     expect([...parameters.keys()].sort()).toEqual([...native.NATIVE_EXPORTS].sort())
-    const binding = ['buckets', 'collections', 'front', 'listening', 'pattern', 'rule_set', 'shared_memory', 'upstream']
+    const binding = [
+      'buckets',
+      'collections',
+      'front',
+      'listening',
+      'pattern',
+      'rule_set',
+      'shared_memory',
+      'tls',
+      'upstream',
+    ]
       .map((file) => readFileSync(new URL(`../../native/binding/src/${file}.rs`, import.meta.url), 'utf8'))
       .join('\n')
     const exported = [

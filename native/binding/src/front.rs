@@ -17,7 +17,7 @@ use napi_derive::napi;
 use sallyport_front::{ConnectionId, Event, ExchangeId, Front, Limits, Record};
 use sallyport_upstream::TargetId;
 
-use crate::tls::client_context;
+use crate::tls::{client_context, facts_text, take_prepared};
 use crate::upstream::{
     check, latin1, options, socket_addresses, uv_close, uv_handle_size, uv_poll_init,
     uv_poll_start, uv_unref, UvPoll, HEAD_TEXT, UV_POLL, UV_READABLE,
@@ -594,6 +594,24 @@ pub fn front_peer(front: u32, connection: f64) -> Result<String> {
         text += &format!(" {} {}", proxied.ip(), proxied.port());
     }
     Ok(text)
+}
+
+/// What is known of a connection's TLS, as JSON; empty on plain connections and before the first request.
+#[napi(catch_unwind)]
+pub fn front_tls(front: u32, connection: f64) -> Result<String> {
+    let driver = driver(front)?;
+    let facts = driver.front.borrow().tls_of(ConnectionId(connection as u64));
+    Ok(facts.map(|facts| facts_text(&facts)).unwrap_or_default())
+}
+
+/// Connections that come to a listener from now on speak the TLS that `prepare_tls` made.
+#[napi(catch_unwind)]
+pub fn front_use_tls(front: u32, listener: u32, number: u32) -> Result<()> {
+    let driver = driver(front)?;
+    let context = take_prepared(number)
+        .ok_or_else(|| Error::from_reason(format!("nothing prepared has the number {number}")))?;
+    driver.front.borrow_mut().set_tls(listener, context);
+    Ok(())
 }
 
 /// Turns a connection away.

@@ -1,14 +1,22 @@
-//! How connections to servers speak TLS: one context for all targets of a thread that trust the same authorities, so that
-//! their sessions are resumed by whichever pool comes next.
+//! How connections speak TLS. To servers: one context for all targets of a thread that trust the same authorities, so that
+//! their sessions are resumed by whichever pool comes next. To clients: contexts that are prepared first and used later.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use sallyport_tls::{Authorities, ClientContext, ClientOptions};
+use napi::{Error, Result};
+use napi_derive::napi;
+use sallyport_tls::{
+    Authorities, ClientCertificates, ClientContext, ClientOptions, Facts, ServerContext,
+    ServerHost, Strategy, Version, CIPHER_NAMES,
+};
+use serde::{Deserialize, Serialize};
 
 thread_local! {
     /// By the text of the authorities; `None` = servers are not verified. What no target uses goes when a new one comes.
     static CONTEXTS: RefCell<HashMap<Option<String>, ClientContext>> = RefCell::default();
+    /// Prepared and not used yet, by number.
+    static PREPARED: RefCell<(u32, HashMap<u32, ServerContext>)> = RefCell::default();
 }
 
 /// `None`: nobody can be verified by such a name, or against such a text.
@@ -27,4 +35,131 @@ pub fn client_context(authorities: Option<String>, name: &str) -> Option<ClientC
         contexts.insert(authorities, context.clone());
         Some(context)
     })
+}
+
+/// A listener's rules, as src/native.ts has them.
+#[derive(Deserialize)]
+struct ListenTls {
+    alpn: Vec<String>,
+    hosts: Vec<Host>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Host {
+    names: Vec<String>,
+    chain: String,
+    key: String,
+    min_version: String,
+    max_version: String,
+    ciphers: Vec<String>,
+    clients: Option<Clients>,
+}
+
+#[derive(Deserialize)]
+struct Clients {
+    strategy: String,
+    authorities: Option<String>,
+}
+
+fn version(text: &str) -> Result<Version> {
+    match text {
+        "1.2" => Ok(Version::Tls12),
+        "1.3" => Ok(Version::Tls13),
+        other => Err(Error::from_reason(format!("TLS {other} is not spoken"))),
+    }
+}
+
+impl Host {
+    fn read(self) -> Result<ServerHost> {
+        let clients = self.clients.map(Clients::read).transpose()?;
+        Ok(ServerHost {
+            names: self.names,
+            chain: self.chain,
+            key: self.key,
+            min: version(&self.min_version)?,
+            max: version(&self.max_version)?,
+            ciphers: self.ciphers,
+            clients,
+        })
+    }
+}
+
+impl Clients {
+    fn read(self) -> Result<ClientCertificates> {
+        let strategy = match self.strategy.as_str() {
+            "require-and-verify" => Strategy::RequireAndVerify,
+            "require-any" => Strategy::RequireAny,
+            "request" => Strategy::Request,
+            other => return Err(Error::from_reason(format!("{other} is no strategy"))),
+        };
+        let authorities = self.authorities.as_deref().map(Authorities::from_pem).transpose();
+        let authorities = authorities.map_err(|fault| Error::from_reason(fault.detail))?;
+        Ok(ClientCertificates { strategy, authorities })
+    }
+}
+
+/// Builds what a listener shows its clients and asks of them. Returns its number, for `front_use_tls` or `drop_tls`.
+#[napi(catch_unwind)]
+pub fn prepare_tls(rules: String) -> Result<u32> {
+    let rules: ListenTls =
+        serde_json::from_str(&rules).map_err(|error| Error::from_reason(error.to_string()))?;
+    let hosts = rules.hosts.into_iter().map(Host::read).collect::<Result<Vec<_>>>()?;
+    let alpn: Vec<Vec<u8>> = rules.alpn.into_iter().map(String::into_bytes).collect();
+    let context =
+        ServerContext::new(hosts, &alpn).map_err(|fault| Error::from_reason(fault.detail))?;
+    Ok(PREPARED.with_borrow_mut(|(last, prepared)| {
+        *last += 1;
+        prepared.insert(*last, context.numbered(*last));
+        *last
+    }))
+}
+
+/// Forgets what was prepared and is not wanted.
+#[napi(catch_unwind)]
+pub fn drop_tls(number: u32) {
+    take_prepared(number);
+}
+
+pub fn take_prepared(number: u32) -> Option<ServerContext> {
+    PREPARED.with_borrow_mut(|(_, prepared)| prepared.remove(&number))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FactsText<'a> {
+    context: u32,
+    host: usize,
+    /// Empty when no host has it.
+    server_name: &'a str,
+    version: &'a str,
+    cipher_suite: &'a str,
+    alpn: std::borrow::Cow<'a, str>,
+    ja4: &'a str,
+    is_resumed: bool,
+    /// DER of the client's certificate, in hexadecimal digits.
+    client_certificate: String,
+}
+
+/// JSON, as src/native.ts has it.
+pub fn facts_text(facts: &Facts) -> String {
+    let text = FactsText {
+        context: facts.context,
+        host: facts.host,
+        server_name: if facts.is_name_known { &facts.server_name } else { "" },
+        version: if facts.version == 0x0304 { "1.3" } else { "1.2" },
+        cipher_suite: CIPHER_NAMES
+            .iter()
+            .find(|(number, _)| *number == facts.cipher)
+            .map_or("", |(_, name)| name),
+        alpn: String::from_utf8_lossy(&facts.alpn),
+        ja4: &facts.ja4,
+        is_resumed: facts.is_resumed,
+        client_certificate: facts.peer_certificates.first().map(|der| hex(der)).unwrap_or_default(),
+    };
+    serde_json::to_string(&text).unwrap_or_default()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

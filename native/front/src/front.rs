@@ -10,7 +10,7 @@ use rustix::time::{
     timerfd_create, timerfd_settime, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags,
 };
 use sallyport_http1::RequestRules;
-use sallyport_tls::ClientContext;
+use sallyport_tls::{ClientContext, Facts, ServerContext};
 use sallyport_upstream::{Connections, Pool, Reason, Slab, TargetId, TargetOptions};
 
 use crate::connection::{unmapped, Connection, Phase, NOWHERE};
@@ -270,10 +270,24 @@ impl Front {
             id,
             socket: Some(socket),
             proxy_protocol,
+            tls: None,
             connections: 0,
             tunnels: 0,
         });
         Ok(port)
+    }
+
+    /// What clients are shown there, and asked for, from now on; connections that exist go on as they are. Without it a
+    /// listener is plain. No client is accepted between `listen` and this when both are called in one go.
+    pub fn set_tls(&mut self, id: u32, context: ServerContext) {
+        if let Some(listener) = self.listener(id) {
+            listener.tls = Some(context);
+        }
+    }
+
+    /// What is known of a connection's TLS: nothing before its first request.
+    pub fn tls_of(&self, connection: ConnectionId) -> Option<Facts> {
+        self.connections.get(connection.0)?.wire.facts()
     }
 
     /// Accepts nothing more there; connections go on.
@@ -510,7 +524,8 @@ impl Front {
         client: OwnedFd,
         peer: SocketAddr,
     ) {
-        let wire = Wire::new(client, Transport::Plain);
+        let tls = self.listeners.get(index).and_then(|listener| listener.tls.as_ref());
+        let wire = Wire::new(client, Transport::for_listener(tls));
         let phase = if proxy_protocol { Phase::Proxy } else { Phase::Head };
         let Some(key) = self.connections.insert(Connection::new(wire, listener, peer, phase))
         else {

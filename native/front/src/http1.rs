@@ -57,6 +57,11 @@ impl Front {
                     self.close_connection(key, End::ClientAbort);
                     return;
                 }
+                Received::NotTls(length) => {
+                    connection.is_readable = false;
+                    self.spoken_plain_to(key, &scratch[..length]);
+                    return;
+                }
             }
         }
         let Some(connection) = self.connections.get(key) else { return };
@@ -278,6 +283,15 @@ impl Front {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let input = std::mem::take(&mut connection.input);
         self.refuse_with(key, &input, 408, "H-81", "the request head came too slowly\n");
+    }
+
+    /// A client that speaks HTTP without TLS to a port that has it is told so; whatever else it is, it is not answered.
+    fn spoken_plain_to(&mut self, key: u64, bytes: &[u8]) {
+        if bytes.first().is_some_and(u8::is_ascii_uppercase) {
+            self.refuse_with(key, bytes, 400, "H-01", "this port speaks https only\n");
+        } else {
+            self.close_connection(key, End::Aborted);
+        }
     }
 
     fn refuse_request(&mut self, key: u64, bytes: &[u8], refusal: Refusal) {

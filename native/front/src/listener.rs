@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{self, sockopt, AddressFamily, SocketFlags, SocketType};
+use sallyport_tls::ServerContext;
 
 /// Connections that wait to be accepted; the system bounds it further.
 const BACKLOG: i32 = 512;
@@ -27,6 +28,8 @@ pub(crate) struct Listener {
     /// `None` = closed; its connections go on.
     pub(crate) socket: Option<OwnedFd>,
     pub(crate) proxy_protocol: bool,
+    /// For connections that come from now on.
+    pub(crate) tls: Option<ServerContext>,
     pub(crate) connections: usize,
     pub(crate) tunnels: usize,
 }

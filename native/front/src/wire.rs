@@ -1,8 +1,9 @@
 //! One client's bytes: the socket, what waits to be written to it, and the transport between the two.
 //!
-//! The seam for TLS is here: with it `receive` gives plaintext and `send` takes plaintext, and nothing outside this file
-//! sees a difference.
+//! TLS is here: with it `receive` gives plaintext and `send` takes plaintext, and nothing outside this file sees a
+//! difference, but for what is known of a session, and for clients that do not speak TLS where they should.
 
+use std::cell::RefCell;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,14 +11,30 @@ use std::time::Duration;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{self, sockopt, RecvFlags, SendAncillaryBuffer, SendFlags};
+use sallyport_tls::{Facts, FaultKind, ServerContext, Session, MAX_RECORD_BYTES};
 
 /// A buffer above this is not kept once it is empty.
 const KEEP_BYTES: usize = 16 * 1024;
+/// Plaintext that is encrypted at a time.
+const WRITE_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    /// What a session gave, on its way into the reader's memory.
+    static CLEAR: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// How bytes travel on a connection.
 pub(crate) enum Transport {
     /// As they are.
     Plain,
+    /// Encrypted.
+    Tls(Box<Session>),
+}
+
+impl Transport {
+    pub(crate) fn for_listener(tls: Option<&ServerContext>) -> Self {
+        tls.map_or(Transport::Plain, |context| Transport::Tls(Box::new(Session::server(context))))
+    }
 }
 
 /// What one read brought.
@@ -27,6 +44,8 @@ pub(crate) enum Received {
     Bytes(usize, bool),
     /// Nothing at present.
     Nothing,
+    /// So many bytes of something that is not TLS; the answer leaves as it is.
+    NotTls(usize),
     /// The client has ended its side.
     End,
     /// The connection is gone.
@@ -39,11 +58,13 @@ pub(crate) struct Wire {
     out: Vec<u8>,
     out_at: usize,
     is_broken: bool,
+    /// Closing shall look like a failure.
+    is_reset: bool,
 }
 
 impl Wire {
     pub(crate) fn new(socket: OwnedFd, transport: Transport) -> Self {
-        Wire { socket, transport, out: Vec::new(), out_at: 0, is_broken: false }
+        Wire { socket, transport, out: Vec::new(), out_at: 0, is_broken: false, is_reset: false }
     }
 
     pub(crate) fn socket(&self) -> &OwnedFd {
@@ -60,21 +81,91 @@ impl Wire {
         self.is_broken
     }
 
-    /// Reads once.
+    /// What is known of a TLS session once its handshake is done.
+    pub(crate) fn facts(&self) -> Option<Facts> {
+        match &self.transport {
+            Transport::Tls(session) if !session.is_handshaking() => Some(session.facts()),
+            _ => None,
+        }
+    }
+
+    /// Reads once; a handshake, until something else comes of it.
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> Received {
-        match self.transport {
-            Transport::Plain => receive(&self.socket, buffer),
+        loop {
+            let Transport::Tls(session) = &mut self.transport else {
+                return receive(&self.socket, buffer);
+            };
+            if session.is_peer_closed() {
+                return Received::End;
+            }
+            let kept = session.partial_bytes();
+            if kept + MAX_RECORD_BYTES / 2 > buffer.len() {
+                return Received::Broken;
+            }
+            session.copy_partial(buffer);
+            let (length, is_drained) = match receive(&self.socket, &mut buffer[kept..]) {
+                Received::Bytes(length, is_drained) => (kept + length, is_drained),
+                other => return other,
+            };
+            let outcome = CLEAR.with_borrow_mut(|clear| {
+                clear.clear();
+                let result = session.receive(&mut buffer[..length], clear);
+                buffer[..clear.len()].copy_from_slice(clear);
+                result.map(|()| clear.len())
+            });
+            let is_closed = session.is_peer_closed();
+            let is_not_tls = matches!(&outcome, Err(fault) if fault.kind == FaultKind::NotTls && session.is_handshaking());
+            if is_not_tls {
+                self.transport = Transport::Plain;
+                return Received::NotTls(length);
+            }
+            self.put_session();
+            match outcome {
+                Err(_) => return Received::Broken,
+                // The client's farewell is behind its data.
+                Ok(clear) if clear > 0 => return Received::Bytes(clear, is_drained && !is_closed),
+                Ok(_) if is_closed => return Received::End,
+                Ok(_) if is_drained => return Received::Nothing,
+                Ok(_) => {}
+            }
         }
     }
 
     /// Writes the pieces, one behind the other; what the system does not take is kept.
     pub(crate) fn send(&mut self, pieces: &[&[u8]]) {
-        match self.transport {
-            Transport::Plain => self.send_raw(pieces),
+        let Transport::Tls(session) = &mut self.transport else {
+            self.put(pieces);
+            return;
+        };
+        if self.is_broken {
+            return;
+        }
+        let written = if let [piece] = pieces {
+            piece.chunks(WRITE_BYTES).try_for_each(|part| session.write(part))
+        } else {
+            // One record for small pieces that belong together.
+            let together = pieces.concat();
+            together.chunks(WRITE_BYTES).try_for_each(|part| session.write(part))
+        };
+        // Nothing can be said before the handshake is done.
+        self.is_broken |= written.is_err();
+        self.put_session();
+    }
+
+    /// What the session has to say goes out behind what waits.
+    fn put_session(&mut self) {
+        let transport = std::mem::replace(&mut self.transport, Transport::Plain);
+        if let Transport::Tls(mut session) = transport {
+            let length = session.outgoing().len();
+            if length > 0 {
+                self.put(&[session.outgoing()]);
+                session.sent(length);
+            }
+            self.transport = Transport::Tls(session);
         }
     }
 
-    fn send_raw(&mut self, pieces: &[&[u8]]) {
+    fn put(&mut self, pieces: &[&[u8]]) {
         if self.is_broken {
             return;
         }
@@ -135,18 +226,36 @@ impl Wire {
 
     /// Nothing more is sent: the client reads an end behind what was.
     pub(crate) fn end(&mut self) {
+        self.say_goodbye();
         // Fails only when the connection is gone.
         let _ = net::shutdown(&self.socket, net::Shutdown::Write);
     }
 
+    /// Tells a client behind TLS that the end is meant (RFC 8446 §6.1).
+    fn say_goodbye(&mut self) {
+        if let Transport::Tls(session) = &mut self.transport {
+            session.close();
+            self.put_session();
+        }
+    }
+
     /// Closing shall look like a failure, not like an end.
     pub(crate) fn reset_on_close(&mut self) {
+        self.is_reset = true;
         let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
     }
 
     /// Our side of the connection.
     pub(crate) fn local_address(&self) -> Option<SocketAddr> {
         net::getsockname(&self.socket).ok().and_then(|address| address.try_into().ok())
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if !self.is_broken && !self.is_reset && self.pending() == 0 {
+            self.say_goodbye();
+        }
     }
 }
 

@@ -84,6 +84,7 @@ pub struct ServerHost {
 /// All hosts of a listener. Cheap to clone; connections keep the one they began with.
 #[derive(Clone, Debug)]
 pub struct ServerContext {
+    id: u32,
     hosts: Arc<Vec<(Vec<String>, Arc<ServerConfig>)>>,
 }
 
@@ -104,19 +105,25 @@ impl ServerContext {
                 .map_err(|fault| Fault { detail: format!("{label}: {}", fault.detail), ..fault })?;
             made.push((host.names, Arc::new(config)));
         }
-        Ok(ServerContext { hosts: Arc::new(made) })
+        Ok(ServerContext { id: 0, hosts: Arc::new(made) })
     }
 
-    /// The place of the host for a name in lower case; exact names count more than wildcards.
-    pub(crate) fn host_for(&self, name: &str) -> usize {
+    /// The same, with a number by which connections say which context they began with.
+    pub fn numbered(self, id: u32) -> Self {
+        ServerContext { id, ..self }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The place of the host for a name in lower case, if there is one; exact names count more than wildcards.
+    pub(crate) fn host_for(&self, name: &str) -> Option<usize> {
         let find = |wanted: &str| {
             self.hosts.iter().position(|(names, _)| names.iter().any(|one| one == wanted))
         };
-        if name.is_empty() {
-            return 0;
-        }
         let wildcard = || name.split_once('.').and_then(|(_, rest)| find(&format!("*.{rest}")));
-        find(name).or_else(wildcard).unwrap_or(0)
+        find(name).or_else(wildcard)
     }
 
     pub(crate) fn config(&self, host: usize) -> Arc<ServerConfig> {

@@ -43,7 +43,11 @@ pub struct Facts {
     pub alpn: Vec<u8>,
     /// Servers: what the client asked for, in lower case; empty = nothing.
     pub server_name: String,
-    /// Servers: which of the context's hosts it is.
+    /// Servers: one of the context's hosts has that name.
+    pub is_name_known: bool,
+    /// Servers: the number of the context, and which of its hosts it is.
+    pub context: u32,
+    /// See there.
     pub host: usize,
     /// Servers: the client's fingerprint by FoxIO's JA4, without hashes for lists that are empty.
     pub ja4: String,
@@ -64,6 +68,8 @@ pub struct Session {
     is_close_sent: bool,
     server_name: String,
     ja4: String,
+    is_name_known: bool,
+    context: u32,
     host: usize,
 }
 
@@ -96,6 +102,8 @@ impl Session {
             is_close_sent: false,
             server_name: String::new(),
             ja4: String::new(),
+            is_name_known: false,
+            context: 0,
             host: 0,
         }
     }
@@ -119,6 +127,7 @@ impl Session {
         self.partial.clear();
         if let Side::Waiting(context) = &self.side {
             let context = context.clone();
+            self.context = context.id();
             match ClientHello::read(bytes) {
                 Hello::Partial => {
                     return self.keep(bytes);
@@ -134,7 +143,9 @@ impl Session {
                     self.begin(config)?;
                 }
                 Hello::Complete(hello) => {
-                    self.host = context.host_for(&hello.server_name);
+                    let host = context.host_for(&hello.server_name);
+                    self.is_name_known = host.is_some();
+                    self.host = host.unwrap_or(0);
                     let config = context.config(self.host);
                     self.server_name = hello.server_name;
                     self.ja4 = hello.ja4;
@@ -263,6 +274,8 @@ impl Session {
             cipher: state.negotiated_cipher_suite().map_or(0, |suite| u16::from(suite.suite())),
             alpn: state.alpn_protocol().unwrap_or_default().to_vec(),
             server_name: self.server_name.clone(),
+            is_name_known: self.is_name_known,
+            context: self.context,
             host: self.host,
             ja4: self.ja4.clone(),
             peer_certificates: state

@@ -26,6 +26,7 @@ import {
   type ListenOptions,
   type ListenTls,
   type Peer,
+  type PeerTls,
   type PreparedTls,
   type UpstreamFailure,
   type UpstreamFailureReason,
@@ -65,6 +66,9 @@ const PROGRESS_WINDOW_MS = 60_000
 /** H-37 */
 const LINGER_MS = 2_000
 
+/** Sets of certificates, of all listeners and of configurations that were replaced. */
+const MOST_TLS = 256
+
 const NOBODY: Peer = Object.freeze({ address: '', port: 0, localAddress: '', localPort: 0 })
 const ENDS: readonly ExchangeRecord['end'][] = ['complete', 'client_abort', 'truncated', 'aborted']
 const EMPTY = new Uint8Array(0)
@@ -97,6 +101,8 @@ export class NativeFrontEnd implements FrontEnd {
   readonly #ports = new Map<number, number>()
   /** Listeners on which more becomes known of a connection after it was announced. */
   readonly #proxied = new Set<number>()
+  /** What listeners showed, by the number it was prepared under; connections may be older than a reload. */
+  readonly #tls = new Map<number, ListenTls>()
   #inFlight = 0
   #isClosed = false
 
@@ -163,15 +169,20 @@ export class NativeFrontEnd implements FrontEnd {
   async listen(options: ListenOptions): Promise<void> {
     const { id, host, port } = options
     if (this.#ports.has(id)) throw new Error(`listener ${id} exists already`)
-    if (options.tls !== undefined) throw new Error(`listener ${id}: this front end speaks no TLS`)
+    if (options.tls !== undefined && options.proxyProtocol) {
+      throw new Error(`listener ${id}: this front end reads no PROXY header before TLS`)
+    }
+    const prepared = options.tls && this.#prepare(options.tls)
     this.#ports.set(id, 0)
     if (options.proxyProtocol) this.#proxied.add(id)
     try {
       const address = isIP(host) === 0 ? (await lookup(host)).address : host
       const text = address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
       this.#ports.set(id, native.listenFront(this.#front, id, text, options.proxyProtocol))
+      if (prepared !== undefined) this.#use(id, prepared, options.tls!)
     } catch (error) {
       this.#ports.delete(id)
+      if (prepared !== undefined) native.dropTls(prepared)
       const cause = error instanceof Error ? error.message : String(error)
       throw new Error(cause.startsWith('cannot listen') ? cause : `cannot listen on ${host}:${port}: ${cause}`, {
         cause: error,
@@ -184,8 +195,40 @@ export class NativeFrontEnd implements FrontEnd {
     return this.#ports.get(id) ?? 0
   }
 
-  prepareTls(listenerId: number, _tls: ListenTls): PreparedTls {
-    throw new Error(`listener ${listenerId} speaks no TLS`)
+  prepareTls(listenerId: number, tls: ListenTls): PreparedTls {
+    if (!this.#ports.has(listenerId)) throw new Error(`there is no listener ${listenerId}`)
+    const prepared = this.#prepare(tls)
+    return {
+      commit: () => this.#use(listenerId, prepared, tls),
+      abort: () => native.dropTls(prepared),
+    }
+  }
+
+  /** Throws with one sentence. */
+  #prepare({ certificates, clientAuthorities }: ListenTls): number {
+    const clients =
+      clientAuthorities === undefined
+        ? null
+        : ({ strategy: 'require-and-verify', authorities: clientAuthorities } as const)
+    return native.prepareTls({
+      alpn: ['http/1.1'],
+      hosts: certificates.map(({ names, chain, key }) => ({
+        names,
+        chain,
+        key,
+        minVersion: '1.2',
+        maxVersion: '1.3',
+        ciphers: [],
+        clients,
+      })),
+    })
+  }
+
+  #use(listenerId: number, prepared: number, tls: ListenTls): void {
+    native.useFrontTls(this.#front, listenerId, prepared)
+    this.#tls.set(prepared, tls)
+    // connections of a configuration that was replaced so often are as good as gone
+    if (this.#tls.size > MOST_TLS) this.#tls.delete(this.#tls.keys().next().value!)
   }
 
   closeListener(id: number): void {
@@ -313,7 +356,7 @@ export class NativeFrontEnd implements FrontEnd {
     let isAccepted = false
     try {
       isAccepted = this.#events.onConnect!(listenerId, this.#peerOf(connection))
-      if (this.#proxied.has(listenerId)) this.#peers[connection & HANDLE_SLOT_MASK] = undefined
+      if (this.#proxied.has(listenerId) || this.#tls.size > 0) this.#peers[connection & HANDLE_SLOT_MASK] = undefined
     } catch (error) {
       this.#report(error)
     }
@@ -396,9 +439,28 @@ export class NativeFrontEnd implements FrontEnd {
       localAddress,
       localPort: Number(localPort),
       ...(proxiedAddress === undefined ? {} : { proxiedAddress, proxiedPort: Number(proxiedPort) }),
+      ...(this.#tls.size === 0 ? {} : this.#tlsOf(connection)),
     }
     this.#peers[connection & HANDLE_SLOT_MASK] = { connection, peer }
     return peer
+  }
+
+  #tlsOf(connection: number): { readonly tls?: PeerTls } {
+    const facts = native.frontTls(this.#front, connection)
+    const listen = facts === undefined ? undefined : this.#tls.get(facts.context)
+    const certificate = listen?.certificates[facts?.host ?? 0]
+    if (facts === undefined || listen === undefined || certificate === undefined) return {}
+    const { serverName, clientCertificate, version, cipherSuite, alpn, ja4, isResumed } = facts
+    const pem = Buffer.from(clientCertificate, 'hex').toString('base64').replaceAll(/.{64}/g, '$&\n').trimEnd()
+    return {
+      tls: {
+        serverName,
+        certificate,
+        clientCertificate: pem === '' ? '' : `-----BEGIN CERTIFICATE-----\n${pem}\n-----END CERTIFICATE-----\n`,
+        clientAuthorities: listen.clientAuthorities ?? '',
+        session: { version, cipherSuite, alpn, ja4, isResumed },
+      },
+    }
   }
 
   readRequestBody(handle: ExchangeHandle, limitBytes: number): void {
