@@ -35,8 +35,10 @@ export interface TlsTermination {
 }
 
 interface Plan {
-  /** As `authoritiesText`; '' = clients need no certificate. */
+  /** As `authoritiesText`; '' = certificates are not verified. */
   readonly authorities: string
+  /** A certificate is needed, whatever it is. */
+  readonly needsAny: boolean
 }
 
 const VERSIONS = ['1.0', '1.1', '1.2', '1.3']
@@ -99,8 +101,13 @@ export const terminateTls: Action<Config, Plan> = {
       authorities: ownAuthorities as TextSource[],
       strategy,
     })
+    const isVerified = strategy === undefined || strategy.text === 'require-and-verify'
     return {
-      authorities: authorities.length === 0 ? '' : (authoritiesText(ownAuthorities as TextSource[]) ?? 'unreadable'),
+      needsAny: strategy?.text === 'require-any',
+      authorities:
+        authorities.length === 0 || !isVerified
+          ? ''
+          : (authoritiesText(ownAuthorities as TextSource[]) ?? 'unreadable'),
     }
   },
   // the phase has no requests
@@ -113,8 +120,9 @@ export const terminateTls: Action<Config, Plan> = {
 
 function finish(plan: Plan, tls: TlsView | undefined, scope: PolicyScope): Next | Close {
   // another way to the endpoint than the listener that verifies its clients
-  const isVerified = tls !== undefined && tls.get('client.pem') !== '' && tls.clientAuthorities === plan.authorities
-  if (plan.authorities !== '' && !isVerified) return WITHOUT_CERTIFICATE
+  const hasShown = tls !== undefined && tls.get('client.pem') !== ''
+  const isVerified = hasShown && tls.clientAuthorities === plan.authorities
+  if ((plan.authorities !== '' && !isVerified) || (plan.needsAny && !hasShown)) return WITHOUT_CERTIFICATE
   const side = (name: 'client' | 'server'): JsonValue => {
     const text = (path: string): JsonValue => (tls?.get(`${name}.${path}`) ?? '') as string
     return {
@@ -126,8 +134,8 @@ function finish(plan: Plan, tls: TlsView | undefined, scope: PolicyScope): Next 
     }
   }
   scope.setResult('terminate_tls', {
-    cipher_suite: '',
-    version: '',
+    cipher_suite: (tls?.get('cipher_suite') ?? '') as string,
+    version: (tls?.get('version') ?? '') as string,
     sni: (tls?.get('sni') ?? '') as string,
     warnings: [],
     client: side('client'),

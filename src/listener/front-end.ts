@@ -75,7 +75,22 @@ export interface ListenCertificate {
   readonly key: string
   /** Lower case; `*.example.org` stands for one label. */
   readonly names: readonly string[]
+  /** For clients that ask for these names; absent: both versions, and certificates as the listener asks for them. Only where the front end's TLS is not fixed. */
+  readonly rules?: TlsRules | undefined
 }
+
+/** How TLS is spoken with some clients of a listener. */
+export interface TlsRules {
+  readonly minVersion: '1.2' | '1.3'
+  readonly maxVersion: '1.2' | '1.3'
+  /** Undefined: they are not asked for certificates. */
+  readonly clients:
+    | { readonly strategy: TlsClientStrategy; /** PEM. */ readonly authorities: string | undefined }
+    | undefined
+}
+
+/** Traffic-policy.md §5.25: needed and verified, needed whatever it is, welcome whatever it is. */
+export type TlsClientStrategy = 'require-and-verify' | 'require-any' | 'request'
 
 /** New certificates of a listener, ready to be used. */
 export interface PreparedTls {
@@ -90,9 +105,9 @@ export interface PeerTls {
   readonly serverName: string
   /** What the client was shown. */
   readonly certificate: ListenCertificate
-  /** PEM of the client's certificate, verified; '' = it showed none. */
+  /** PEM of the client's certificate; '' = it showed none. */
   readonly clientCertificate: string
-  /** What it was verified against, as in `ListenTls`; '' = clients are not asked. */
+  /** What it was verified against, as in `ListenTls`; '' = clients are not asked, or nothing is verified. */
   readonly clientAuthorities: string
   /** The rest of what was agreed on, where the front end knows it. */
   readonly session?: TlsSession | undefined

@@ -10,7 +10,7 @@ import { nameCovers, serverCertificate, type ServerCertificate } from '../config
 import type { Diagnostics } from '../config/diagnostic.ts'
 import { TLS_RANGE_TEXT, type EndpointDefinition } from '../config/load.ts'
 import type { ListenerSettings } from '../config/settings.ts'
-import type { ListenTls } from '../listener/front-end.ts'
+import type { ListenTls, TlsClientStrategy, TlsRules } from '../listener/front-end.ts'
 
 /** An endpoint, and what its policy asks of the listener before it. */
 export interface TlsEndpoint {
@@ -18,21 +18,30 @@ export interface TlsEndpoint {
   readonly terminations: readonly TlsTermination[]
 }
 
+/** A certificate, and how TLS is spoken with clients that ask for its names. */
+export interface ShownCertificate extends ServerCertificate {
+  readonly rules?: TlsRules | undefined
+}
+
 /** A listener's part of the front end, and the certificates behind it. */
 export interface ResolvedTls extends ListenTls {
-  readonly certificates: readonly ServerCertificate[]
+  readonly certificates: readonly ShownCertificate[]
 }
 
 const FRONT_END = 'the front end uws (uWebSockets.js)'
 
-/** By the listeners' places; undefined = plain. Errors and warnings land in `diagnostics`. */
+/**
+ * By the listeners' places; undefined = plain. Errors and warnings land in `diagnostics`. `isFixed`: all clients of a listener
+ * get the same versions and the same questions, as the default front end has it.
+ */
 export function resolveTls(
   listeners: readonly ListenerSettings[],
   endpoints: readonly TlsEndpoint[],
   diagnostics: Diagnostics,
+  isFixed: (listener: ListenerSettings) => boolean = () => true,
 ): readonly (ResolvedTls | undefined)[] {
   const reachable = endpoints.filter(({ definition }) => definition.binding === 'public')
-  const wishes = new Map(reachable.map((endpoint) => [endpoint, wishOf(endpoint, listeners, diagnostics)]))
+  const wishes = new Map(reachable.map((endpoint) => [endpoint, wishOf(endpoint, listeners, diagnostics, isFixed)]))
   return listeners.map((listener) => {
     if (listener.tls === undefined) return undefined
     const behind = reachable.filter(({ definition }) => definition.url.port === listener.port)
@@ -40,6 +49,7 @@ export function resolveTls(
       listener,
       listener.tls.certificates,
       behind.map((endpoint) => ({ ...wishes.get(endpoint)!, definition: endpoint.definition })),
+      isFixed(listener),
       diagnostics,
     )
   })
@@ -50,15 +60,18 @@ interface Wish {
   /** '' = none are asked for. */
   readonly authorities: string
   readonly termination: TlsTermination | undefined
+  /** As front ends take it whose TLS is not fixed. */
+  readonly rules: TlsRules | undefined
 }
 
-const NO_WISH: Wish = { certificate: undefined, authorities: '', termination: undefined }
+const NO_WISH: Wish = { certificate: undefined, authorities: '', termination: undefined, rules: undefined }
 
 /** What one endpoint's policy wants; an empty `terminate-tls` changes nothing (§5.25). */
 function wishOf(
   { definition, terminations }: TlsEndpoint,
   listeners: readonly ListenerSettings[],
   diagnostics: Diagnostics,
+  isFixed: (listener: ListenerSettings) => boolean,
 ): Wish {
   const wanting = terminations.filter(
     ({ minVersion, maxVersion, certificate, authorities, strategy }) =>
@@ -71,7 +84,9 @@ function wishOf(
     const related = { message: 'the other one', span }
     diagnostics.error('TLS_TERMINATED_TWICE', 'one endpoint has one terminate-tls', second.span, undefined, related)
   }
-  if (!listeners.some(({ tls, port }) => tls !== undefined && port === definition.url.port)) {
+  const before = listeners.filter(({ tls, port }) => tls !== undefined && port === definition.url.port)
+  const isOneFixed = before.length === 0 || before.some(isFixed)
+  if (before.length === 0) {
     const text = `${definition.name} terminates TLS, but no listener with tls has its port ${definition.url.port}`
     const hint = 'give a listener of that port tls, or take the keys out of terminate-tls'
     diagnostics.error('TLS_NOT_TERMINATED', text, span, hint)
@@ -80,18 +95,44 @@ function wishOf(
     const text = `${FRONT_END} decides how it speaks TLS before a rule can be asked: this one must have no expressions`
     diagnostics.error('TLS_CONDITIONAL', text, span, 'take the expressions away')
   }
-  for (const [version, only] of [
-    [termination.minVersion, '1.2'],
-    [termination.maxVersion, '1.3'],
-  ] as const) {
-    if (version === undefined || version.text === only) continue
-    diagnostics.error('TLS_RANGE', TLS_RANGE_TEXT, version.span, 'leave min_version and max_version out')
-  }
+  const [minVersion, maxVersion] = rangeOf(termination, isOneFixed, diagnostics)
+  const strategy = (termination.strategy?.text ?? 'require-and-verify') as TlsClientStrategy
+  const authorities = authoritiesOf(termination, isOneFixed, diagnostics)
+  const clients =
+    termination.strategy === undefined && authorities === ''
+      ? undefined
+      : { strategy, authorities: authorities === '' ? undefined : authorities }
   return {
     certificate: certificateOf(definition, termination, diagnostics),
-    authorities: authoritiesOf(termination, diagnostics),
+    authorities,
     termination,
+    rules: { minVersion, maxVersion, clients },
   }
+}
+
+function rangeOf(
+  { minVersion, maxVersion }: TlsTermination,
+  isFixed: boolean,
+  diagnostics: Diagnostics,
+): readonly ['1.2' | '1.3', '1.2' | '1.3'] {
+  if (isFixed) {
+    for (const [version, only] of [
+      [minVersion, '1.2'],
+      [maxVersion, '1.3'],
+    ] as const) {
+      if (version === undefined || version.text === only) continue
+      diagnostics.error('TLS_RANGE', TLS_RANGE_TEXT, version.span, 'leave min_version and max_version out')
+    }
+    return ['1.2', '1.3']
+  }
+  for (const version of [minVersion, maxVersion]) {
+    if (version === undefined || version.text === '1.2' || version.text === '1.3') continue
+    diagnostics.error('TLS_RANGE', `TLS ${version.text} is not spoken any more`, version.span, 'write 1.2 or 1.3')
+  }
+  if (minVersion?.text === '1.3' && maxVersion?.text === '1.2') {
+    diagnostics.error('TLS_RANGE', 'max_version is below min_version', maxVersion.span)
+  }
+  return [minVersion?.text === '1.3' ? '1.3' : '1.2', maxVersion?.text === '1.2' ? '1.2' : '1.3']
 }
 
 function certificateOf(
@@ -110,13 +151,17 @@ function certificateOf(
   return serverCertificate(source, diagnostics)
 }
 
-function authoritiesOf({ authorities, strategy, span }: TlsTermination, diagnostics: Diagnostics): string {
-  if (strategy !== undefined && strategy.text !== 'require-and-verify') {
+function authoritiesOf(
+  { authorities, strategy, span }: TlsTermination,
+  isFixed: boolean,
+  diagnostics: Diagnostics,
+): string {
+  if (isFixed && strategy !== undefined && strategy.text !== 'require-and-verify') {
     const text = `${FRONT_END} verifies every certificate that a client shows: the strategy ${strategy.text} is not possible`
     diagnostics.error('TLS_STRATEGY', text, strategy.span, 'write require-and-verify')
   }
   if (authorities.length === 0) {
-    if (strategy === undefined) return ''
+    if (strategy === undefined || strategy.text !== 'require-and-verify') return ''
     const text = 'mutual_tls_verification_strategy needs mutual_tls_certificate_authorities to verify against'
     diagnostics.error('ERR_NGROK_2234', text, span)
     return ''
@@ -137,13 +182,17 @@ function listenerTls(
   { address, tls }: ListenerSettings,
   own: readonly ServerCertificate[],
   behind: readonly (Wish & { readonly definition: EndpointDefinition })[],
+  isFixed: boolean,
   diagnostics: Diagnostics,
 ): ResolvedTls | undefined {
-  const clientAuthorities = clientAuthoritiesOf(address, behind, diagnostics)
-  const brought = behind.flatMap(({ certificate }) => certificate ?? [])
+  const clientAuthorities = isFixed ? clientAuthoritiesOf(address, behind, diagnostics) : ''
+  const brought = behind.flatMap((wish): readonly ShownCertificate[] => {
+    if (!isFixed) return ownRules(wish, own)
+    return wish.certificate === undefined ? [] : [wish.certificate]
+  })
   // what an endpoint brings for its host counts more than what the listener has for it
   const taken = new Set(brought.flatMap(({ names }) => names))
-  const certificates = [
+  const certificates: readonly ShownCertificate[] = [
     ...own.map((certificate) => ({ ...certificate, names: certificate.names.filter((name) => !taken.has(name)) })),
     ...brought,
   ]
@@ -161,9 +210,22 @@ function listenerTls(
     diagnostics.warning('CERTIFICATE_MISSING', text, span)
   }
   const identity = createHash('sha256')
-    .update(JSON.stringify([certificates.map((it) => [it.fingerprint, it.names]), clientAuthorities]))
+    .update(JSON.stringify([certificates.map((it) => [it.fingerprint, it.names, it.rules]), clientAuthorities]))
     .digest('hex')
   return { identity, certificates, clientAuthorities: clientAuthorities === '' ? undefined : clientAuthorities }
+}
+
+/** What clients get who ask for an endpoint's host, if its policy says anything about that. */
+function ownRules(
+  { certificate, rules, definition }: Wish & { readonly definition: EndpointDefinition },
+  own: readonly ServerCertificate[],
+): readonly ShownCertificate[] {
+  const { host } = definition.url
+  const covers = ({ names }: ServerCertificate): boolean =>
+    names.some((name) => name === host || nameCovers(name, host))
+  // without one for the host clients are shown what those get who name no host
+  const shown = certificate ?? own.find(covers) ?? own[0]
+  return rules === undefined || shown === undefined ? [] : [{ ...shown, names: [host], rules }]
 }
 
 /** The library asks every client of a listener, or none, and verifies all against the same authorities. */

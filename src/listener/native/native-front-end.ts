@@ -23,11 +23,13 @@ import {
   type FrontEndEvents,
   type FrontEndLimits,
   HANDLE_SLOT_MASK,
+  type ListenCertificate,
   type ListenOptions,
   type ListenTls,
   type Peer,
   type PeerTls,
   type PreparedTls,
+  type TlsRules,
   type UpstreamFailure,
   type UpstreamFailureReason,
   type UpstreamTarget,
@@ -51,7 +53,7 @@ export const NATIVE_CAPABILITIES: FrontEndCapabilities = Object.freeze({
   trailers: false,
   tunnel: true,
   webSockets: false,
-  tls: Object.freeze({ versions: ['1.2', '1.3'], isFixed: true } as const),
+  tls: Object.freeze({ versions: ['1.2', '1.3'], isFixed: false } as const),
   proxyProtocol: true,
   headLimits: true,
 })
@@ -83,6 +85,12 @@ interface Slot {
   filter: NativeFilter | undefined
   /** Counts up with every `forward`: an address that comes late is not used. */
   attempt: number
+}
+
+/** Authorities that a client's certificate was verified against. */
+function verifiedBy({ clientAuthorities }: ListenTls, { rules }: ListenCertificate): string {
+  if (rules === undefined) return clientAuthorities ?? ''
+  return rules.clients?.strategy === 'require-and-verify' ? (rules.clients.authorities ?? '') : ''
 }
 
 export class NativeFrontEnd implements FrontEnd {
@@ -206,21 +214,22 @@ export class NativeFrontEnd implements FrontEnd {
 
   /** Throws with one sentence. */
   #prepare({ certificates, clientAuthorities }: ListenTls): number {
-    const clients =
-      clientAuthorities === undefined
-        ? null
-        : ({ strategy: 'require-and-verify', authorities: clientAuthorities } as const)
+    const asked: TlsRules['clients'] =
+      clientAuthorities === undefined ? undefined : { strategy: 'require-and-verify', authorities: clientAuthorities }
     return native.prepareTls({
       alpn: ['http/1.1'],
-      hosts: certificates.map(({ names, chain, key }) => ({
-        names,
-        chain,
-        key,
-        minVersion: '1.2',
-        maxVersion: '1.3',
-        ciphers: [],
-        clients,
-      })),
+      hosts: certificates.map(({ names, chain, key, rules }) => {
+        const clients = rules === undefined ? asked : rules.clients
+        return {
+          names,
+          chain,
+          key,
+          minVersion: rules?.minVersion ?? '1.2',
+          maxVersion: rules?.maxVersion ?? '1.3',
+          ciphers: [],
+          clients: clients === undefined ? null : { ...clients, authorities: clients.authorities ?? null },
+        }
+      }),
     })
   }
 
@@ -457,7 +466,7 @@ export class NativeFrontEnd implements FrontEnd {
         serverName,
         certificate,
         clientCertificate: pem === '' ? '' : `-----BEGIN CERTIFICATE-----\n${pem}\n-----END CERTIFICATE-----\n`,
-        clientAuthorities: listen.clientAuthorities ?? '',
+        clientAuthorities: verifiedBy(listen, certificate),
         session: { version, cipherSuite, alpn, ja4, isResumed },
       },
     }

@@ -180,6 +180,49 @@ describe.skipIf(opensslSkipReason !== undefined)('TLS listeners of the native fr
     tried?.destroy()
   })
 
+  test('versions and strategies by name (§5.25)', async () => {
+    const stranger = makeCertificate({ names: 'DNS:client.test' })
+    const own = { cert: stranger.certificate, key: stranger.key }
+    const rules = { minVersion: '1.2', maxVersion: '1.3', clients: undefined } as const
+    const asking = (strategy: 'require-any' | 'request') => ({
+      ...rules,
+      clients: { strategy, authorities: undefined },
+    })
+    const id = 4
+    const asked = await listen(id, {
+      identity: '4',
+      certificates: [
+        shown(a, 'a.test'),
+        { ...shown(a, 'new.test'), rules: { ...rules, minVersion: '1.3' } },
+        { ...shown(a, 'old.test'), rules: { ...rules, maxVersion: '1.2' } },
+        { ...shown(a, 'any.test'), rules: asking('require-any') },
+        { ...shown(a, 'asks.test'), rules: asking('request') },
+      ],
+      clientAuthorities: undefined,
+    })
+    const status = async (options: Parameters<typeof openTls>[1]): Promise<string> => {
+      const client = await openTls(asked, options).catch(() => undefined)
+      const answer = await client?.ask(GET)
+      const protocol = client?.socket.getProtocol()
+      client?.destroy()
+      return answer === undefined ? 'none' : `${answer.status} ${protocol}`
+    }
+    expect(await status({ servername: 'new.test' })).toBe('200 TLSv1.3')
+    expect(await status({ servername: 'new.test', maxVersion: 'TLSv1.2' })).toBe('none')
+    expect(await status({ servername: 'old.test' })).toBe('200 TLSv1.2')
+    expect(await status({ servername: 'old.test', minVersion: 'TLSv1.3' })).toBe('none')
+    expect(await status({ servername: 'any.test' })).toBe('none')
+    expect(await status({ servername: 'any.test', ...own })).toBe('200 TLSv1.3')
+    expect(new X509Certificate(events.peers.at(-1)!.tls!.clientCertificate).serialNumber).toBe(stranger.serial)
+    // shown, not verified
+    expect(events.peers.at(-1)!.tls!.clientAuthorities).toBe('')
+    expect(await status({ servername: 'asks.test' })).toBe('200 TLSv1.3')
+    expect(events.peers.at(-1)!.tls!.clientCertificate).toBe('')
+    expect(await status({ servername: 'asks.test', ...own })).toBe('200 TLSv1.3')
+    expect(events.peers.at(-1)!.tls!.clientCertificate).not.toBe('')
+    frontEnd.closeListener(id)
+  })
+
   test('new certificates: new connections see them, those that exist go on', async () => {
     const id = 3
     const before = { identity: 'before', certificates: [shown(a, 'a.test')], clientAuthorities: undefined }
