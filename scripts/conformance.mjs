@@ -2,7 +2,8 @@
  * `npm run conformance:NAME -- [--dir D]`: one conformance suite, over the shared data beside the checkout or over the
  * folder D, which holds cases of the same format. `conformance:http1` takes `--address HOST:PORT`, too: the cases are then
  * sent to whatever listens there, and must be forwarded to `--upstream PORT` of this machine (default 9000). Lists, one
- * upstream per address, are worked through side by side: `--address 127.0.0.1:8001,127.0.0.1:8002 --upstream 9001,9002`. The last line is `N passed, N failed, N skipped`.
+ * upstream per address, are worked through side by side: `--address 127.0.0.1:8001,127.0.0.1:8002 --upstream 9001,9002`. `--engine native` runs
+ * the native front end alone. The last line is `N passed, N failed, N skipped`.
  */
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -36,7 +37,12 @@ const SUITES = {
 }
 
 const { values, positionals } = parseArgs({
-  options: { dir: { type: 'string' }, address: { type: 'string' }, upstream: { type: 'string' } },
+  options: {
+    dir: { type: 'string' },
+    address: { type: 'string' },
+    upstream: { type: 'string' },
+    engine: { type: 'string' },
+  },
   allowPositionals: true,
 })
 const suite = SUITES[positionals[0]]
@@ -50,6 +56,7 @@ const env = {
   ...(values.address === undefined ? {} : { SALLYPORT_HTTP1_ADDRESS: values.address }),
   ...(values.upstream === undefined ? {} : { SALLYPORT_HTTP1_UPSTREAM: values.upstream }),
 }
+if (values.engine === 'native') suite.vitest = 'test/conformance/http1/native.test.ts'
 if (values.address !== undefined) suite.vitest = 'test/conformance/http1/foreign.test.ts'
 const { status, lines } =
   suite.vitest === undefined

@@ -39,6 +39,8 @@ pub(crate) struct Exchange {
     // ── request ──
     /// -1 = chunked.
     pub(crate) body_length: i64,
+    /// The client said that it is 0 (H-28).
+    pub(crate) says_zero: bool,
     pub(crate) received: u64,
     pub(crate) is_complete: bool,
     /// 100 is owed to the client before its body comes.
@@ -88,6 +90,7 @@ impl Exchange {
             is_head: false,
             is_http10: false,
             body_length: 0,
+            says_zero: false,
             received: 0,
             is_complete: true,
             expects_continue: false,

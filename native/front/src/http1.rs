@@ -166,6 +166,7 @@ impl Front {
         exchange.is_head = facts.is_head;
         exchange.is_http10 = facts.version == Version::Http10;
         exchange.body_length = body_length;
+        exchange.says_zero = facts.framing == Framing::Length(0);
         exchange.is_complete = is_complete;
         exchange.expects_continue = facts.expects_continue && !is_complete;
         exchange.keeps_alive = facts.keep_alive;

@@ -132,10 +132,15 @@ impl Front {
         if state.upgrade {
             return self.forward_upgrade(key, target, head);
         }
-        let purpose = Use { upgrade: false, interim: !state.is_http10 };
+        let purpose = Use {
+            interim: !state.is_http10,
+            chunked: state.body_length == -1,
+            says_zero: state.says_zero,
+            ..Use::default()
+        };
         let sent = if let Some(body) = body {
             state.sink = Sink::Discard;
-            self.pool.send_for(target, head, Ok(body), purpose)
+            self.pool.send_for(target, head, Ok(body), Use { chunked: false, ..purpose })
         } else if state.is_complete {
             self.pool.send_for(target, head, Ok(&state.held), purpose)
         } else {
@@ -160,7 +165,7 @@ impl Front {
         }
         let mut text = self.buffer();
         write_upgrade(&mut text, head);
-        let purpose = Use { upgrade: true, interim: true };
+        let purpose = Use { upgrade: true, interim: true, ..Use::default() };
         let sent = self.pool.send_for(target, &text, Ok(b""), purpose);
         self.recycle(text);
         self.started(key, sent)

@@ -170,6 +170,10 @@ pub struct Use {
     pub upgrade: bool,
     /// Interim answers come as events.
     pub interim: bool,
+    /// A body that is at hand goes in chunks, as the client sent it, so that timing makes no difference (H-125).
+    pub chunked: bool,
+    /// A length of 0 is said, as the client said it (H-28).
+    pub says_zero: bool,
 }
 
 /// What became of [`Pool::send`].
@@ -474,7 +478,7 @@ impl Pool {
         }
         self.now = Instant::now();
         let mut out = self.spare.pop().unwrap_or_default();
-        let request_body = write_request(&mut out, head, body);
+        let request_body = write_request(&mut out, head, body, purpose);
         let mut leg = Leg {
             target: target.0,
             connection: 0,
@@ -1343,9 +1347,15 @@ fn after(now: Instant, time: Duration, kind: Deadline) -> Option<(Instant, Deadl
 }
 
 /// Head, framing (H-28), and the body when it is at hand.
-fn write_request(out: &mut Vec<u8>, head: &[u8], body: Result<&[u8], i64>) -> RequestBody {
+fn write_request(
+    out: &mut Vec<u8>,
+    head: &[u8],
+    body: Result<&[u8], i64>,
+    purpose: Use,
+) -> RequestBody {
     out.extend_from_slice(head);
     let (length, rest) = match body {
+        Ok(_) if purpose.chunked => (-1, RequestBody::Complete),
         Ok(body) => (body.len() as i64, RequestBody::Complete),
         Err(0) => (0, RequestBody::Complete),
         Err(length) if length > 0 => (length, RequestBody::Length(length as u64)),
@@ -1353,14 +1363,23 @@ fn write_request(out: &mut Vec<u8>, head: &[u8], body: Result<&[u8], i64>) -> Re
     };
     if length == -1 {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-    } else if length > 0 || has_content_by_method(head) {
+    } else if length > 0 || purpose.says_zero || has_content_by_method(head) {
         out.extend_from_slice(b"content-length: ");
         out.extend_from_slice(length.to_string().as_bytes());
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");
-    if let Ok(body) = body {
-        out.extend_from_slice(body);
+    match body {
+        Ok(body) if length != -1 => out.extend_from_slice(body),
+        Ok(body) => {
+            if !body.is_empty() {
+                out.extend_from_slice(format!("{:x}\r\n", body.len()).as_bytes());
+                out.extend_from_slice(body);
+                out.extend_from_slice(b"\r\n");
+            }
+            out.extend_from_slice(b"0\r\n\r\n");
+        }
+        Err(_) => {}
     }
     rest
 }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use sallyport_upstream::{Event, LegId, Pool, Sent, TargetId, TargetOptions};
+use sallyport_upstream::{Event, LegId, Pool, Sent, TargetId, TargetOptions, Use};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -178,8 +178,8 @@ fn one_event_per_answer_and_the_last_used_connection_first() {
 #[test]
 fn h_28_framing_of_requests() {
     let mut stage = Stage::new(options());
-    let mut check = |head: &[u8], body: Result<&[u8], i64>, wanted: &str| {
-        let leg = match stage.pool.send(stage.target, head, body) {
+    let mut check_for = |purpose: Use, head: &[u8], body: Result<&[u8], i64>, wanted: &str| {
+        let leg = match stage.pool.send_for(stage.target, head, body, purpose) {
             Sent::Later(leg) | Sent::Reused(leg) => leg,
             other => panic!("{other:?}"),
         };
@@ -189,11 +189,41 @@ fn h_28_framing_of_requests() {
         assert_eq!(text.replace("\r\n", "|"), wanted);
         stage.pool.abort(leg);
     };
+    // What the client said about a body that is not there, or at hand.
+    let zero = Use { says_zero: true, ..Use::default() };
+    check_for(zero, b"DELETE / HTTP/1.1\r\n", Ok(b""), "DELETE / HTTP/1.1|content-length: 0||");
+    let chunked = Use { chunked: true, ..Use::default() };
+    let wanted = "PUT / HTTP/1.1|transfer-encoding: chunked||";
+    check_for(chunked, b"PUT / HTTP/1.1\r\n", Ok(b"abc"), wanted);
+    let mut check = |head: &[u8], body: Result<&[u8], i64>, wanted: &str| {
+        check_for(Use::default(), head, body, wanted);
+    };
     check(b"GET / HTTP/1.1\r\na: b\r\n", Err(0), "GET / HTTP/1.1|a: b||");
     check(b"POST / HTTP/1.1\r\n", Err(0), "POST / HTTP/1.1|content-length: 0||");
     check(b"GET / HTTP/1.1\r\n", Ok(b"abc"), "GET / HTTP/1.1|content-length: 3||");
     check(b"GET / HTTP/1.1\r\n", Err(70_000), "GET / HTTP/1.1|content-length: 70000||");
     check(b"GET / HTTP/1.1\r\n", Err(-1), "GET / HTTP/1.1|transfer-encoding: chunked||");
+}
+
+#[test]
+fn h_125_a_body_at_hand_stays_in_chunks() {
+    for (body, wanted) in [(&b"hello"[..], "5\r\nhello\r\n0\r\n\r\n"), (b"", "0\r\n\r\n")] {
+        let mut stage = Stage::new(options());
+        let purpose = Use { chunked: true, ..Use::default() };
+        let head = b"POST / HTTP/1.1\r\n";
+        let (Sent::Later(leg) | Sent::Reused(leg)) =
+            stage.pool.send_for(stage.target, head, Ok(body), purpose)
+        else {
+            panic!("not sent")
+        };
+        let mut stream = stage.serve(leg);
+        let mut got = vec![0; wanted.len()];
+        stream.read_exact(&mut got).expect("the body");
+        assert_eq!(String::from_utf8_lossy(&got), wanted);
+        stream.write_all(OK).expect("written");
+        stage.pump_until(|stage| stage.told(leg).contains("end"));
+        assert_eq!(stage.pool.connections().idle, 1);
+    }
 }
 
 #[test]
