@@ -76,7 +76,14 @@ export interface NativeAddon {
     maxQueued: number,
   ): void
   retireUpstreamTarget(pool: number, target: number): void
-  secureUpstreamTarget(pool: number, target: number, authorities: string | null, name: string): boolean
+  secureUpstreamTarget(
+    pool: number,
+    target: number,
+    authorities: string | null,
+    name: string,
+    isHttp2: boolean,
+  ): boolean
+  upstreamSpeaksHttp2(pool: number, target: number): void
   upstreamSend(pool: number, target: number, head: string, bodyLength: number, body: Uint8Array | null): number
   upstreamWrite(pool: number, leg: number, bytes: Uint8Array): boolean
   upstreamEnd(pool: number, leg: number): void
@@ -127,7 +134,8 @@ export interface NativeAddon {
     maxQueued: number,
   ): void
   retireFrontTarget(front: number, target: number): void
-  secureFrontTarget(front: number, target: number, authorities: string | null, name: string): boolean
+  secureFrontTarget(front: number, target: number, authorities: string | null, name: string, isHttp2: boolean): boolean
+  frontSpeaksHttp2(front: number, target: number): void
   frontReadRequestBody(front: number, exchange: number, limitBytes: number): void
   frontForward(front: number, exchange: number, target: number, head: string, body: Uint8Array | null): number
   frontCanRepeat(front: number, exchange: number): boolean
@@ -180,6 +188,7 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'frontReadResponseBody',
   'frontRefuse',
   'frontRespond',
+  'frontSpeaksHttp2',
   'frontTls',
   'frontUseTls',
   'frontWrite',
@@ -214,6 +223,7 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'upstreamReads',
   'upstreamResume',
   'upstreamSend',
+  'upstreamSpeaksHttp2',
   'upstreamTick',
   'upstreamWrite',
 ]
@@ -792,8 +802,14 @@ export function secureUpstreamTarget(
   target: UpstreamTargetHandle,
   authorities: string | null,
   name: string,
+  isHttp2: boolean,
 ): boolean {
-  return addon().secureUpstreamTarget(pool, target, authorities, name)
+  return addon().secureUpstreamTarget(pool, target, authorities, name, isHttp2)
+}
+
+/** Has a new target speak HTTP/2: by prior knowledge, or, with TLS, when the server agrees to it (ALPN). */
+export function upstreamSpeaksHttp2(pool: UpstreamPoolHandle, target: UpstreamTargetHandle): void {
+  addon().upstreamSpeaksHttp2(pool, target)
 }
 
 /** For what begins from now on. */
@@ -1149,8 +1165,14 @@ export function secureFrontTarget(
   target: UpstreamTargetHandle,
   authorities: string | null,
   name: string,
+  isHttp2: boolean,
 ): boolean {
-  return addon().secureFrontTarget(front, target, authorities, name)
+  return addon().secureFrontTarget(front, target, authorities, name, isHttp2)
+}
+
+/** See upstreamSpeaksHttp2. */
+export function frontSpeaksHttp2(front: FrontHandle, target: UpstreamTargetHandle): void {
+  addon().frontSpeaksHttp2(front, target)
 }
 
 /** Takes no new requests. */

@@ -203,10 +203,6 @@ export function upstreamDefinition(
     if (address.protocol === 'https') serverName ??= address.host
   }
   const { protocol, verify } = input
-  if (protocol?.value === 'http2') {
-    const text = 'HTTP/2 towards upstreams is not available in this version'
-    diagnostics.error('NOT_AVAILABLE', text, protocol.span, 'write http1')
-  }
   const overTls = targets.some((target) => target.protocol === 'https' || target.protocol === 'tls')
   if (verify?.value === false) {
     const text = 'certificates of this upstream are not verified'

@@ -488,7 +488,7 @@ class ExchangeRequestView implements RequestView {
     return this.#exchange.head.first('host') ?? ''
   }
   get version(): string {
-    return 'HTTP/1.1'
+    return this.#exchange.facts.version ?? 'HTTP/1.1'
   }
   get headers(): MessageHead {
     return this.#exchange.head

@@ -36,7 +36,7 @@ export function logExchange(exchange: Exchange, end: ExchangeRecord): void {
   record.method = exchange.method
   record.host = head.first('host') ?? ''
   record.path = exchange.receivedTarget
-  record.protocol = 'HTTP/1.1'
+  record.protocol = exchange.facts.version ?? 'HTTP/1.1'
   record.userAgent = head.first('user-agent') ?? ''
   record.endpoint = endpoint
   record.rule = exchange.decidingRule

@@ -179,6 +179,8 @@ export interface RequestFacts {
   readonly connectionLines: string
   /** False: no field of the head is one that proxies write (`x-…`, `forwarded`, `via`, `traceparent`, `tracestate`). */
   readonly proxyFields: boolean
+  /** What the client speaks; absent: HTTP/1.1. */
+  readonly version?: 'HTTP/1.0' | 'HTTP/1.1' | 'HTTP/2.0' | undefined
 }
 
 /** Facts of an upstream response beside its head. */
@@ -195,6 +197,8 @@ export interface UpstreamTarget {
   readonly protocol: 'http' | 'https'
   readonly host: string
   readonly port: number
+  /** Requests are sent in HTTP/2: by prior knowledge, or by ALPN where `protocol` is https. */
+  readonly http2?: boolean | undefined
   /** Where `host` is to be found, in the order to be tried; absent: whoever connects looks it up. */
   readonly addresses?: readonly string[] | undefined
   readonly tls?: UpstreamTls | undefined

@@ -227,8 +227,6 @@ function refuseUnserved({ name, url, upstream, span }: EndpointDefinition, diagn
       `${name} is a ${url.scheme} endpoint; only http and https ones are served`,
       span,
     )
-  } else if (upstream?.protocol === 'http2') {
-    diagnostics.notServed('UPSTREAM_NOT_SERVED', `${name} wants an HTTP/2 upstream; only HTTP/1.1 is spoken`, span)
   } else if (upstream?.targets.some((target) => target.protocol !== 'http' && target.protocol !== 'https') === true) {
     diagnostics.notServed('UPSTREAM_NOT_SERVED', `the upstream of ${name} must be an http or https one`, span)
   }
@@ -305,6 +303,7 @@ export function targetGroup(
       protocol: address.protocol as 'http' | 'https',
       host: address.host,
       port: address.port,
+      http2: upstream.protocol === 'http2',
       tls,
       timers,
       maxConnections,

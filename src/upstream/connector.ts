@@ -45,7 +45,7 @@ export function openConnection(
             : {}),
         ...(tls?.ca !== undefined ? { ca: tls.ca } : {}),
         rejectUnauthorized: tls?.verify ?? true,
-        ALPNProtocols: ['http/1.1'],
+        ALPNProtocols: [target.http2 === true ? 'h2' : 'http/1.1'],
         minVersion: 'TLSv1.2',
       })
     : connectTcp({ host, port, ...lookupOf(target), readableHighWaterMark: READ_BYTES } as TcpNetConnectOpts)

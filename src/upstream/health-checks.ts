@@ -8,8 +8,10 @@
  * Source: issue text "active HTTP/TCP checks"; threats.md T-37.
  */
 import { request } from 'node:http'
+import { connect as connectHttp2 } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { HealthCheckSettings } from '../config/upstream-settings.ts'
+import type { UpstreamTarget } from '../listener/front-end.ts'
 import type { Member } from './balancer.ts'
 import { openConnection } from './connector.ts'
 import type { CheckResult, TargetState } from './target-state.ts'
@@ -164,6 +166,10 @@ function ask({ member, settings }: CheckedTarget, done: (result: CheckResult, pa
       finish('connected', true)
       return
     }
+    if (target.http2 === true) {
+      askHttp2(opened, target, settings, finish)
+      return
+    }
     const asked = request({
       createConnection: () => opened,
       method: 'GET',
@@ -182,6 +188,31 @@ function ask({ member, settings }: CheckedTarget, done: (result: CheckResult, pa
     })
     asked.end()
   })
+}
+
+/** The same in HTTP/2, over a connection that is there. */
+function askHttp2(
+  socket: Socket,
+  target: UpstreamTarget,
+  settings: CheckedTarget['settings'],
+  finish: (result: CheckResult, passed: boolean) => void,
+): void {
+  const client = connectHttp2(`${target.protocol}://${target.name}`, { createConnection: () => socket })
+  client.on('error', () => finish('bad_answer', false))
+  const asked = client.request({
+    ':path': settings.path,
+    ':authority': settings.host ?? target.name,
+    'user-agent': 'sallyport-health-check',
+  })
+  asked.on('error', () => finish('bad_answer', false))
+  asked.on('response', (headers) => {
+    const status = headers[':status'] ?? 0
+    finish(
+      status,
+      settings.expect.some(([first, last]) => status >= first && status <= last),
+    )
+  })
+  asked.end()
 }
 
 /** Lets so many in at a time; the others wait in their order. */

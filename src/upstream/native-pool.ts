@@ -71,7 +71,9 @@ export class NativePool implements UpstreamPool {
         add: (settings) => native.addUpstreamTarget(pool, settings),
         change: (handle, settings) => native.changeUpstreamTarget(pool, handle, settings),
         retire: (handle) => native.retireUpstreamTarget(pool, handle),
-        secure: (handle, authorities, name) => native.secureUpstreamTarget(pool, handle, authorities, name),
+        secure: (handle, authorities, name, isHttp2) =>
+          native.secureUpstreamTarget(pool, handle, authorities, name, isHttp2),
+        speakHttp2: (handle) => native.upstreamSpeaksHttp2(pool, handle),
       },
       options.addressBook ?? new AddressBook(),
     )
@@ -118,6 +120,8 @@ export class NativePool implements UpstreamPool {
 
   /** A server's TLS is not for us. The pool that its requests go to from now on; undefined = there is none. */
   leave(target: UpstreamTarget): UpstreamPool | undefined {
+    // no other pool speaks it
+    if (target.http2 === true) return undefined
     this.#servers.of(target).leftUntilMs = performance.now() + LEFT_MS
     return this.#other
   }

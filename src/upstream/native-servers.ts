@@ -11,7 +11,9 @@ export interface NativeTargetCalls {
   change(handle: UpstreamTargetHandle, settings: UpstreamTargetSettings): void
   retire(handle: UpstreamTargetHandle): void
   /** For a new one: TLS, as `secureUpstreamTarget` has it. */
-  secure(handle: UpstreamTargetHandle, authorities: string | null, name: string): boolean
+  secure(handle: UpstreamTargetHandle, authorities: string | null, name: string, isHttp2: boolean): boolean
+  /** For a new one. */
+  speakHttp2(handle: UpstreamTargetHandle): void
 }
 
 /** Why a server that `isPossible` denies fails. */
@@ -108,6 +110,7 @@ export class NativeServer {
     }
     if (this.handle === 0) {
       this.handle = calls.add(settings)
+      if (target.http2 === true) calls.speakHttp2(this.handle)
       if (target.protocol === 'https') this.isPossible = this.#secure(calls, target)
     } else {
       calls.change(this.handle, settings)
@@ -115,11 +118,11 @@ export class NativeServer {
   }
 
   /** What is asked of the server's certificate is part of the target's key: it does not change. */
-  #secure(calls: NativeTargetCalls, { host, tls }: UpstreamTarget): boolean {
+  #secure(calls: NativeTargetCalls, { host, tls, http2 }: UpstreamTarget): boolean {
     const isVerified = tls?.verify ?? true
     const authorities = isVerified ? (tls?.ca ?? defaultAuthorities()) : null
     if (authorities === undefined) return false
-    return calls.secure(this.handle, authorities, tls?.serverName ?? host)
+    return calls.secure(this.handle, authorities, tls?.serverName ?? host, http2 === true)
   }
 }
 

@@ -12,6 +12,7 @@ export function targetKey(target: UpstreamTarget): string {
       target.protocol,
       target.host,
       target.port,
+      target.http2 === true,
       target.addresses ?? null,
       tls === undefined ? null : [tls.verify, tls.ca ?? '', tls.serverName ?? ''],
     ])

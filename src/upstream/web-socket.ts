@@ -98,7 +98,8 @@ class WebSocketLeg implements UpstreamLeg {
     this.#target = target
     this.#options = options
     this.#handler = handler
-    openConnection(target, (error, socket) => {
+    // WebSockets are asked for in HTTP/1.1, whatever other requests are sent in
+    openConnection({ ...target, http2: false }, (error, socket) => {
       if (this.#isOver) {
         socket?.destroy()
         return

@@ -297,10 +297,10 @@ impl Driver {
                     arguments[0] = self.number(f64::from(REQUEST));
                     arguments[1] = self.number(exchange.0 as f64);
                     arguments[2] = self.latin1(&request.head);
-                    // The last bit: some field is one that proxies write.
-                    let listener = f64::from(request.listener) * 2.0;
+                    // The last bit: some field is one that proxies write; the two before it: the version.
+                    let facts = request.version as u8 * 2 + u8::from(request.proxy_fields);
                     arguments[3] =
-                        self.number(listener + f64::from(u8::from(request.proxy_fields)));
+                        self.number(f64::from(request.listener) * 8.0 + f64::from(facts));
                     arguments[4] = self.number(request.body_length as f64);
                     arguments[5] = self.number(request.connection.0 as f64);
                     arguments[6] = self.number(request.received_at_ms);
@@ -653,6 +653,13 @@ pub fn add_front_target(
         .ok_or_else(|| Error::from_reason("too many upstream targets"))
 }
 
+/// Has a new target speak HTTP/2; see `upstream_speaks_http2`.
+#[napi(catch_unwind)]
+pub fn front_speaks_http2(front: u32, target: f64) -> Result<()> {
+    driver(front)?.front.borrow_mut().speak_http2(TargetId(target as u64));
+    Ok(())
+}
+
 /// Has a new target speak TLS; see `secure_upstream_target`.
 #[napi(catch_unwind)]
 pub fn secure_front_target(
@@ -660,8 +667,9 @@ pub fn secure_front_target(
     target: f64,
     authorities: Option<String>,
     name: String,
+    is_http2: bool,
 ) -> Result<bool> {
-    let Some(context) = client_context(authorities, &name) else { return Ok(false) };
+    let Some(context) = client_context(authorities, &name, is_http2) else { return Ok(false) };
     driver(front)?.front.borrow_mut().secure_target(TargetId(target as u64), context, name);
     Ok(true)
 }

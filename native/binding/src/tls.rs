@@ -13,26 +13,32 @@ use sallyport_tls::{
 use serde::{Deserialize, Serialize};
 
 thread_local! {
-    /// By the text of the authorities; `None` = servers are not verified. What no target uses goes when a new one comes.
-    static CONTEXTS: RefCell<HashMap<Option<String>, ClientContext>> = RefCell::default();
+    /// By the text of the authorities (`None` = servers are not verified) and whether HTTP/2 is spoken. What no target uses goes when a new one comes.
+    static CONTEXTS: RefCell<HashMap<(Option<String>, bool), ClientContext>> = RefCell::default();
     /// Prepared and not used yet, by number.
     static PREPARED: RefCell<(u32, HashMap<u32, ServerContext>)> = RefCell::default();
 }
 
-/// `None`: nobody can be verified by such a name, or against such a text.
-pub fn client_context(authorities: Option<String>, name: &str) -> Option<ClientContext> {
+/// `is_http2`: what is asked for by ALPN. `None`: nobody can be verified by such a name, or against such a text.
+pub fn client_context(
+    authorities: Option<String>,
+    name: &str,
+    is_http2: bool,
+) -> Option<ClientContext> {
     if !ClientContext::takes_name(name) {
         return None;
     }
     CONTEXTS.with_borrow_mut(|contexts| {
-        if let Some(context) = contexts.get(&authorities) {
+        let key = (authorities, is_http2);
+        if let Some(context) = contexts.get(&key) {
             return Some(context.clone());
         }
         contexts.retain(|_, context| context.is_shared());
-        let trusted = authorities.as_deref().map(Authorities::from_pem).transpose().ok()?;
-        let options = ClientOptions { authorities: trusted, alpn: vec![b"http/1.1".to_vec()] };
+        let trusted = key.0.as_deref().map(Authorities::from_pem).transpose().ok()?;
+        let protocol: &[u8] = if is_http2 { b"h2" } else { b"http/1.1" };
+        let options = ClientOptions { authorities: trusted, alpn: vec![protocol.to_vec()] };
         let context = ClientContext::new(options).ok()?;
-        contexts.insert(authorities, context.clone());
+        contexts.insert(key, context.clone());
         Some(context)
     })
 }

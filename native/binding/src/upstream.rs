@@ -448,6 +448,13 @@ pub fn add_upstream_target(
         .ok_or_else(|| Error::from_reason("too many upstream targets"))
 }
 
+/// Has a new target speak HTTP/2: by prior knowledge, or with a server that agrees to it when TLS is spoken.
+#[napi(catch_unwind)]
+pub fn upstream_speaks_http2(pool: u32, target: f64) -> Result<()> {
+    driver(pool)?.pool.borrow_mut().set_http2(TargetId(target as u64));
+    Ok(())
+}
+
 /// Has a new target speak TLS with a server that is verified by `name` (a host name or an address) against `authorities`
 /// (PEM; null = not verified). False: there is no verifying by such a name, or against such a text.
 #[napi(catch_unwind)]
@@ -456,8 +463,9 @@ pub fn secure_upstream_target(
     target: f64,
     authorities: Option<String>,
     name: String,
+    is_http2: bool,
 ) -> Result<bool> {
-    let Some(context) = client_context(authorities, &name) else { return Ok(false) };
+    let Some(context) = client_context(authorities, &name, is_http2) else { return Ok(false) };
     let driver = driver(pool)?;
     driver.pool.borrow_mut().set_tls(TargetId(target as u64), context, name);
     Ok(true)

@@ -4,14 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use sallyport_http1::{BodyReader, RequestReader};
 
+use crate::http2::Http2;
 use crate::wire::Wire;
-
-/// What speaks on a connection. The seam for HTTP/2: everything that an exchange does to its client goes through a match
-/// on this in `downstream.rs`.
-pub(crate) enum Protocol {
-    /// One exchange after the other.
-    Http1(Http1),
-}
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +18,8 @@ pub(crate) enum Phase {
     Body,
     /// The request is complete, its answer is not: what follows stays unread (H-51).
     Answer,
+    /// HTTP/2: several exchanges at a time.
+    Streams,
     /// Bytes pass both ways as they are (H-60).
     Tunnel,
     /// Everything is said; what still comes is thrown away (H-37).
@@ -42,6 +38,7 @@ pub(crate) enum Coding {
     UntilClose,
 }
 
+/// One exchange after the other: how every connection begins.
 pub(crate) struct Http1 {
     pub(crate) reader: RequestReader,
     pub(crate) body: Option<BodyReader>,
@@ -66,7 +63,9 @@ impl Http1 {
 
 pub(crate) struct Connection {
     pub(crate) wire: Wire,
-    pub(crate) protocol: Protocol,
+    http1: Http1,
+    /// It has become one of HTTP/2; everything that an exchange does to its client asks by its stream.
+    pub(crate) http2: Option<Box<Http2>>,
     pub(crate) listener: u32,
     pub(crate) peer: SocketAddr,
     /// Source and destination that a PROXY header named.
@@ -97,7 +96,8 @@ impl Connection {
     pub(crate) fn new(wire: Wire, listener: u32, peer: SocketAddr, phase: Phase) -> Self {
         Connection {
             wire,
-            protocol: Protocol::Http1(Http1::new()),
+            http1: Http1::new(),
+            http2: None,
             listener,
             peer,
             proxied: None,
@@ -116,14 +116,12 @@ impl Connection {
     }
 
     pub(crate) fn http1(&mut self) -> &mut Http1 {
-        let Protocol::Http1(http1) = &mut self.protocol;
-        http1
+        &mut self.http1
     }
 
     /// The present exchange of a connection that has one at a time; 0 = none.
     pub(crate) fn exchange(&self) -> u64 {
-        let Protocol::Http1(http1) = &self.protocol;
-        http1.exchange
+        self.http1.exchange
     }
 
     pub(crate) fn wants_read(&self) -> bool {
@@ -131,6 +129,7 @@ impl Connection {
             Phase::Proxy | Phase::Head | Phase::Linger => true,
             Phase::Body | Phase::Tunnel => !self.is_paused,
             Phase::Answer => false,
+            Phase::Streams => self.http2.as_ref().is_some_and(|http2| http2.h2.wants_input()),
         }
     }
 

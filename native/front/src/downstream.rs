@@ -25,6 +25,9 @@ impl Front {
         if state.is_http10 || state.answer != Answer::None {
             return;
         }
+        if state.stream != 0 {
+            return self.inform_stream(exchange, text);
+        }
         if let Some(connection) = self.connections.get_mut(state.connection) {
             connection.wire.send(&[text]);
         }
@@ -57,6 +60,10 @@ impl Front {
     ) -> Result<(), BadHead> {
         let (status, has_date) = write_answer(text, head)?;
         let Some(state) = self.exchanges.get_mut(exchange) else { return Ok(()) };
+        if state.stream != 0 {
+            self.start_stream(exchange, (text, status, has_date), body, first, is_last);
+            return Ok(());
+        }
         let key = state.connection;
         let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
         let is_empty = state.is_head || status == 204 || status == 304;
@@ -111,7 +118,13 @@ impl Front {
 
     /// A piece of the body behind a head that is out.
     pub(crate) fn send_body(&mut self, exchange: u64, data: &[u8], is_last: bool) {
-        if self.exchanges.get(exchange).is_some_and(|state| state.answer == Answer::Body) {
+        let Some(state) = self.exchanges.get(exchange) else { return };
+        if state.answer != Answer::Body {
+            return;
+        }
+        if state.stream != 0 {
+            self.write_stream(exchange, data, is_last);
+        } else {
             self.write_body(exchange, &[], data, is_last);
         }
     }
@@ -193,6 +206,12 @@ impl Front {
             return;
         }
         let pending = connection.wire.pending();
+        if connection.phase == Phase::Streams {
+            if pending == 0 {
+                self.work_streams(key);
+            }
+            return;
+        }
         if pending == 0 && connection.phase == Phase::Linger && connection.exchange() == 0 {
             self.linger(key);
             return;
@@ -205,12 +224,18 @@ impl Front {
         if pending == 0 && state.answer == Answer::Ended {
             self.answered(exchange, key);
         } else if state.is_blocked && pending <= self.limits.stream_buffer_bytes / 4 {
-            state.is_blocked = false;
-            if state.filtered {
-                self.push(Event::FilterWritable { exchange: ExchangeId(exchange) });
-            } else if let Some(leg) = state.leg {
-                self.pool.resume(leg);
-            }
+            self.unblock(exchange);
+        }
+    }
+
+    /// The client takes more.
+    pub(crate) fn unblock(&mut self, exchange: u64) {
+        let Some(state) = self.exchanges.get_mut(exchange) else { return };
+        state.is_blocked = false;
+        if state.filtered {
+            self.push(Event::FilterWritable { exchange: ExchangeId(exchange) });
+        } else if let Some(leg) = state.leg {
+            self.pool.resume(leg);
         }
     }
 
@@ -277,6 +302,9 @@ impl Front {
         failure: Option<sallyport_upstream::Failure>,
     ) {
         let Some(state) = self.exchanges.get(exchange) else { return };
+        if state.stream != 0 {
+            return self.break_stream(exchange, end, failure);
+        }
         let key = state.connection;
         if let Some(connection) = self.connections.get_mut(key) {
             if connection.http1().coding == Coding::UntilClose {

@@ -11,6 +11,18 @@ pub struct ConnectionId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ExchangeId(pub u64);
 
+/// The protocol of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Version {
+    /// HTTP/1.1.
+    Http11 = 0,
+    /// HTTP/1.0.
+    Http10 = 1,
+    /// HTTP/2.
+    Http2 = 2,
+}
+
 /// A request whose head is complete. Texts as src/listener/front-end.ts has them: latin1 bytes, lower-case names, CRLF behind
 /// every line, no empty line.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +35,8 @@ pub struct Request {
     pub body_length: i64,
     /// Some field is one that proxies write.
     pub proxy_fields: bool,
+    /// As the client speaks it.
+    pub version: Version,
     /// Where it came in.
     pub listener: u32,
     /// On which connection.

@@ -33,6 +33,8 @@ pub(crate) enum Answer {
 pub(crate) struct Exchange {
     pub(crate) connection: u64,
     pub(crate) listener: u32,
+    /// Of HTTP/2; 0 = the connection has one exchange at a time.
+    pub(crate) stream: u32,
     pub(crate) is_head: bool,
     pub(crate) is_http10: bool,
 
@@ -48,6 +50,10 @@ pub(crate) struct Exchange {
     /// The client keeps the connection.
     pub(crate) keeps_alive: bool,
     pub(crate) upgrade: bool,
+    /// The client takes trailers (H-26).
+    pub(crate) accepts_trailers: bool,
+    /// Of the request, as lines.
+    pub(crate) trailers_up: Vec<u8>,
     pub(crate) sink: Sink,
     pub(crate) held: Vec<u8>,
     /// What `read_request_body` asked for last; -1 = nothing.
@@ -72,6 +78,8 @@ pub(crate) struct Exchange {
     pub(crate) collect_response: i64,
     /// Body of the upstream that waits for somebody to say where it goes.
     pub(crate) out: Vec<u8>,
+    /// Of the upstream's answer, as lines, for a client that takes them.
+    pub(crate) trailers_down: Vec<u8>,
     pub(crate) filtered: bool,
     pub(crate) answer: Answer,
     pub(crate) status: u16,
@@ -87,6 +95,7 @@ impl Exchange {
         Exchange {
             connection,
             listener,
+            stream: 0,
             is_head: false,
             is_http10: false,
             body_length: 0,
@@ -96,6 +105,8 @@ impl Exchange {
             expects_continue: false,
             keeps_alive: true,
             upgrade: false,
+            accepts_trailers: false,
+            trailers_up: Vec::new(),
             sink: Sink::Hold,
             held: Vec::new(),
             collect: -1,
@@ -111,6 +122,7 @@ impl Exchange {
             first_byte_at_ms: 0.0,
             collect_response: -1,
             out: Vec::new(),
+            trailers_down: Vec::new(),
             filtered: false,
             answer: Answer::None,
             status: 0,
@@ -125,6 +137,7 @@ impl Exchange {
     pub(crate) fn forget_upstream(&mut self) {
         self.upstream = None;
         self.upstream_ended = false;
+        self.trailers_down = Vec::new();
         self.first_byte_at_ms = 0.0;
         self.collect_response = -1;
         self.out = Vec::new();

@@ -131,6 +131,7 @@ pub struct Front {
     pub(crate) date: DateLine,
     pub(crate) scratch: Vec<u8>,
     pub(crate) text: Vec<u8>,
+    pub(crate) lines: Vec<u8>,
     pub(crate) spare: Vec<Vec<u8>>,
     pub(crate) tunnels: usize,
     pub(crate) is_draining: bool,
@@ -178,6 +179,7 @@ impl Front {
             date: DateLine::new(),
             scratch: vec![0; READ_BYTES],
             text: Vec::with_capacity(2048),
+            lines: Vec::new(),
             spare: Vec::new(),
             tunnels: 0,
             is_draining: false,
@@ -246,6 +248,11 @@ impl Front {
     /// See `Pool::set_tls`.
     pub fn secure_target(&mut self, target: TargetId, context: ClientContext, name: String) {
         self.pool.set_tls(target, context, name);
+    }
+
+    /// See [`Pool::set_http2`].
+    pub fn speak_http2(&mut self, target: TargetId) {
+        self.pool.set_http2(target);
     }
 
     /// See [`Pool::retire`].
@@ -328,6 +335,9 @@ impl Front {
             .collect();
         for key in idle {
             self.close_connection(key, End::Aborted);
+        }
+        for key in self.connections.keys().collect::<Vec<_>>() {
+            self.drain_streams(key);
         }
     }
 
@@ -672,6 +682,7 @@ impl Front {
                 }
             }
             Phase::Linger => self.close_connection(key, End::Aborted),
+            Phase::Streams => self.look_at_streams(key),
             Phase::Tunnel => self.tunnel_idle(key),
             Phase::Body | Phase::Answer => {
                 let waits = connection.wire.pending() == 0
@@ -712,6 +723,9 @@ impl Front {
         if exchange != 0 {
             self.end_exchange(exchange, end, None);
         }
+        for exchange in self.exchanges_of(key) {
+            self.end_exchange(exchange, end, None);
+        }
         let Some(connection) = self.connections.remove(key) else { return };
         if let Some(listener) = self.listener(connection.listener) {
             listener.connections -= 1;
@@ -731,7 +745,9 @@ impl Front {
         if self.borrowed == key {
             self.borrowed = 0;
         }
-        if let Some(connection) = self.connections.get_mut(exchange.connection) {
+        if exchange.stream != 0 {
+            self.forget_stream(exchange.connection, exchange.stream);
+        } else if let Some(connection) = self.connections.get_mut(exchange.connection) {
             connection.http1().exchange = 0;
         }
         if exchange.tunnel {

@@ -6,10 +6,11 @@
 use sallyport_http1::{request_line, BodyReader, Framing, Refusal, Upgrade, Version};
 
 use crate::connection::Phase;
-use crate::event::{ConnectionId, End, Event, ExchangeId, Refused, Request};
+use crate::event::{self, ConnectionId, End, Event, ExchangeId, Refused, Request};
 use crate::exchange::{Answer, Exchange, Sink};
 use crate::front::Front;
 use crate::head::{extra_lines, phrase, write_length};
+use crate::http2::PREFACE;
 use crate::wire::Received;
 
 /// Reads of one connection in a row; then others have their turn.
@@ -28,6 +29,9 @@ impl Front {
     }
 
     fn pump_with(&mut self, key: u64, scratch: &mut [u8]) {
+        if self.connections.get(key).is_some_and(|connection| connection.http2.is_some()) {
+            self.work_streams(key);
+        }
         if self.connections.get(key).is_some_and(|connection| connection.may_use_input()) {
             self.use_input(key);
         }
@@ -110,6 +114,10 @@ impl Front {
             let step = match connection.phase {
                 Phase::Proxy => self.read_proxy_header(key, &bytes[used..]),
                 Phase::Head => self.read_head(key, &bytes[used..]),
+                Phase::Streams => {
+                    self.receive_streams(key, &bytes[used..]);
+                    bytes.len() - used
+                }
                 Phase::Body => self.read_body(key, &mut bytes[used..]),
                 Phase::Tunnel => {
                     self.tunnel_up(key, &bytes[used..]);
@@ -127,6 +135,11 @@ impl Front {
     }
 
     fn read_head(&mut self, key: u64, bytes: &[u8]) -> usize {
+        if bytes[0] == PREFACE[0] && self.connections.get(key).is_some_and(|one| !one.is_used) {
+            if let Some(used) = self.read_preface(key, bytes) {
+                return used;
+            }
+        }
         let mut head = self.buffer();
         let mut connection_lines = self.buffer();
         let Some(connection) = self.connections.get_mut(key) else { return 0 };
@@ -192,6 +205,10 @@ impl Front {
             connection_lines,
             body_length,
             proxy_fields: facts.proxy_fields,
+            version: match facts.version {
+                Version::Http10 => event::Version::Http10,
+                Version::Http11 => event::Version::Http11,
+            },
             listener,
             connection: ConnectionId(key),
             received_at_ms: self.clock_ms(),
@@ -269,7 +286,9 @@ impl Front {
     /// The client has ended its side.
     fn client_ended(&mut self, key: u64) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.phase == Phase::Tunnel {
+        if connection.phase == Phase::Streams {
+            self.end_streams(key);
+        } else if connection.phase == Phase::Tunnel {
             connection.is_paused = true;
             self.tunnel_up_ended(key);
         } else {
@@ -406,6 +425,9 @@ impl Front {
         if state.is_complete {
             return;
         }
+        if state.stream != 0 {
+            return self.hold_stream(exchange, false);
+        }
         let key = state.connection;
         let Some(connection) = self.connections.get_mut(key) else { return };
         if !std::mem::replace(&mut connection.is_paused, false) {
@@ -423,6 +445,9 @@ impl Front {
         let Some(state) = self.exchanges.get(exchange) else { return };
         if state.is_complete {
             return;
+        }
+        if state.stream != 0 {
+            return self.hold_stream(exchange, true);
         }
         if let Some(connection) = self.connections.get_mut(state.connection) {
             connection.is_paused = true;

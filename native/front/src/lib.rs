@@ -9,10 +9,10 @@
 //!
 //! - `wire` is a client's socket with what waits to be written. Its [`Transport`](wire::Transport) is the seam for TLS:
 //!   `receive` gives plaintext, `send` takes plaintext, nothing outside that file sees a difference.
-//! - `connection` is what is kept of a connection. Its [`Protocol`](connection::Protocol) is the seam for HTTP/2.
-//!   `http1` turns received bytes into requests (`Front::begin_exchange`) and their bodies (`Front::take`), which are not
-//!   HTTP/1's own; `downstream` is everything that is done to a client (`start_answer`, `send_body`, `inform`,
-//!   `resume_request`): each is one match on the protocol.
+//! - `connection` is what is kept of a connection. `http1` turns received bytes into requests and their bodies
+//!   (`Front::take`), which are not HTTP/1's own; `downstream` is everything that is done to a client (`start_answer`,
+//!   `send_body`, `inform`, `resume_request`). A connection that begins with the preface of HTTP/2 goes on in `http2`, and
+//!   so does everything that is done to an exchange that has a stream.
 //! - `exchange` and `relay` are one request and its answer, whatever the protocol: the body's way up, the upstream leg, the
 //!   answer's way down, back-pressure, and the calls of the gateway.
 //! - `front` has listeners, the loop, and timers.
@@ -28,12 +28,13 @@ mod exchange;
 mod front;
 mod head;
 mod http1;
+mod http2;
 mod listener;
 mod relay;
 mod wheel;
 mod wire;
 
-pub use event::{ConnectionId, End, Event, ExchangeId, Record, Refused, Request};
+pub use event::{ConnectionId, End, Event, ExchangeId, Record, Refused, Request, Version};
 pub use front::{Addresses, Front, Limits};
 pub use head::BadHead;
 pub use listener::ListenError;

@@ -57,7 +57,7 @@ impl Front {
             Sink::Collect => self.collected(exchange, true),
             Sink::Upstream if state.held.is_empty() => {
                 if let Some(leg) = state.leg {
-                    self.pool.end(leg);
+                    self.pool.end_with(leg, &state.trailers_up);
                 }
             }
             Sink::Hold | Sink::Upstream | Sink::Discard => {}
@@ -136,6 +136,7 @@ impl Front {
             interim: !state.is_http10,
             chunked: state.body_length == -1,
             says_zero: state.says_zero,
+            trailers: state.accepts_trailers && state.stream != 0,
             ..Use::default()
         };
         let sent = if let Some(body) = body {
@@ -248,7 +249,7 @@ impl Front {
             state.leg_writable = self.pool.write(leg, &held);
         }
         if state.is_complete {
-            self.pool.end(leg);
+            self.pool.end_with(leg, &state.trailers_up);
         } else if state.leg_writable {
             self.resume_request(key);
         }
@@ -275,6 +276,9 @@ impl Front {
             return;
         }
         state.upstream_ended |= event.ended;
+        if event.has_trailers && state.accepts_trailers {
+            state.trailers_down = self.pool.trailers().to_vec();
+        }
         if event.writable {
             self.leg_writable(key);
         }

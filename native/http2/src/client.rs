@@ -54,6 +54,8 @@ pub enum StreamFailure {
 /// What happens on a connection.
 #[derive(Debug)]
 pub enum ClientEvent {
+    /// An interim answer: its status, and status line and lines (H-62).
+    Interim(u32, u16, Vec<u8>),
     /// The final head of an answer.
     Head(u32, Box<ResponseHead>),
     /// Body bytes.
@@ -228,7 +230,7 @@ impl ClientConnection {
         let authority = field::lines(lines).find(is_host).map_or(&b""[..], |field| field.1);
         // What h2 makes of it never leaves.
         let sent = self.requests.as_mut()?.send_request(http::Request::new(()), ends);
-        let Ok((answer, sending)) = sent else {
+        let Ok((mut answer, sending)) = sent else {
             // All numbers are used, or the connection has ended.
             self.leave();
             return None;
@@ -250,12 +252,18 @@ impl ClientConnection {
         gate.put_block(stream, block);
         drop(gate);
         let flag = StreamFlag::new(stream, &self.ready);
+        let waker = Waker::from(Arc::clone(&flag));
+        // Only to be woken when it comes.
+        if Pin::new(&mut answer).poll(&mut Context::from_waker(&waker)).is_ready() {
+            self.leave();
+            return None;
+        }
         let mut sending = Sending::new(sending);
         if ends {
             sending.end_told();
         }
         let one = Stream {
-            waker: Waker::from(Arc::clone(&flag)),
+            waker,
             answer: Answer::Awaited(answer),
             sending,
             is_paused: false,
@@ -264,7 +272,6 @@ impl ClientConnection {
             cause: None,
             flag,
         };
-        one.flag.raise();
         self.streams.insert(stream, one);
         self.flag.raise();
         Some(stream)
@@ -285,9 +292,9 @@ impl ClientConnection {
         self.flush(stream);
     }
 
-    /// Whether bytes of the request still wait, for windows or for the wire.
-    pub fn is_sending(&self, stream: u32) -> bool {
-        self.streams.get(&stream).is_some_and(|one| one.sending.is_busy() && !one.is_sent)
+    /// Whether bytes of the request wait for the server's windows.
+    pub fn is_waiting(&self, stream: u32) -> bool {
+        self.streams.get(&stream).is_some_and(|one| one.sending.has_waiting())
     }
 
     /// Gives up; no event follows.
@@ -314,10 +321,17 @@ impl ClientConnection {
         }
     }
 
-    /// GOAWAY, and the end.
+    /// GOAWAY, and the end once there are no streams.
     pub fn shut_down(&mut self) {
-        self.gate.borrow_mut().fault.get_or_insert(Reason::NO_ERROR);
+        self.is_leaving = true;
+        // h2's clients go when nobody can ask for more.
+        self.requests = None;
         self.flag.raise();
+    }
+
+    /// Whether `next_event` has something to tell without further input.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty() || !drive::lock(&self.ready).is_empty()
     }
 
     // ── the connection ──
@@ -358,7 +372,7 @@ impl ClientConnection {
             if fault.is_some() && !std::mem::replace(&mut self.is_faulty, true) {
                 // h2's clients cannot say GOAWAY with a code. With no more handles they go by themselves.
                 self.read_notes();
-                return self.close(fault.filter(|code| *code != Reason::NO_ERROR));
+                return self.close(fault);
             }
             let result = Pin::new(connection.as_mut()).poll(&mut Context::from_waker(&self.waker));
             self.read_notes();
@@ -380,7 +394,6 @@ impl ClientConnection {
                 Note::Moved(stream) => {
                     if let Some(one) = self.streams.get_mut(&stream) {
                         one.has_left = true;
-                        one.flag.raise();
                     }
                 }
                 Note::Sent(stream) => {
@@ -403,6 +416,11 @@ impl ClientConnection {
                 }
                 Note::BadTrailers(stream, fault) | Note::BadAnswer(stream, fault) => {
                     self.fail(stream, StreamFailure::BadAnswer(fault));
+                }
+                Note::Interim(stream, status, head) => {
+                    if self.streams.contains_key(&stream) {
+                        self.events.push_back(ClientEvent::Interim(stream, status, head));
+                    }
                 }
                 Note::GoAway(last) => {
                     let mut above: Vec<u32> =
@@ -446,11 +464,9 @@ impl ClientConnection {
             match Pin::new(answer).poll(&mut Context::from_waker(&one.waker)) {
                 Poll::Ready(Ok(answer)) => {
                     one.answer = Answer::Body(answer.into_body());
-                    one.flag.raise();
                     if let Some(head) = self.gate.borrow_mut().take_answer(stream) {
                         self.events.push_back(ClientEvent::Head(stream, Box::new(head)));
                     }
-                    return;
                 }
                 Poll::Ready(Err(_)) => return self.end_failed(stream),
                 Poll::Pending => {}
@@ -460,8 +476,11 @@ impl ClientConnection {
             if let Answer::Body(body) = &mut one.answer {
                 match drive::receive(body, &one.waker) {
                     Received::Data(bytes) => {
-                        one.flag.raise();
                         self.events.push_back(ClientEvent::Data(stream, bytes));
+                        if body.is_end_stream() {
+                            return self.end_answer(stream);
+                        }
+                        one.flag.raise();
                     }
                     Received::End => return self.end_answer(stream),
                     // The answer was complete when the server said that it wants no more of the request.

@@ -180,6 +180,10 @@ impl Sending {
         self.finish = Finish::Told;
     }
 
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.waiting_bytes > 0
+    }
+
     /// Whether it is the peer's turn: something waits for its windows, or for it to read.
     pub(crate) fn is_busy(&self) -> bool {
         self.waiting_bytes > 0 || !matches!(self.finish, Finish::Open)

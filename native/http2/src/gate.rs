@@ -39,6 +39,8 @@ pub(crate) enum Note {
     BadTrailers(u32, &'static str),
     /// An answer is malformed: the stream must be reset.
     BadAnswer(u32, &'static str),
+    /// An interim answer has come: status and head.
+    Interim(u32, u16, Vec<u8>),
     /// The peer goes: the last stream that it has processed.
     GoAway(u32),
     /// A piece of ours has left.
@@ -415,12 +417,13 @@ impl Gate {
                     let mut reader = ResponseReader::new();
                     self.decoder.decode(block, |name, value| reader.take(name, value))?;
                     match reader.finish(asked.is_head, ends) {
-                        Ok(Answer::Interim(_)) => {
+                        Ok(Answer::Interim(status, head)) => {
                             asked.interim += 1;
-                            if asked.interim > MAX_INTERIM {
-                                let note = Note::BadAnswer(stream, "too many interim answers");
-                                self.notes.push_back(note);
-                            }
+                            self.notes.push_back(if asked.interim > MAX_INTERIM {
+                                Note::BadAnswer(stream, "too many interim answers")
+                            } else {
+                                Note::Interim(stream, status, head)
+                            });
                         }
                         Ok(Answer::Final(head)) => {
                             asked.has_answer = true;

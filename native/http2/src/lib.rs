@@ -25,3 +25,6 @@ pub use client::{ClientConnection, ClientEvent, ClientOptions, StreamFailure};
 pub use request::{Refusal, RequestHead, RequestLimits};
 pub use response::ResponseHead;
 pub use server::{ServerConnection, ServerEvent, ServerOptions};
+
+/// A code of RST_STREAM: the request has not been looked at and may be sent again (RFC 9113 §8.7).
+pub const REFUSED_STREAM: u32 = 7;

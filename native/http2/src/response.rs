@@ -28,8 +28,8 @@ pub struct ResponseHead {
 /// What a header block of an upstream turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// 1xx (H-62).
-    Interim(u16),
+    /// 1xx: status line and lines (H-62).
+    Interim(u16, Vec<u8>),
     Final(ResponseHead),
 }
 
@@ -101,7 +101,7 @@ impl ResponseReader {
             return if ends || status == 101 {
                 Err("an interim answer out of place")
             } else {
-                Ok(Answer::Interim(status))
+                Ok(Answer::Interim(status, write_head(status, &self.lines)))
             };
         }
         let is_bodiless = is_head_request || status == 204 || status == 304;
@@ -109,19 +109,23 @@ impl ResponseReader {
             return Err("Content-Length and no body");
         }
         let length = self.content_length.map_or(-1, |length| length as i64);
-        let mut head = Vec::with_capacity(self.lines.len() + 40);
-        head.extend_from_slice(format!("HTTP/1.1 {status} ").as_bytes());
-        let reason = http::StatusCode::from_u16(status).ok().and_then(|one| one.canonical_reason());
-        head.extend_from_slice(reason.unwrap_or("").as_bytes());
-        head.extend_from_slice(b"\r\n");
-        head.extend_from_slice(&self.lines);
         Ok(Answer::Final(ResponseHead {
-            head,
+            head: write_head(status, &self.lines),
             status,
             content_length: if status == 204 { -1 } else { length },
             body_length: if ends || is_bodiless { 0 } else { length },
         }))
     }
+}
+
+fn write_head(status: u16, lines: &[u8]) -> Vec<u8> {
+    let mut head = Vec::with_capacity(lines.len() + 40);
+    head.extend_from_slice(format!("HTTP/1.1 {status} ").as_bytes());
+    let reason = http::StatusCode::from_u16(status).ok().and_then(|one| one.canonical_reason());
+    head.extend_from_slice(reason.unwrap_or("").as_bytes());
+    head.extend_from_slice(b"\r\n");
+    head.extend_from_slice(lines);
+    head
 }
 
 /// Trailers as lines; fields that do not belong there are dropped (H-26).

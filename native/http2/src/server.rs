@@ -189,6 +189,11 @@ impl ServerConnection {
         !self.gate.borrow().output().is_empty()
     }
 
+    /// Whether `next_event` has something to tell without further input.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty() || !drive::lock(&self.ready).is_empty()
+    }
+
     /// Streams that are not over.
     pub fn streams(&self) -> usize {
         self.streams.len()
@@ -459,7 +464,7 @@ impl ServerConnection {
         for (stream, request) in orphans {
             let refusal = request.err().unwrap_or_else(|| Refusal {
                 status: 503,
-                rule: "H-103",
+                rule: "overflow",
                 text: "too many streams",
                 is_malformed: true,
                 request_line: Vec::new(),
@@ -477,7 +482,6 @@ impl ServerConnection {
                     if let Some(one) = self.streams.get_mut(&stream) {
                         let is_waiting = one.sending.as_ref().is_some_and(Sending::is_busy);
                         one.moved = is_waiting.then_some(self.now);
-                        one.flag.raise();
                     }
                 }
                 Note::Sent(stream) => {
@@ -500,7 +504,7 @@ impl ServerConnection {
                         self.events.push_back(ServerEvent::Reset(stream, code));
                     }
                 }
-                Note::BadAnswer(..) | Note::GoAway(_) => {}
+                Note::BadAnswer(..) | Note::Interim(..) | Note::GoAway(_) => {}
             }
         }
     }

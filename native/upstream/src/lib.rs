@@ -1,4 +1,4 @@
-//! Keep-alive connections to upstreams: HTTP/1.1 requests out, answers strictly parsed in, one epoll instance.
+//! Keep-alive connections to upstreams: requests out in HTTP/1.1 or HTTP/2, answers strictly parsed in, one epoll instance.
 //!
 //! Nothing here knows Node: [`Pool`] owns an epoll descriptor that whoever drives it polls (libuv in the gateway, a
 //! plain loop in the tests), and [`Pool::next`] hands out one event at a time without ever calling back, so that the
@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod head;
+mod http2;
 mod pool;
 mod response;
 mod slab;

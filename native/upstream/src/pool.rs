@@ -9,10 +9,12 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use sallyport_tls::ClientContext;
 
 use crate::head::is_request_head;
+use crate::http2::{Shared, SharedLeg};
 use crate::response::Response;
 use crate::slab::{slot_of, Slab};
 use crate::socket::{self, Flags, Peek, Poller};
@@ -102,12 +104,14 @@ pub struct Event {
     pub has_data: bool,
     /// The answer is complete.
     pub ended: bool,
+    /// It had trailers: [`Pool::trailers`]. From targets that speak HTTP/2.
+    pub has_trailers: bool,
     /// The leg is over.
     pub failure: Option<Failure>,
 }
 
 impl Event {
-    fn new(leg: u64) -> Self {
+    pub(crate) fn new(leg: u64) -> Self {
         Event {
             leg: LegId(leg),
             connected: None,
@@ -116,11 +120,12 @@ impl Event {
             head: None,
             has_data: false,
             ended: false,
+            has_trailers: false,
             failure: None,
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.connected.is_none()
             && !self.writable
             && !self.interim
@@ -154,11 +159,15 @@ pub struct TargetOptions {
 pub struct Lent {
     bytes: Vec<u8>,
     data: (usize, usize),
+    piece: Option<Bytes>,
 }
 
 impl Lent {
     /// The data.
     pub fn bytes(&self) -> &[u8] {
+        if let Some(piece) = &self.piece {
+            return piece;
+        }
         &self.bytes[self.data.0..self.data.1]
     }
 }
@@ -174,6 +183,8 @@ pub struct Use {
     pub chunked: bool,
     /// A length of 0 is said, as the client said it (H-28).
     pub says_zero: bool,
+    /// The answer's trailers are wanted: servers that speak HTTP/2 are told so (`te: trailers`).
+    pub trailers: bool,
 }
 
 /// What became of [`Pool::send`].
@@ -202,54 +213,64 @@ pub struct Connections {
     pub waiting: usize,
 }
 
-struct Target {
-    options: TargetOptions,
+pub(crate) struct Target {
+    pub(crate) options: TargetOptions,
     /// How TLS is spoken, and the name that the server is verified by.
-    tls: Option<(ClientContext, String)>,
-    addresses: Vec<SocketAddr>,
-    idle: Vec<u64>,
-    open: usize,
-    waiting: VecDeque<u64>,
+    pub(crate) tls: Option<(ClientContext, String)>,
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) idle: Vec<u64>,
+    pub(crate) open: usize,
+    pub(crate) waiting: VecDeque<u64>,
     /// Legs in `waiting` that are still alive.
-    waiting_count: usize,
-    is_retired: bool,
+    pub(crate) waiting_count: usize,
+    pub(crate) is_retired: bool,
+    /// Requests share connections.
+    pub(crate) is_http2: bool,
+    /// Connections that take more of them, the fullest first.
+    pub(crate) shared: Vec<u64>,
+    /// Connections being made for them.
+    pub(crate) connecting: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     Connecting,
     /// Connected, but keys are not agreed yet.
     Shaking,
     Idle,
     Busy,
+    /// See `http2`.
+    Shared,
 }
 
-struct Connection {
-    transport: Transport,
+pub(crate) struct Connection {
+    pub(crate) transport: Transport,
     /// When the first address was tried.
-    begun: Instant,
+    pub(crate) begun: Instant,
     /// Its last read left nothing behind.
-    is_drained: bool,
-    target: u64,
-    phase: Phase,
-    leg: u64,
-    response: Response,
-    uses: u32,
+    pub(crate) is_drained: bool,
+    pub(crate) target: u64,
+    pub(crate) phase: Phase,
+    pub(crate) leg: u64,
+    pub(crate) response: Response,
+    pub(crate) uses: u32,
     /// Index of the address being tried; further ones follow when it fails.
-    address: usize,
+    pub(crate) address: usize,
     /// The peer has ended: read to the end of file.
-    is_closing: bool,
+    pub(crate) is_closing: bool,
     /// A change was seen while nobody wanted to read.
-    is_unread: bool,
+    pub(crate) is_unread: bool,
     /// Writing failed: the answer may still be there.
-    is_write_broken: bool,
-    expires: Option<Instant>,
+    pub(crate) is_write_broken: bool,
+    pub(crate) expires: Option<Instant>,
     /// When its last answer was complete.
-    idle_since: Instant,
+    pub(crate) idle_since: Instant,
+    /// Several requests share it: then `leg` and `response` are not used.
+    pub(crate) shared: Option<Box<Shared>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum RequestBody {
+pub(crate) enum RequestBody {
     Complete,
     Length(u64),
     Chunked,
@@ -258,49 +279,84 @@ enum RequestBody {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Deadline {
+pub(crate) enum Deadline {
     Queue,
     Connect,
     FirstByte,
     Idle,
 }
 
-struct Leg {
-    target: u64,
+pub(crate) struct Leg {
+    pub(crate) target: u64,
     /// 0 = none yet.
-    connection: u64,
-    is_waiting: bool,
-    is_head: bool,
-    out: Vec<u8>,
-    out_at: usize,
-    body: RequestBody,
-    streams: bool,
-    purpose: Use,
+    pub(crate) connection: u64,
+    pub(crate) is_waiting: bool,
+    pub(crate) is_head: bool,
+    pub(crate) out: Vec<u8>,
+    pub(crate) out_at: usize,
+    pub(crate) body: RequestBody,
+    pub(crate) streams: bool,
+    pub(crate) purpose: Use,
     /// The tunnel's way up ends when `out` is empty.
-    is_ending: bool,
-    wants_writable: bool,
-    is_paused: bool,
-    head_seen: bool,
-    deadline: Option<(Instant, Deadline)>,
+    pub(crate) is_ending: bool,
+    pub(crate) wants_writable: bool,
+    pub(crate) is_paused: bool,
+    pub(crate) head_seen: bool,
+    pub(crate) deadline: Option<(Instant, Deadline)>,
+    /// It shares its connection; then `out` is a body that is sent with the head.
+    pub(crate) shared: Option<Box<SharedLeg>>,
+}
+
+impl Leg {
+    pub(crate) fn new(
+        target: u64,
+        is_head: bool,
+        out: Vec<u8>,
+        body: RequestBody,
+        purpose: Use,
+    ) -> Self {
+        Leg {
+            target,
+            connection: 0,
+            is_waiting: false,
+            is_head,
+            out,
+            out_at: 0,
+            streams: body != RequestBody::Complete,
+            purpose,
+            is_ending: false,
+            body,
+            wants_writable: false,
+            is_paused: false,
+            head_seen: false,
+            deadline: None,
+            shared: None,
+        }
+    }
 }
 
 /// See the module.
 pub struct Pool {
-    poller: Poller,
-    targets: Slab<Target>,
-    connections: Slab<Connection>,
-    legs: Slab<Leg>,
-    pending: VecDeque<Event>,
-    again: VecDeque<u64>,
-    more_reads: usize,
-    buffers: Buffers,
-    head: Vec<u8>,
-    interim: Vec<u8>,
-    data: (usize, usize),
-    buffer_bytes: usize,
-    spare: Vec<Vec<u8>>,
-    now: Instant,
-    reads: u64,
+    pub(crate) poller: Poller,
+    pub(crate) targets: Slab<Target>,
+    pub(crate) connections: Slab<Connection>,
+    pub(crate) legs: Slab<Leg>,
+    pub(crate) pending: VecDeque<Event>,
+    pub(crate) again: VecDeque<u64>,
+    /// Shared connections that may have something to tell.
+    pub(crate) shared_ready: VecDeque<u64>,
+    pub(crate) more_reads: usize,
+    pub(crate) buffers: Buffers,
+    pub(crate) head: Vec<u8>,
+    pub(crate) interim: Vec<u8>,
+    pub(crate) trailers: Vec<u8>,
+    pub(crate) data: (usize, usize),
+    /// Data of an event that has it from a shared connection.
+    pub(crate) piece: Option<Bytes>,
+    pub(crate) buffer_bytes: usize,
+    pub(crate) spare: Vec<Vec<u8>>,
+    pub(crate) now: Instant,
+    pub(crate) reads: u64,
 }
 
 impl Pool {
@@ -323,11 +379,14 @@ impl Pool {
             legs: Slab::new(),
             pending: VecDeque::new(),
             again: VecDeque::new(),
+            shared_ready: VecDeque::new(),
             more_reads: 0,
             buffers: Buffers::new(),
             head: Vec::new(),
             interim: Vec::new(),
+            trailers: Vec::new(),
             data: (0, 0),
+            piece: None,
             buffer_bytes,
             spare: Vec::new(),
             now: Instant::now(),
@@ -352,12 +411,16 @@ impl Pool {
 
     /// Body data of the last event that had `has_data`.
     pub fn data(&self) -> &[u8] {
+        if let Some(piece) = &self.piece {
+            return piece;
+        }
         &self.buffers.bytes()[self.data.0..self.data.1]
     }
 
     /// The same, apart from the pool, which may be called meanwhile: give it back by `take_back` before the next event.
     pub fn lend(&mut self) -> Lent {
-        Lent { bytes: std::mem::take(self.buffers.memory()), data: self.data }
+        let bytes = std::mem::take(self.buffers.memory());
+        Lent { bytes, data: self.data, piece: self.piece.clone() }
     }
 
     /// Takes back what `lend` gave.
@@ -370,7 +433,7 @@ impl Pool {
         let open = self.connections.len();
         let (mut idle, mut waiting) = (0, 0);
         for target in self.targets.keys().filter_map(|key| self.targets.get(key)) {
-            idle += target.idle.len();
+            idle += target.idle.len() + self.idle_shared(&target.shared);
             waiting += target.waiting_count;
         }
         Connections { open, idle, waiting }
@@ -408,6 +471,9 @@ impl Pool {
             waiting: VecDeque::new(),
             waiting_count: 0,
             is_retired: false,
+            is_http2: false,
+            shared: Vec::new(),
+            connecting: 0,
         };
         self.targets.insert(target).map(TargetId)
     }
@@ -437,13 +503,19 @@ impl Pool {
     pub fn retire(&mut self, id: TargetId) {
         let Some(target) = self.targets.get_mut(id.0) else { return };
         target.is_retired = true;
+        let shared = target.shared.clone();
         for key in std::mem::take(&mut target.idle) {
             self.drop_connection(key);
+        }
+        for key in shared {
+            if self.idle_shared(&[key]) == 1 {
+                self.end_shared_connection(key);
+            }
         }
         self.forget_if_unused(id.0);
     }
 
-    fn forget_if_unused(&mut self, key: u64) {
+    pub(crate) fn forget_if_unused(&mut self, key: u64) {
         let Some(target) = self.targets.get(key) else { return };
         if target.is_retired && target.open == 0 && target.waiting_count == 0 {
             self.targets.remove(key);
@@ -477,24 +549,13 @@ impl Pool {
             return Sent::Overflow;
         }
         self.now = Instant::now();
+        if state.is_http2 {
+            return self.send_shared(target.0, head, body, purpose);
+        }
         let mut out = self.spare.pop().unwrap_or_default();
         let request_body = write_request(&mut out, head, body, purpose);
-        let mut leg = Leg {
-            target: target.0,
-            connection: 0,
-            is_waiting: false,
-            is_head: head.starts_with(b"HEAD "),
-            out,
-            out_at: 0,
-            streams: request_body != RequestBody::Complete,
-            purpose,
-            is_ending: false,
-            body: request_body,
-            wants_writable: false,
-            is_paused: false,
-            head_seen: false,
-            deadline: None,
-        };
+        let is_head = head.starts_with(b"HEAD ");
+        let mut leg = Leg::new(target.0, is_head, out, request_body, purpose);
         if let Some(connection) = self.take_idle(target.0) {
             leg.connection = connection;
             let Some(key) = self.legs.insert(leg) else { return Sent::Overflow };
@@ -543,6 +604,9 @@ impl Pool {
                 return true;
             }
         };
+        if leg.shared.is_some() {
+            return self.write_shared(id.0, bytes);
+        }
         let mut sent = 0;
         if leg.out_at == leg.out.len() {
             if let Some(connection) = self.connections.get_mut(leg.connection) {
@@ -584,6 +648,11 @@ impl Pool {
 
     /// The request body is complete.
     pub fn end(&mut self, id: LegId) {
+        self.end_with(id, b"");
+    }
+
+    /// The same with trailers as lines, which go where the upstream speaks HTTP/2 and are dropped elsewhere (H-26).
+    pub fn end_with(&mut self, id: LegId, trailers: &[u8]) {
         let Some(leg) = self.legs.get_mut(id.0) else { return };
         self.now = Instant::now();
         match leg.body {
@@ -596,6 +665,7 @@ impl Pool {
                 return;
             }
             RequestBody::Length(0) => {}
+            RequestBody::Chunked if leg.shared.is_some() => {}
             RequestBody::Chunked => leg.out.extend_from_slice(b"0\r\n\r\n"),
             RequestBody::Length(_) => {
                 self.fail_later(id.0, Reason::Reset, "less request body than was announced");
@@ -603,6 +673,10 @@ impl Pool {
             }
         }
         leg.body = RequestBody::Complete;
+        if leg.shared.is_some() {
+            self.end_shared(id.0, trailers);
+            return;
+        }
         let connection = leg.connection;
         self.flush(connection);
         self.refresh_first_byte(id.0);
@@ -622,6 +696,9 @@ impl Pool {
         if let Some(leg) = self.legs.get_mut(id.0) {
             leg.is_paused = true;
             leg.deadline = None;
+            if leg.shared.is_some() {
+                self.pause_shared(id.0);
+            }
         }
     }
 
@@ -636,6 +713,9 @@ impl Pool {
         self.now = Instant::now();
         if leg.head_seen && leg.body != RequestBody::Tunnel {
             leg.deadline = after(self.now, idle, Deadline::Idle);
+        }
+        if leg.shared.is_some() {
+            return self.resume_shared(id.0);
         }
         let Some(connection) = self.connections.get_mut(leg.connection) else { return };
         if std::mem::replace(&mut connection.is_unread, false) {
@@ -669,7 +749,10 @@ impl Pool {
         let leg = self.legs.take(key)?;
         let target = leg.target;
         self.keep_buffer(leg.out);
-        if leg.connection != 0 {
+        let stream = leg.shared.as_ref().map_or(0, |shared| shared.stream);
+        if stream != 0 {
+            self.leave_shared(leg.connection, stream);
+        } else if leg.connection != 0 {
             self.drop_connection(leg.connection);
         } else if leg.is_waiting {
             if let Some(target) = self.targets.get_mut(target) {
@@ -692,7 +775,7 @@ impl Pool {
                 let is_connected = self
                     .connections
                     .get(leg.connection)
-                    .is_some_and(|one| one.phase == Phase::Busy);
+                    .is_some_and(|one| matches!(one.phase, Phase::Busy | Phase::Shared));
                 (at <= now).then_some((key, kind, is_connected))
             })
             .collect();
@@ -713,12 +796,21 @@ impl Pool {
             .keys()
             .filter(|key| {
                 self.connections.get(*key).is_some_and(|one| {
-                    one.phase == Phase::Idle && one.expires.is_some_and(|at| at <= now)
+                    let is_idle = match one.phase {
+                        Phase::Idle => true,
+                        Phase::Shared => self.idle_shared(&[*key]) == 1,
+                        _ => false,
+                    };
+                    is_idle && one.expires.is_some_and(|at| at <= now)
                 })
             })
             .collect();
         for key in expired {
-            self.drop_connection(key);
+            if self.connections.get(key).is_some_and(|one| one.phase == Phase::Shared) {
+                self.end_shared_connection(key);
+            } else {
+                self.drop_connection(key);
+            }
         }
     }
 
@@ -735,6 +827,7 @@ impl Pool {
         }
         self.pending.clear();
         self.again.clear();
+        self.shared_ready.clear();
     }
 
     // ── the loop ──
@@ -760,6 +853,7 @@ impl Pool {
 
     /// The next event. The pool may be called between any two.
     pub fn next_event(&mut self) -> Option<Event> {
+        self.piece = None;
         loop {
             while let Some(event) = self.pending.pop_front() {
                 // A failure's leg is gone, but not its place; every other event needs a leg that lives.
@@ -771,15 +865,23 @@ impl Pool {
                     return Some(event);
                 }
             }
+            if let Some(event) = self.next_shared() {
+                return Some(event);
+            }
             if let Some((key, flags)) = self.poller.next() {
                 if let Some(event) = self.ready(key, flags) {
                     return Some(event);
                 }
                 continue;
             }
-            let key = self.again.pop_front()?;
+            let Some(key) = self.again.pop_front() else {
+                if self.shared_ready.is_empty() && self.pending.is_empty() {
+                    return None;
+                }
+                continue;
+            };
             let Some(connection) = self.connections.get(key) else { continue };
-            if connection.phase != Phase::Busy {
+            if !matches!(connection.phase, Phase::Busy | Phase::Shared) {
                 continue;
             }
             if self.more_reads == 0 {
@@ -810,6 +912,10 @@ impl Pool {
                     self.drop_connection(key);
                     self.forget_if_unused(target);
                 }
+                None
+            }
+            Phase::Shared => {
+                self.ready_shared(key, flags);
                 None
             }
             Phase::Busy => {
@@ -856,6 +962,11 @@ impl Pool {
             self.legs.get_mut(leg_key)?.deadline = after(begun, connect, Deadline::Connect);
             return None;
         }
+        if target.is_http2 {
+            // The server may have begun to speak, and that is not told twice.
+            self.again.push_back(key);
+            return self.established(key);
+        }
         // A peer that speaks or ends before it was asked has not read anything.
         match socket::peek(&connection.transport.socket) {
             Peek::Quiet => self.established(key),
@@ -886,7 +997,8 @@ impl Pool {
                     return None;
                 }
             };
-            if self.buffers.length > 0 {
+            let is_http2 = self.targets.get(connection.target).is_some_and(|one| one.is_http2);
+            if self.buffers.length > 0 && !is_http2 {
                 return self.fail_unasked(leg_key, Reason::BadResponse);
             }
             if connection.transport.is_ended() {
@@ -897,7 +1009,11 @@ impl Pool {
                 if is_more {
                     self.again.push_back(key);
                 }
-                return self.established(key);
+                let event = self.established(key);
+                if is_http2 && self.buffers.length > 0 {
+                    self.receive_shared(key);
+                }
+                return event;
             }
             if !is_more {
                 return None;
@@ -919,7 +1035,11 @@ impl Pool {
 
     /// A connection is ready for the request that it was made for.
     fn established(&mut self, key: u64) -> Option<Event> {
-        let leg_key = self.connections.get(key)?.leg;
+        let connection = self.connections.get(key)?;
+        let leg_key = connection.leg;
+        if self.targets.get(connection.target)?.is_http2 {
+            return self.established_shared(key);
+        }
         let mut event = Event::new(leg_key);
         event.connected = Some(false);
         event.writable = self.legs.get(leg_key).is_some_and(|leg| leg.streams);
@@ -1129,6 +1249,9 @@ impl Pool {
 
     /// Gives free connections, and room for new ones, to the requests that wait longest.
     fn serve_waiting(&mut self, target_key: u64) {
+        if self.targets.get(target_key).is_some_and(|target| target.is_http2) {
+            return self.serve_waiting_shared(target_key);
+        }
         loop {
             let Some(target) = self.targets.get_mut(target_key) else { return };
             if target.waiting_count == 0 {
@@ -1212,7 +1335,7 @@ impl Pool {
     }
 
     /// Opens a connection for a leg.
-    fn open(&mut self, target_key: u64, leg_key: u64) {
+    pub(crate) fn open(&mut self, target_key: u64, leg_key: u64) {
         let Some(target) = self.targets.get_mut(target_key) else { return };
         let mut failure = None;
         for (index, address) in target.addresses.iter().enumerate() {
@@ -1233,10 +1356,13 @@ impl Pool {
                         is_write_broken: false,
                         expires: None,
                         idle_since: self.now,
+                        shared: None,
                     };
                     target.open += 1;
+                    target.connecting += usize::from(target.is_http2);
                     let Some(key) = self.connections.insert(connection) else {
                         target.open -= 1;
+                        target.connecting -= usize::from(target.is_http2);
                         failure = Some("too many connections".to_owned());
                         break;
                     };
@@ -1283,11 +1409,15 @@ impl Pool {
         false
     }
 
-    fn drop_connection(&mut self, key: u64) {
+    pub(crate) fn drop_connection(&mut self, key: u64) {
         // Closing the descriptor also takes it out of the epoll instance: nobody else holds it.
         let Some(connection) = self.connections.remove(key) else { return };
         if let Some(target) = self.targets.get_mut(connection.target) {
             target.open -= 1;
+            target.shared.retain(|one| *one != key);
+            if target.is_http2 && connection.shared.is_none() {
+                target.connecting -= 1;
+            }
         }
     }
 
@@ -1303,7 +1433,13 @@ impl Pool {
     }
 
     /// Ends a leg by an event of its own.
-    fn fail(&mut self, leg_key: u64, reason: Reason, detail: String, not_processed: bool) {
+    pub(crate) fn fail(
+        &mut self,
+        leg_key: u64,
+        reason: Reason,
+        detail: String,
+        not_processed: bool,
+    ) {
         if let Some(target) = self.fail_alone(leg_key, reason, detail, not_processed) {
             self.serve_waiting(target);
             self.forget_if_unused(target);
@@ -1329,12 +1465,12 @@ impl Pool {
         self.fail(leg_key, reason, detail.to_owned(), false);
     }
 
-    fn push(&mut self, event: Event) {
+    pub(crate) fn push(&mut self, event: Event) {
         self.pending.push_back(event);
         self.poller.wake();
     }
 
-    fn keep_buffer(&mut self, mut buffer: Vec<u8>) {
+    pub(crate) fn keep_buffer(&mut self, mut buffer: Vec<u8>) {
         if buffer.capacity() <= KEEP_BUFFER_BYTES && self.spare.len() < KEEP_BUFFERS {
             buffer.clear();
             self.spare.push(buffer);
@@ -1342,7 +1478,7 @@ impl Pool {
     }
 }
 
-fn after(now: Instant, time: Duration, kind: Deadline) -> Option<(Instant, Deadline)> {
+pub(crate) fn after(now: Instant, time: Duration, kind: Deadline) -> Option<(Instant, Deadline)> {
     (!time.is_zero()).then(|| (now + time, kind))
 }
 
@@ -1385,7 +1521,7 @@ fn write_request(
 }
 
 /// Methods whose requests say that they have no content, where they have none (RFC 9110 §8.6).
-fn has_content_by_method(head: &[u8]) -> bool {
+pub(crate) fn has_content_by_method(head: &[u8]) -> bool {
     [&b"POST "[..], b"PUT ", b"PATCH "].iter().any(|method| head.starts_with(method))
 }
 

@@ -123,6 +123,11 @@ impl Transport {
         self.tls.as_ref().is_some_and(|session| session.is_handshaking())
     }
 
+    /// The server has chosen this protocol (ALPN).
+    pub(crate) fn has_agreed_on(&self, protocol: &[u8]) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.facts().alpn == protocol)
+    }
+
     /// The peer has said that nothing more follows.
     pub(crate) fn is_ended(&self) -> bool {
         self.tls.as_ref().is_some_and(|session| session.is_peer_closed())

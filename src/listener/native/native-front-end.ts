@@ -29,6 +29,7 @@ import {
   type Peer,
   type PeerTls,
   type PreparedTls,
+  type RequestFacts,
   type TlsRules,
   type UpstreamFailure,
   type UpstreamFailureReason,
@@ -49,8 +50,8 @@ export interface NativeFrontEndOptions {
 export const NATIVE_CAPABILITIES: FrontEndCapabilities = Object.freeze({
   name: 'native',
   http10: true,
-  http2: false,
-  trailers: false,
+  http2: true,
+  trailers: true,
   tunnel: true,
   webSockets: false,
   tls: Object.freeze({ versions: ['1.2', '1.3'], isFixed: false } as const),
@@ -73,6 +74,7 @@ const MOST_TLS = 256
 
 const NOBODY: Peer = Object.freeze({ address: '', port: 0, localAddress: '', localPort: 0 })
 const ENDS: readonly ExchangeRecord['end'][] = ['complete', 'client_abort', 'truncated', 'aborted']
+const VERSIONS: readonly RequestFacts['version'][] = ['HTTP/1.1', 'HTTP/1.0', 'HTTP/2.0']
 const EMPTY = new Uint8Array(0)
 const BROKEN_HEAD =
   'HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\n'
@@ -133,7 +135,9 @@ export class NativeFrontEnd implements FrontEnd {
         add: (settings) => native.addFrontTarget(front, settings),
         change: (target, settings) => native.changeFrontTarget(front, target, settings),
         retire: (target) => native.retireFrontTarget(front, target),
-        secure: (target, authorities, name) => native.secureFrontTarget(front, target, authorities, name),
+        secure: (target, authorities, name, isHttp2) =>
+          native.secureFrontTarget(front, target, authorities, name, isHttp2),
+        speakHttp2: (target) => native.frontSpeaksHttp2(front, target),
       },
       options.addressBook,
     )
@@ -217,7 +221,7 @@ export class NativeFrontEnd implements FrontEnd {
     const asked: TlsRules['clients'] =
       clientAuthorities === undefined ? undefined : { strategy: 'require-and-verify', authorities: clientAuthorities }
     return native.prepareTls({
-      alpn: ['http/1.1'],
+      alpn: ['h2', 'http/1.1'],
       hosts: certificates.map(({ names, chain, key, rules }) => {
         const clients = rules === undefined ? asked : rules.clients
         return {
@@ -323,7 +327,7 @@ export class NativeFrontEnd implements FrontEnd {
   #request(
     handle: ExchangeHandle,
     head: string,
-    listener: number,
+    facts: number,
     bodyLength: number,
     connection: number,
     receivedAtMs: number,
@@ -333,11 +337,12 @@ export class NativeFrontEnd implements FrontEnd {
     this.#inFlight++
     try {
       this.#events.onRequest(handle, head, {
-        listenerId: Math.floor(listener / 2),
+        listenerId: Math.floor(facts / 8),
         bodyLength,
         receivedAtMs,
         connectionLines,
-        proxyFields: listener % 2 === 1,
+        proxyFields: facts % 2 === 1,
+        version: VERSIONS[(facts >> 1) & 3],
       })
     } catch (error) {
       this.#failed(handle, error)

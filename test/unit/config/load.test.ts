@@ -228,7 +228,7 @@ upstream: {idle_timeout: 1m}`,
       )
     expect(one('upstream: {url: 80, targets: [81]}')).toEqual(['UPSTREAM_GIVEN_TWICE'])
     expect(one('upstream: {}')).toEqual(['MISSING_KEY'])
-    expect(one('upstream: {url: 80, protocol: http2}')).toEqual(['NOT_AVAILABLE'])
+    expect(one('upstream: {url: 80, protocol: http3}')).toEqual(['NOT_ONE_OF'])
     expect(one('upstream: {url: 80}, bindings: [kubernetes]')).toEqual(['BINDING_NOT_SERVED'])
     expect(one('upstream: {url: 80}, bindings: [publik]')).toEqual(['ERR_NGROK_15005'])
     expect(one('upstream: {url: 80}, bindings: [public]')).toEqual(['ERR_NGROK_9029'])

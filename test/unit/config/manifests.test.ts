@@ -68,7 +68,7 @@ describe('AgentEndpoint', () => {
   it('what this version cannot do is refused, never ignored', () => {
     const spec = (rest: string): string => `{url: a.internal, upstream: {url: 1${rest}}`
     expect(codes(agent('a', spec(', proxyProtocolVersion: "2"}')))).toEqual(['UNKNOWN_KEY'])
-    expect(codes(agent('a', spec(', protocol: http2}')))).toEqual(['NOT_AVAILABLE'])
+    expect(codes(agent('a', spec(', protocol: http2}')))).toEqual([])
     expect(codes(agent('a', spec(', protocol: h3}')))).toEqual(['ERR_NGROK_15003'])
     const refused = manifests(agent('a', spec('}, clientCertificateRefs: [{name: x}]')))
     expect(refused.diagnostics.all[0]).toMatchObject({ code: 'UPSTREAM_NOT_SERVED', refusesRun: true })

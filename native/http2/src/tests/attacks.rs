@@ -127,7 +127,7 @@ fn streams_beyond_the_limit_are_refused_and_flooding_them_ends_the_connection() 
     assert_eq!(client.told().len(), 128);
     client.get(257);
     assert_eq!(client.seen(), ["257 reset 7"]);
-    assert_eq!(client.told(), ["257 refused 503 H-103 reset"]);
+    assert_eq!(client.told(), ["257 refused 503 overflow reset"]);
     let head = block(&GET);
     let mut rounds = 0;
     while !client.server.is_closed() {

@@ -116,6 +116,7 @@ impl Server {
                 ClientEvent::Head(stream, head) => {
                     format!("{stream} {} {}", flat(&head.head), head.body_length)
                 }
+                ClientEvent::Interim(stream, _, head) => format!("{stream} {}", flat(head)),
                 ClientEvent::Data(stream, bytes) => format!("{stream} data {}", bytes.len()),
                 ClientEvent::End(stream, trailers) => format!("{stream} end {}", flat(trailers)),
                 ClientEvent::Writable(stream) => format!("{stream} writable"),
@@ -154,7 +155,13 @@ fn a_request_leaves_and_its_answer_arrives() {
     server.data(1, 1, b"de");
     assert_eq!(
         server.told(),
-        ["1 HTTP/1.1 200 OK|set-cookie: a|set-cookie: b| 5", "1 data 3", "1 data 2", "1 end "]
+        [
+            "1 HTTP/1.1 103 Early Hints|link: </a>|",
+            "1 HTTP/1.1 200 OK|set-cookie: a|set-cookie: b| 5",
+            "1 data 3",
+            "1 data 2",
+            "1 end "
+        ]
     );
     assert_eq!(server.client.streams(), 0);
 }
@@ -265,7 +272,7 @@ fn t_35_interim_answers_have_a_bound() {
     for _ in 0..16 {
         server.answer(1, 4, &[(":status", "103")]);
     }
-    assert_eq!(server.told(), [""; 0]);
+    assert_eq!(server.told(), ["1 HTTP/1.1 103 Early Hints|"; 16]);
     server.answer(1, 4, &[(":status", "103")]);
     assert_eq!(server.told(), ["1 bad"]);
 }
