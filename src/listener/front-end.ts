@@ -174,7 +174,8 @@ export interface RequestFacts {
   readonly receivedAtMs: number
   /**
    * The framing and hop-by-hop lines (H-50) that are missing in the head, in the form of its lines and as they were
-   * received: the rule matcher judges them too.
+   * received: the rule matcher judges them too. Where the head's request line is not the one that was sent (its target had
+   * an authority, or its version was 1.0), that one is the first, as `(request-line): GET http://host/ HTTP/1.0`.
    */
   readonly connectionLines: string
   /** False: no field of the head is one that proxies write (`x-…`, `forwarded`, `via`, `traceparent`, `tracestate`). */

@@ -60,6 +60,16 @@ function decodedHead(text: string): string {
   return head.text
 }
 
+/** Begins the connection lines when the head's request line is not the one that was sent (front-end.ts). */
+const RECEIVED_LINE = '(request-line): '
+
+/** The head as the client sent it: rules judge the framing and hop-by-hop lines as well, and the request line as it was. */
+export function receivedHead(head: Pick<MessageHead, 'text' | 'lines'>, connectionLines: string): string {
+  if (!connectionLines.startsWith(RECEIVED_LINE)) return head.text + connectionLines
+  const end = connectionLines.indexOf('\r\n') + 2
+  return connectionLines.slice(RECEIVED_LINE.length, end) + head.lines + connectionLines.slice(end)
+}
+
 /**
  * Phases 1 and 2. `body`: null when it is not to be looked at; `isDecoded`: its content coding was taken off. Large ones
  * are scanned in a thread.
@@ -73,7 +83,7 @@ export function scanRequest(
   const { profile } = plan
   endTransaction(exchange)
   exchange.transactionProfile = profile
-  const text = exchange.head.text + exchange.facts.connectionLines
+  const text = receivedHead(exchange.head, exchange.facts.connectionLines)
   const length = writeHead(isDecoded ? decodedHead(text) : text)
   const client = clientBytes(exchange)
   if (body !== null && isLarge(exchange, body)) {
@@ -95,7 +105,7 @@ export function scanResponse(
   const state = exchange.responseState!
   if (exchange.transaction === 0 || exchange.transactionProfile?.response !== profile.response) {
     endTransaction(exchange)
-    const length = writeHead(exchange.head.text + exchange.facts.connectionLines)
+    const length = writeHead(receivedHead(exchange.head, exchange.facts.connectionLines))
     exchange.transaction = scanTransaction(
       startResponseTransaction(profile.handle, clientBytes(exchange), headScratch, length),
     )

@@ -7,6 +7,10 @@ use crate::refusal::Refusal;
 use crate::request::{Lines, RequestRules, Version};
 use crate::target::read_target;
 
+/// Begins the first of the connection lines when the request line of the text is not the one that was sent: its target had
+/// an authority, or its version was 1.0. No field has such a name.
+pub const RECEIVED_LINE: &[u8] = b"(request-line): ";
+
 /// What is known of a head when all of its lines have been read.
 pub(crate) struct Fields<'a, 'o> {
     pub text: &'o mut Vec<u8>,
@@ -103,6 +107,15 @@ impl<'a> Lines<'a> for Fields<'a, '_> {
         }
         self.text.extend_from_slice(b" HTTP/1.1\r\n");
         self.section = self.text.len();
+        if self.target.is_ok() && (self.authority.is_some() || version == Version::Http10) {
+            let protocol: &[u8] = match version {
+                Version::Http10 => b" HTTP/1.0\r\n",
+                Version::Http11 => b" HTTP/1.1\r\n",
+            };
+            for piece in [RECEIVED_LINE, method, b" ", target, protocol] {
+                self.connection_lines.extend_from_slice(piece);
+            }
+        }
     }
 
     fn field(&mut self, name: &'a [u8], value: &'a [u8]) {

@@ -25,7 +25,7 @@ pub use body::{BodyPiece, BodyReader};
 pub use bytes::{is_token, is_value, lower_token};
 pub use chunked::ChunkedDecoder;
 pub use connection::{is_hop_by_hop, remove_named, ConnectionOptions};
-pub use fields::is_colliding;
+pub use fields::{is_colliding, RECEIVED_LINE};
 pub use lines::{check_field_start, split_field, LineReader};
 pub use refusal::Refusal;
 pub use request::{

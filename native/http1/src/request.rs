@@ -129,7 +129,8 @@ impl RequestReader {
     ///
     /// A complete head is appended to `text` as the gateway's flat form (request line in origin-form with `HTTP/1.1`,
     /// then `name: value\r\n` lines with names in lower case, in the order received); its framing and hop-by-hop
-    /// lines, in the same form, to `connection_lines`. Nothing is appended otherwise. Afterwards the reader is at the
+    /// lines, in the same form, to `connection_lines`, behind the request line as it was sent where that differs
+    /// ([`RECEIVED_LINE`](crate::RECEIVED_LINE)). Nothing is appended otherwise. Afterwards the reader is at the
     /// beginning of the next request.
     ///
     /// # Errors

@@ -45,6 +45,8 @@ fn read(bytes: &[u8]) -> Result<Option<Ours>, Refusal> {
     let mut fields: Vec<(String, String)> = (section.to_owned() + &latin1(&lines))
         .split_terminator("\r\n")
         .filter_map(|line| line.split_once(": "))
+        // The line that was sent is no field.
+        .filter(|(name, _)| *name != "(request-line)")
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     fields.sort();

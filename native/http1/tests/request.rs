@@ -2,6 +2,7 @@
 
 use sallyport_http1::{
     request_line, Framing, Refusal, RequestHead, RequestReader, RequestRules, Upgrade, Version,
+    RECEIVED_LINE,
 };
 
 /// A complete head: facts, text, connection lines.
@@ -563,4 +564,20 @@ fn the_log_sees_a_bounded_request_line() {
     assert_eq!(request_line(b"\x16\x03"), b"\x16\x03");
     assert_eq!(request_line(&[b'a'; 1000]).len(), 256);
     assert_eq!(request_line(b""), b"");
+}
+
+#[test]
+fn the_request_line_as_it_was_sent_is_kept_for_the_rule_matcher() {
+    let mark = String::from_utf8(RECEIVED_LINE.to_vec()).unwrap();
+    let lines_of = |line: &str| good(&format!("{line}\r\nHost: a\r\nConnection: close\r\n\r\n")).2;
+    assert_eq!(lines_of("GET /a HTTP/1.1"), "connection: close\r\n");
+    assert_eq!(
+        lines_of("GET http://a?b HTTP/1.1"),
+        format!("{mark}GET http://a?b HTTP/1.1\r\nconnection: close\r\n")
+    );
+    assert_eq!(
+        lines_of("GET /a HTTP/1.0"),
+        format!("{mark}GET /a HTTP/1.0\r\nconnection: close\r\n")
+    );
+    assert_eq!(refused("GET http:// HTTP/1.1\r\nHost: a\r\n\r\n").0, 400);
 }
