@@ -1,6 +1,6 @@
 /**
- * Tests of the suite that fail although the rules saw their requests: each with what stands in the way. None of them is
- * about what a rule means.
+ * Tests of the suite that fail behind the library (`engine: uws`) although the rules saw their requests: each with what
+ * stands in the way. None of them is about what a rule means, and all of them pass where the gateway reads by itself.
  */
 export const EXCEPTIONS: ReadonlyMap<string, string> = new Map([
   [
