@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::OnceLock;
 
-use crate::gate::{ByteSet, Gate, NodeBits};
+use crate::gate::{ByteClasses, ByteSet, Decision, Gate, NodeBits, Scope};
 use crate::transformation::{Transformation, TransformationContext};
 
 /// A byte string of one transaction.
@@ -105,25 +105,105 @@ impl TransformationTree {
         path
     }
 
-    /// The bytes without which a list leaves a value as it is; `None`: it may change any.
-    pub(crate) fn changes(&self, node: NodeId) -> Option<ByteSet> {
-        match node {
-            NodeId::ROOT => Some(ByteSet::default()),
-            NodeId(node) => self.nodes[usize::from(node) - 1].changes,
-        }
+    /// The transformations of a list.
+    pub(crate) fn list(&self, node: NodeId) -> Vec<Transformation> {
+        let step = |node: &NodeId| {
+            let step = self.nodes[usize::from(node.0) - 1].transformation;
+            self.transformations[usize::from(step)].0
+        };
+        self.path(node).iter().map(step).collect()
     }
 
-    /// Whether a list may change a value.
+    /// Whether a list may change a value that holds none but these bytes; `is_calm`: its blanks stand alone.
     #[inline]
-    fn may_change(&self, node: NodeId, traits: &Traits) -> bool {
+    pub(crate) fn may_change(&self, node: NodeId, bytes: &ByteSet, is_calm: bool) -> bool {
         match node {
             NodeId::ROOT => false,
             NodeId(node) => {
                 let node = &self.nodes[usize::from(node) - 1];
-                let changes = if traits.is_calm { &node.calm } else { &node.changes };
-                changes.is_none_or(|set| set.meets(&traits.bytes))
+                let changes = if is_calm { &node.calm } else { &node.changes };
+                changes.is_none_or(|set| set.meets(bytes))
             }
         }
+    }
+
+    /// The bytes that the result of a list can hold, of a value that holds none but these; `None`: any.
+    pub(crate) fn output_bytes(&self, node: NodeId, bytes: &ByteSet) -> Option<ByteSet> {
+        let Some(at) = usize::from(node.0).checked_sub(1) else { return Some(*bytes) };
+        let input = self.output_bytes(self.nodes[at].parent, bytes)?;
+        self.step_bytes(at, &input)
+    }
+
+    /// The same of the last transformation of a list alone.
+    fn step_bytes(&self, at: usize, input: &ByteSet) -> Option<ByteSet> {
+        let number = self.nodes[at].transformation;
+        match self.can_change(number, input, false) {
+            true => self.transformations[usize::from(number)].0.output_bytes(input),
+            false => Some(*input),
+        }
+    }
+
+    /// Whether one transformation may change a value that holds none but these bytes.
+    #[inline]
+    fn can_change(&self, number: u16, bytes: &ByteSet, is_calm: bool) -> bool {
+        match &self.transformations[usize::from(number)] {
+            (transformation, Some(changes)) if is_calm && transformation.keeps_lone_blanks() => {
+                changes.without(b' ').meets(bytes)
+            }
+            (_, Some(changes)) => changes.meets(bytes),
+            (_, None) => true,
+        }
+    }
+
+    /// The steps that lists of transformations take with values of these bytes; lists that begin alike share them, and
+    /// those that change nothing are left out.
+    pub(crate) fn steps(&self, bytes: &ByteSet, is_calm: bool) -> StepsBuilder<'_> {
+        StepsBuilder { tree: self, is_calm, steps: Vec::new(), sets: vec![*bytes] }
+    }
+}
+
+/// One transformation on the way from a value to the results of lists: it makes one form of another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    /// The form it is applied to: 0 is the value, `n` what the `n`th step makes.
+    input: u16,
+    transformation: u16,
+}
+
+/// Finds the [`Step`]s of several lists.
+pub(crate) struct StepsBuilder<'a> {
+    tree: &'a TransformationTree,
+    is_calm: bool,
+    steps: Vec<Step>,
+    /// What the value and the forms can hold.
+    sets: Vec<ByteSet>,
+}
+
+impl StepsBuilder<'_> {
+    /// Adds a list; answers the form that is its result.
+    pub(crate) fn add(&mut self, node: NodeId) -> u16 {
+        let mut form = 0_u16;
+        for node in self.tree.path(node) {
+            let transformation = self.tree.nodes[usize::from(node.0) - 1].transformation;
+            let set = self.sets[usize::from(form)];
+            if !self.tree.can_change(transformation, &set, self.is_calm && form == 0) {
+                continue;
+            }
+            let same = |step: &Step| step.input == form && step.transformation == transformation;
+            let known = self.steps.iter().position(same).unwrap_or_else(|| {
+                self.steps.push(Step { input: form, transformation });
+                let (function, _) = self.tree.transformations[usize::from(transformation)];
+                self.sets.push(function.output_bytes(&set).unwrap_or_else(ByteSet::full));
+                self.steps.len() - 1
+            });
+            form = known as u16 + 1;
+        }
+        form
+    }
+
+    /// The steps of all lists added.
+    pub(crate) fn finish(self) -> Vec<Step> {
+        self.steps
     }
 }
 
@@ -135,8 +215,6 @@ fn changes(transformation: Transformation) -> Option<ByteSet> {
 }
 
 const UNKNOWN: u32 = u32::MAX;
-/// Room for a row of the probes behind several lists; in wider gates such values are sifted for all probes.
-const MASK_WORDS: usize = 16;
 /// How many bytes a store holds at most; strings beyond that are empty. Spans are 32 bits wide.
 const CAPACITY: usize = u32::MAX as usize - 1;
 
@@ -178,6 +256,7 @@ pub(crate) struct Store {
     results: NumberTable,
     /// What the gates of requests and of responses say.
     looks: [Looks; 2],
+    walk: Walk,
 }
 
 /// A byte string and what is known of it.
@@ -188,19 +267,19 @@ struct Value {
     traits: Option<Traits>,
 }
 
-/// What a look at a value's bytes tells.
+/// What the bytes of a value tell.
 #[derive(Clone, Copy, Debug)]
 struct Traits {
-    bytes: ByteSet,
+    classes: ByteClasses,
     /// All its blanks stand alone.
     is_calm: bool,
 }
 
 impl Traits {
     fn of(value: &[u8]) -> Self {
-        let bytes = ByteSet::of(value);
-        let is_calm = !bytes.holds(b' ') || has_lone_blanks(value);
-        Traits { bytes, is_calm }
+        let classes = ByteClasses::of(value);
+        let is_calm = !classes.has_blank() || has_lone_blanks(value);
+        Traits { classes, is_calm }
     }
 }
 
@@ -223,30 +302,189 @@ pub(crate) fn has_lone_blanks(value: &[u8]) -> bool {
 /// What a gate says about the values of a store.
 #[derive(Debug, Default)]
 struct Looks {
-    /// Per value the start of its rows in `words`, [`UNKNOWN`] while it has none.
-    at: Vec<u32>,
-    /// Per value that was looked at: the row of the byte string itself, whatever transformations stand before a probe; then
-    /// the row of the value with the transformations in `done`.
+    /// Per value.
+    seen: Vec<Seen>,
+    /// Per value that was asked about: its row for the lists in [`Seen::nodes`].
     words: Vec<u64>,
-    /// Per value: the lists that the second row takes into account.
-    done: Vec<NodeBits>,
+    decisions: Decisions,
 }
 
-impl Looks {
-    /// Adds what is left of the first row at `from` to the second row at `to`.
-    fn sift(&mut self, gate: &Gate, from: usize, mask: &[u64], bytes: &ByteSet, to: usize) {
-        let count = gate.words();
-        let (looked, row) = if from < to {
-            let (before, rest) = self.words.split_at_mut(to + count);
-            (&before[from..from + count], &mut rest[..count])
-        } else if from == to {
-            let (before, rest) = self.words.split_at_mut(to + count);
-            (&before[from..], &mut rest[..count])
-        } else {
-            let (before, rest) = self.words.split_at_mut(from);
-            (&rest[..count], &mut before[to + count..to + 2 * count])
+/// What is known of one value.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// The lists that its row takes into account; 0: it has none.
+    nodes: NodeBits,
+    /// Where its row begins.
+    row: u32,
+}
+
+/// Decisions of a gate, by classes of bytes. They outlive a transaction.
+#[derive(Debug, Default)]
+struct Decisions {
+    /// The gate's stamp.
+    gate: u64,
+    known: Vec<(u64, bool, Decision)>,
+    /// The place of the one asked for last.
+    latest: usize,
+}
+
+impl Decisions {
+    /// A power of two. Each key has two places, of which the first holds what was asked last.
+    const PLACES: usize = 512;
+
+    /// What the gate decides about values of these classes, behind the lists in `nodes`.
+    fn get(
+        &mut self,
+        gate: &Gate,
+        traits: Traits,
+        nodes: NodeBits,
+        tree: &TransformationTree,
+    ) -> &Decision {
+        if self.gate != gate.stamp() {
+            self.gate = gate.stamp();
+            self.known.clear();
+            self.known.resize_with(Self::PLACES, Default::default);
+        }
+        let classes = traits.classes.rounded();
+        let is_calm = traits.is_calm;
+        let lists = nodes as u64 ^ (nodes >> 64) as u64;
+        let hash = fold(classes.0 ^ lists.rotate_left(17), 0x9E37_79B9_7F4A_7C15) as usize;
+        let first = 2 * ((hash ^ usize::from(is_calm)) & (Self::PLACES / 2 - 1));
+        let is_it = |place: &(u64, bool, Decision)| {
+            place.0 == classes.0 && place.1 == is_calm && place.2.nodes == nodes
         };
-        gate.sift(looked, mask, bytes, row);
+        if !is_it(&self.known[first]) {
+            self.known.swap(first, first + 1);
+            if !is_it(&self.known[first]) {
+                self.known[first] =
+                    (classes.0, is_calm, gate.decide(classes, is_calm, nodes, tree));
+            }
+        }
+        self.latest = first;
+        &self.known[first].2
+    }
+
+    /// What was asked for last.
+    fn latest(&mut self) -> &mut Decision {
+        &mut self.known[self.latest].2
+    }
+}
+
+/// The forms of one value on the way through lists of transformations. They become values of the store only if an operator
+/// is to look at them.
+#[derive(Debug, Default)]
+struct Walk {
+    /// The first is the value itself, whose bytes are in the store.
+    forms: Vec<(Vec<u8>, ByteClasses)>,
+    /// Per form of the plan its place in `forms`: what a step leaves as it is has the same.
+    places: Vec<usize>,
+    /// Per place the probes to look for, behind recoding lists, behind squeezing ones and behind others.
+    masks: Vec<u64>,
+    looked: Vec<u64>,
+    possible: Vec<u64>,
+}
+
+impl Walk {
+    /// Forms of at least so many bytes are held against the letters of literals first.
+    const LONG_BYTES: usize = 512;
+
+    fn begin(&mut self, classes: ByteClasses, gate: &Gate) {
+        self.forms.clear();
+        self.forms.push((Vec::new(), classes));
+        self.places.clear();
+        self.places.push(0);
+        self.masks.clear();
+        self.masks.resize(gate.words() * Scope::COUNT, 0);
+        self.looked.resize(gate.words(), 0);
+        self.possible.resize(gate.words(), 0);
+    }
+
+    /// Takes the steps.
+    fn run(
+        &mut self,
+        value: &[u8],
+        steps: &[Step],
+        tree: &TransformationTree,
+        context: &TransformationContext,
+    ) {
+        let width = self.masks.len();
+        for step in steps {
+            let input = self.places[usize::from(step.input)];
+            let (own, classes) = &self.forms[input];
+            let mut output = input;
+            if tree.can_change(step.transformation, &classes.bytes(), false) {
+                let (transformation, _) = tree.transformations[usize::from(step.transformation)];
+                let bytes = if input == 0 { value } else { own };
+                if let Some(bytes) = transformation.apply(bytes, context) {
+                    let classes = ByteClasses::of(&bytes);
+                    output = self.forms.len();
+                    self.forms.push((bytes, classes));
+                    self.masks.resize(self.masks.len() + width, 0);
+                }
+            }
+            self.places.push(output);
+        }
+    }
+
+    /// Has a form looked at for probes.
+    #[inline]
+    fn ask(&mut self, form: u16, scope: Scope, mask: &[u64]) {
+        let place = self.places[usize::from(form)];
+        let scope = if place == 0 { Scope::All } else { scope };
+        let row = &mut self.masks[(place * Scope::COUNT + scope as usize) * mask.len()..];
+        row.iter_mut().zip(mask).for_each(|(all, mask)| *all |= mask);
+    }
+
+    /// Adds the probes of `mask` that may match the value itself to a row.
+    fn look_at_value(
+        &mut self,
+        value: &[u8],
+        classes: ByteClasses,
+        mask: &[u64],
+        gate: &Gate,
+        row: &mut [u64],
+    ) {
+        if mask.iter().all(|word| *word == 0) {
+            return;
+        }
+        self.looked.resize(mask.len(), 0);
+        gate.look(value, classes, Scope::All, &mut self.looked);
+        self.looked.iter_mut().zip(mask).for_each(|(looked, mask)| *looked &= mask);
+        gate.sift(&self.looked, &classes.bytes(), row);
+    }
+
+    /// Adds the probes that were asked for and may match to a row. True when there are some.
+    fn look(
+        &mut self,
+        value: &[u8],
+        place: usize,
+        scope: Scope,
+        gate: &Gate,
+        row: &mut [u64],
+    ) -> bool {
+        let words = gate.words();
+        let mask = &self.masks[(place * Scope::COUNT + scope as usize) * words..][..words];
+        if mask.iter().all(|word| *word == 0) {
+            return false;
+        }
+        let (own, classes) = &self.forms[place];
+        let text = if place == 0 { value } else { own };
+        let bytes = classes.bytes();
+        self.possible.fill(0);
+        gate.sift(mask, &bytes, &mut self.possible);
+        if self.possible.iter().all(|word| *word == 0)
+            || (text.len() >= Self::LONG_BYTES && !gate.may_match_any(&self.possible, &bytes))
+        {
+            return false;
+        }
+        gate.look(text, *classes, scope, &mut self.looked);
+        let mut any = 0;
+        for (row, (looked, possible)) in row.iter_mut().zip(self.looked.iter().zip(&self.possible))
+        {
+            *row |= looked & possible;
+            any |= looked & possible;
+        }
+        any != 0
     }
 }
 
@@ -260,22 +498,36 @@ impl Store {
         store
     }
 
-    /// Gives the memory to the next store of this thread, unless it is much.
+    /// Gives the memory to the next store of this thread, but for what is much; and what gates decide.
     pub(crate) fn recycle(mut self) {
-        let table_bytes = [&self.index, &self.results].map(|table| table.places.len() * 16);
-        let look_bytes = self.looks.each_ref().map(|looks| looks.words.capacity() * 8);
-        let bytes: usize = table_bytes.iter().chain(&look_bytes).sum();
-        if bytes + self.bytes.capacity() + self.values.capacity() * 64 > SPARE_BYTES {
-            return;
+        const LEAST_PART: usize = SPARE_BYTES / 4;
+        if self.bytes.capacity() > LEAST_PART {
+            self.bytes = Vec::new();
         }
+        if self.values.capacity() * size_of::<Value>() > LEAST_PART {
+            self.values = Vec::new();
+        }
+        for table in [&mut self.index, &mut self.results] {
+            if table.places.len() * 16 > LEAST_PART {
+                *table = NumberTable::default();
+            }
+        }
+        for looks in &mut self.looks {
+            if looks.words.capacity() * 8 > LEAST_PART / 2 {
+                looks.words = Vec::new();
+            }
+            if looks.seen.capacity() * size_of::<Seen>() > LEAST_PART / 2 {
+                looks.seen = Vec::new();
+            }
+        }
+        self.walk.forms.clear();
         self.bytes.clear();
         self.values.clear();
         self.index.clear();
         self.results.clear();
         for looks in &mut self.looks {
-            looks.at.clear();
+            looks.seen.clear();
             looks.words.clear();
-            looks.done.clear();
         }
         // A thread that ends keeps nothing.
         let _ = SPARE.try_with(|spare| spare.set(self));
@@ -344,7 +596,8 @@ impl Store {
         if node == NodeId::ROOT {
             return value;
         }
-        if !tree.may_change(node, &self.traits(value)) {
+        let traits = self.traits(value);
+        if !tree.may_change(node, &traits.classes.bytes(), traits.is_calm) {
             return value;
         }
         self.compute(value, node, tree, context)
@@ -353,7 +606,7 @@ impl Store {
     /// The row of a value: a bit per probe of the gate that may match it, where the lists in `nodes` are concerned.
     ///
     /// Most transformations leave most values as they are, which the bytes in them tell. So one look at the value answers
-    /// for most lists; each other distinct result is looked at once, unless its bytes alone rule all probes out.
+    /// for most lists; each other form of it is looked at once, unless its bytes alone rule all probes out.
     pub(crate) fn row(
         &mut self,
         value: ValueId,
@@ -363,82 +616,86 @@ impl Store {
         tree: &TransformationTree,
         context: &TransformationContext,
     ) -> &[u64] {
-        let start = self.look(value, side, gate);
+        let at = value.0 as usize;
         let words = gate.words();
-        let known = self.looks[side as usize].done[value.0 as usize];
-        let mut rest = nodes & !known;
-        if rest != 0 {
-            let traits = self.traits(value);
-            self.looks[side as usize].done[value.0 as usize] = known | nodes;
-            // Lists that leave the value as it is need no second look; often that is all but a few.
-            let mut same = [0; MASK_WORDS];
-            let same = &mut same[..words.min(MASK_WORDS)];
-            let (fixed, mask) = gate.fixed(nodes, &traits.bytes);
-            if let Some(mask) = mask {
-                rest &= !fixed;
-                same.copy_from_slice(&mask[..same.len()]);
+        let traits = self.traits(value);
+        let looks = &mut self.looks[side as usize];
+        if looks.seen.len() <= at {
+            looks.seen.resize(self.values.len(), Seen::default());
+        }
+        if looks.seen[at].nodes == 0 {
+            looks.seen[at].row = looks.words.len() as u32;
+            looks.words.resize(looks.words.len() + words, 0);
+        }
+        let start = looks.seen[at].row as usize;
+        let asked = nodes & !looks.seen[at].nodes;
+        if asked != 0 {
+            looks.seen[at].nodes |= asked;
+            let decision = looks.decisions.get(gate, traits, asked, tree);
+            let row = &mut looks.words[start..start + words];
+            let place = self.values[at];
+            let text = &self.bytes[place.start as usize..place.end as usize];
+            let walk = &mut self.walk;
+            if decision.rest.is_empty() {
+                walk.look_at_value(text, traits.classes, &decision.possible, gate, row);
+                return &self.looks[side as usize].words[start..start + words];
             }
-            while rest != 0 {
-                let index = rest.trailing_zeros() as usize;
-                rest &= rest - 1;
-                let node = gate.nodes()[index];
-                if !tree.may_change(node, &traits) {
-                    same.iter_mut().zip(gate.node_mask(index)).for_each(|(all, mask)| *all |= mask);
-                    continue;
-                }
-                let bytes = self.output_bytes(value, node, tree, context);
-                if !gate.any_behind(index, &bytes) {
-                    continue;
-                }
-                let result = self.compute(value, node, tree, context);
-                let from = self.look(result, side, gate);
-                let bytes = self.traits(result).bytes;
-                self.looks[side as usize].sift(gate, from, gate.node_mask(index), &bytes, start);
+            walk.begin(traits.classes, gate);
+            walk.ask(0, Scope::All, &decision.possible);
+            walk.run(text, &decision.steps, tree, context);
+            for (node, form) in &decision.rest {
+                walk.ask(
+                    *form,
+                    gate.node(usize::from(*node)).1,
+                    gate.node_mask(usize::from(*node)),
+                );
             }
-            if words > MASK_WORDS {
-                let all = vec![u64::MAX; words];
-                self.looks[side as usize].sift(gate, start, &all, &traits.bytes, start);
-            } else {
-                self.looks[side as usize].sift(gate, start, same, &traits.bytes, start);
+            walk.look(text, 0, Scope::All, gate, row);
+            let mut let_in = 0_u64;
+            for place in 1..walk.forms.len() {
+                for scope in [Scope::All, Scope::Recoded, Scope::Squeezed] {
+                    if walk.look(text, place, scope, gate, row) {
+                        let_in |= 1 << place.min(63);
+                    }
+                }
+            }
+            if let_in != 0 {
+                self.keep_forms(value, let_in, side, gate);
             }
         }
-        &self.looks[side as usize].words[start + words..start + 2 * words]
+        &self.looks[side as usize].words[start..start + words]
     }
 
-    /// The bytes that the result of a list can hold. Only steps that may yield any bytes are computed for it.
-    fn output_bytes(
-        &mut self,
-        value: ValueId,
-        node: NodeId,
-        tree: &TransformationTree,
-        context: &TransformationContext,
-    ) -> ByteSet {
-        let Some(at) = usize::from(node.0).checked_sub(1) else {
-            return self.traits(value).bytes;
-        };
-        if let Some(known) = self.results.get(result_key(value, usize::from(node.0))) {
-            return self.traits(ValueId(known)).bytes;
+    /// Makes values of those forms of a value, by the bits of their places, that operators will look at.
+    fn keep_forms(&mut self, value: ValueId, let_in: u64, side: Side, gate: &Gate) {
+        let walk = std::mem::take(&mut self.walk);
+        let rest = std::mem::take(&mut self.looks[side as usize].decisions.latest().rest);
+        for (node, form) in &rest {
+            let place = walk.places[usize::from(*form)];
+            let (node, _) = gate.node(usize::from(*node));
+            let list = result_key(value, usize::from(node.0));
+            if place != 0 && let_in >> place.min(63) & 1 != 0 && self.results.get(list).is_none() {
+                let result = self.intern(&walk.forms[place].0);
+                self.results.insert(list, result.0);
+            }
         }
-        let step = tree.nodes[at];
-        let input = self.output_bytes(value, step.parent, tree, context);
-        let output = match &tree.transformations[usize::from(step.transformation)] {
-            (_, Some(changes)) if !changes.meets(&input) => Some(input),
-            (transformation, _) => transformation.output_bytes(&input),
-        };
-        output.unwrap_or_else(|| {
-            let result = self.compute(value, node, tree, context);
-            self.traits(result).bytes
-        })
+        self.looks[side as usize].decisions.latest().rest = rest;
+        self.walk = walk;
     }
 
-    /// The row of a value that [`Store::row`] was asked for before.
+    /// The row of a value that [`Store::row`] was asked for before; else an empty one.
     #[inline]
     pub(crate) fn known_row(&self, value: ValueId, side: Side, gate: &Gate) -> &[u64] {
         let looks = &self.looks[side as usize];
-        let start = looks.at[value.0 as usize] as usize + gate.words();
-        &looks.words[start..start + gate.words()]
+        match looks.seen.get(value.0 as usize) {
+            Some(seen) if seen.nodes != 0 => {
+                &looks.words[seen.row as usize..seen.row as usize + gate.words()]
+            }
+            _ => &[],
+        }
     }
 
+    #[inline]
     fn traits(&mut self, value: ValueId) -> Traits {
         if let Some(traits) = self.values[value.0 as usize].traits {
             return traits;
@@ -446,28 +703,6 @@ impl Store {
         let traits = Traits::of(self.get(value));
         self.values[value.0 as usize].traits = Some(traits);
         traits
-    }
-
-    /// Where the rows of a value begin.
-    fn look(&mut self, value: ValueId, side: Side, gate: &Gate) -> usize {
-        let looks = &mut self.looks[side as usize];
-        if looks.at.len() <= value.0 as usize {
-            looks.at.resize(self.values.len(), UNKNOWN);
-            looks.done.resize(self.values.len(), 0);
-        }
-        let known = looks.at[value.0 as usize];
-        if known != UNKNOWN {
-            return known as usize;
-        }
-        let bytes = self.traits(value).bytes;
-        let looks = &mut self.looks[side as usize];
-        let start = looks.words.len();
-        looks.at[value.0 as usize] = start as u32;
-        looks.words.resize(start + 2 * gate.words(), 0);
-        let value = self.values[value.0 as usize];
-        let text = &self.bytes[value.start as usize..value.end as usize];
-        gate.look(text, &bytes, &mut looks.words[start..start + gate.words()]);
-        start
     }
 
     fn compute(

@@ -1,36 +1,14 @@
-//! Sets of bytes as 256 bits.
+//! Sets of bytes: as 256 bits, and as 64 classes that one look-up per byte finds.
 
 /// A set of bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ByteSet([u64; 4]);
 
 impl ByteSet {
-    /// Values up to this length are read bit by bit; longer ones through a table, which costs a fixed amount more.
-    const SHORT_BYTES: usize = 16;
-
     /// The bytes that occur in a value.
     pub(crate) fn of(value: &[u8]) -> Self {
         let mut set = ByteSet::default();
-        if value.len() <= Self::SHORT_BYTES {
-            for byte in value {
-                set.add(*byte);
-            }
-            return set;
-        }
-        // Writes to a table do not wait for each other, as changes of one word do.
-        let mut seen = [0_u8; 256];
-        for byte in value {
-            seen[usize::from(*byte)] = 1;
-        }
-        for (word, flags) in set.0.iter_mut().zip(seen.chunks_exact(64)) {
-            for (index, flags) in flags.chunks_exact(8).enumerate() {
-                let mut eight = [0; 8];
-                eight.copy_from_slice(flags);
-                // Eight bytes of 0 or 1 become eight bits: each product puts one flag's bit into the top byte.
-                let bits = u64::from_le_bytes(eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-                *word |= bits << (8 * index);
-            }
-        }
+        value.iter().for_each(|byte| set.add(*byte));
         set
     }
 
@@ -101,5 +79,141 @@ impl ByteSet {
                 })
             })
         })
+    }
+}
+
+/// The classes of bytes that occur in a value, a bit each.
+///
+/// Printable marks and the blank have a class each, letters one for both cases (and one says whether there is a capital);
+/// digits, bytes from 80 on, white space controls and the other controls have one for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ByteClasses(pub(crate) u64);
+
+/// Bits of [`ByteClasses`]: 20–2F, 3A–3F, 40, letters, 5B–5F, 60, 7B–7E.
+const MARKS_AT: u32 = 0;
+const COLONS_AT: u32 = 16;
+const AT_SIGN_AT: u32 = 22;
+const LETTERS_AT: u32 = 23;
+const BRACKETS_AT: u32 = 49;
+const BACKTICK_AT: u32 = 54;
+const BRACES_AT: u32 = 55;
+const CAPITAL: u64 = 1 << 59;
+const DIGIT: u64 = 1 << 60;
+const HIGH: u64 = 1 << 61;
+const WHITE: u64 = 1 << 62;
+const CONTROL: u64 = 1 << 63;
+const LETTERS: u64 = 0x03FF_FFFF << LETTERS_AT;
+const BLANK: u64 = 1 << MARKS_AT;
+
+const fn class_of(byte: u8) -> u64 {
+    match byte {
+        0x20..=0x2F => 1 << (MARKS_AT + byte as u32 - 0x20),
+        b'0'..=b'9' => DIGIT,
+        0x3A..=0x3F => 1 << (COLONS_AT + byte as u32 - 0x3A),
+        b'@' => 1 << AT_SIGN_AT,
+        b'A'..=b'Z' => 1 << (LETTERS_AT + (byte - b'A') as u32) | CAPITAL,
+        0x5B..=0x5F => 1 << (BRACKETS_AT + byte as u32 - 0x5B),
+        b'`' => 1 << BACKTICK_AT,
+        b'a'..=b'z' => 1 << (LETTERS_AT + (byte - b'a') as u32),
+        0x7B..=0x7E => 1 << (BRACES_AT + byte as u32 - 0x7B),
+        0x80..=0xFF => HIGH,
+        0x09..=0x0D => WHITE,
+        _ => CONTROL,
+    }
+}
+
+static CLASSES: [u64; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = class_of(byte as u8);
+        byte += 1;
+    }
+    table
+};
+
+impl ByteClasses {
+    /// The classes that occur in a value.
+    #[inline]
+    pub(crate) fn of(value: &[u8]) -> Self {
+        // Four sums, so that none waits for the one before.
+        let mut sums = [0_u64; 4];
+        let mut fours = value.chunks_exact(4);
+        for four in &mut fours {
+            for (sum, byte) in sums.iter_mut().zip(four) {
+                *sum |= CLASSES[usize::from(*byte)];
+            }
+        }
+        let rest = fours.remainder().iter().fold(0, |all, byte| all | CLASSES[usize::from(*byte)]);
+        ByteClasses(sums.iter().fold(rest, |all, sum| all | sum))
+    }
+
+    /// With all letters where there is one.
+    #[inline]
+    pub(crate) fn rounded(self) -> Self {
+        ByteClasses(if self.0 & LETTERS == 0 { self.0 } else { self.0 | LETTERS })
+    }
+
+    #[inline]
+    pub(crate) fn has_blank(self) -> bool {
+        self.0 & BLANK != 0
+    }
+
+    /// Whether all of them are among the others.
+    #[inline]
+    pub(crate) fn is_within(self, other: Self) -> bool {
+        self.0 & !other.0 == 0
+    }
+
+    /// All bytes of the classes.
+    #[inline]
+    pub(crate) fn bytes(self) -> ByteSet {
+        let bits = |at: u32, count: u32| self.0 >> at & ((1 << count) - 1);
+        let spread = |class: u64, bytes: u64| if self.0 & class == 0 { 0 } else { bytes };
+        const WHITE_BYTES: u64 = 0x1F << 9;
+        const CONTROL_BYTES: u64 = 0xFFFF_FFFF & !WHITE_BYTES;
+        let letters = bits(LETTERS_AT, 26);
+        let low = bits(MARKS_AT, 16) << 0x20
+            | bits(COLONS_AT, 6) << 0x3A
+            | spread(DIGIT, 0x3FF << 0x30)
+            | spread(WHITE, WHITE_BYTES)
+            | spread(CONTROL, CONTROL_BYTES);
+        let middle = bits(AT_SIGN_AT, 1)
+            | spread(CAPITAL, letters << 1)
+            | bits(BRACKETS_AT, 5) << 0x1B
+            | bits(BACKTICK_AT, 1) << 0x20
+            | letters << 0x21
+            | bits(BRACES_AT, 4) << 0x3B
+            | spread(CONTROL, 1 << 0x3F);
+        let high = spread(HIGH, u64::MAX);
+        ByteSet([low, middle, high, high])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_stand_for_the_bytes_and_those_alike() {
+        for byte in 0..=255_u8 {
+            let set = ByteClasses::of(&[byte]).bytes();
+            assert!(set.holds(byte), "{byte}");
+            let size = match byte {
+                b'0'..=b'9' => 10,
+                b'A'..=b'Z' => 2,
+                0x20..=0x7E => 1,
+                0x80..=0xFF => 128,
+                0x09..=0x0D => 5,
+                _ => 28,
+            };
+            assert_eq!(set.size(), size, "{byte}");
+        }
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(ByteClasses::of(&all).bytes(), ByteSet::full());
+        let some = b"The quick brown fox (it's 3) <jumps> at 10:00; \xe9\n";
+        assert!(ByteSet::of(some).is_within(&ByteClasses::of(some).bytes()));
+        assert!(ByteClasses::of(b"abc").rounded().bytes().holds(b'z'));
+        assert!(!ByteClasses::of(b"123").rounded().bytes().holds(b'z'));
     }
 }

@@ -1,9 +1,11 @@
 //! Which operators can match a value at all: one look at the value instead of one run per operator.
 //!
 //! A *probe* is an operator together with the list of transformations before it. A gate knows what the matches of each
-//! of its probes must hold ([`needs`]), in any value and in values of plain bytes. Each distinct byte string is looked at
-//! once: which literals (one automaton over those of all probes) occur in it gives a bit per probe, and the bytes that
-//! occur in it sift those. A probe whose needs are not met cannot match, so leaving it out changes no verdict.
+//! of its probes must hold ([`needs`]), in any value and in values of plain bytes. The classes of bytes that occur in a
+//! value decide which probes have a chance in it and which lists of transformations may yield more ([`Decision`]); most
+//! values share their classes with others, so this is decided once for many. Then one look at the value tells which
+//! literals occur in it (one automaton over those of all probes). A probe whose needs are not met cannot match, so leaving
+//! it out changes no verdict.
 //!
 //! Source: `native-findings.md` sections 3.2, 3.3 and 3.6.
 
@@ -15,13 +17,15 @@ mod needs;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use automaton::LiteralAutomaton;
-pub(crate) use bytes::ByteSet;
+use automaton::{Literal, LiteralAutomaton};
+pub(crate) use bytes::{ByteClasses, ByteSet};
 pub(crate) use needs::{Evidences, Needs};
 
-use crate::store::{NodeId, TransformationTree};
+use crate::store::{NodeId, Step, TransformationTree};
+use crate::transformation::Transformation;
 
 /// Number of a probe in its rule set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,31 +103,93 @@ impl Sieve {
     }
 }
 
+/// Which probes a look is for. The fewer, the fewer literals there are to find, and the more of the automaton fits in the
+/// processor's nearest memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All.
+    All,
+    /// Those behind lists that decode or encode the value as a whole, as base64.
+    Recoded,
+    /// Those behind lists that take white space away.
+    Squeezed,
+}
+
+impl Scope {
+    pub(crate) const COUNT: usize = 3;
+
+    fn of(list: &[Transformation]) -> Self {
+        use Transformation as T;
+        let recodes = |step: &Transformation| {
+            matches!(
+                step,
+                T::Base64Decode
+                    | T::Base64DecodeExt
+                    | T::Base64Encode
+                    | T::HexDecode
+                    | T::HexEncode
+                    | T::Length
+                    | T::Md5
+                    | T::Sha1
+            )
+        };
+        match list {
+            list if list.iter().any(recodes) => Scope::Recoded,
+            list if list.contains(&T::RemoveWhitespace) => Scope::Squeezed,
+            _ => Scope::All,
+        }
+    }
+}
+
+/// Finds the literals of a scope, in any value and in plain ones. Plain values hold few different bytes, so that the table
+/// has half the columns.
+#[derive(Debug, Default)]
+struct Finder {
+    any: Option<LiteralAutomaton<6>>,
+    plain: Option<LiteralAutomaton<5>>,
+}
+
+/// What the classes of bytes in a value decide about it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Decision {
+    /// The lists that were asked about.
+    pub(crate) nodes: NodeBits,
+    /// Those whose results must be looked at, by their places, with the forms they yield: they may change the value, and
+    /// something may match what they make of it.
+    pub(crate) rest: Vec<(u8, u16)>,
+    /// The steps towards these forms.
+    pub(crate) steps: Vec<Step>,
+    /// The probes behind lists that leave the value as it is, which the bytes do not rule out.
+    pub(crate) possible: Vec<u64>,
+}
+
 /// A gate over some of the probes of a rule set.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
+    /// Different for each gate of this process.
+    stamp: u64,
     /// Words of a row of bits.
     words: usize,
-    automaton: Option<LiteralAutomaton>,
+    finders: [Finder; Scope::COUNT],
     sieves: [Sieve; 2],
-    plain: ByteSet,
+    plain: ByteClasses,
     /// Per probe of the rule set its bit.
     bit_of: Vec<u32>,
     /// Per probe of the rule set the bit of its list of transformations.
     node_of: Vec<NodeBits>,
-    /// The lists of transformations before its probes.
-    nodes: Vec<NodeId>,
+    /// The lists of transformations before its probes, and the scopes of their results.
+    nodes: Vec<(NodeId, Scope)>,
     /// Per such list its probes.
     node_masks: Vec<u64>,
-    /// The lists that leave values as they are which hold none of these bytes; the probes behind them.
-    fixed: (NodeBits, ByteSet, Vec<u64>),
 }
 
 impl Gate {
     /// A gate for the probes in `live`, numbers into `probes`.
     pub(crate) fn new(probes: &[Probe], live: &[ProbeId], tree: &TransformationTree) -> Self {
+        static GATES: AtomicU64 = AtomicU64::new(1);
         let mut gate = Gate {
-            plain: needs::plain_bytes(),
+            stamp: GATES.fetch_add(1, Ordering::Relaxed),
+            plain: needs::plain_classes(),
             bit_of: vec![NO_BIT; probes.len()],
             node_of: vec![0; probes.len()],
             ..Gate::default()
@@ -135,10 +201,10 @@ impl Gate {
             if gate.bit_of[id.0 as usize] != NO_BIT {
                 continue;
             }
-            let node = match gate.nodes.iter().position(|known| *known == probe.node) {
+            let node = match gate.nodes.iter().position(|(known, _)| *known == probe.node) {
                 Some(node) => node,
                 None if gate.nodes.len() < NODES => {
-                    gate.nodes.push(probe.node);
+                    gate.nodes.push((probe.node, Scope::of(&tree.list(probe.node))));
                     gate.nodes.len() - 1
                 }
                 // More lists than bits: such a probe is always let in.
@@ -162,25 +228,32 @@ impl Gate {
             });
             gate.sieves[kind as usize] = sieve(needs, kind, gate.words, &mut literals);
         }
-        gate.fixed.2 = vec![0; gate.words];
-        for (at, node) in gate.nodes.iter().enumerate() {
-            let Some(bytes) = tree.changes(*node) else { continue };
-            gate.fixed.0 |= 1 << at;
-            gate.fixed.1 = gate.fixed.1.union(&bytes);
-            let row = &gate.node_masks[at * gate.words..(at + 1) * gate.words];
-            gate.fixed.2.iter_mut().zip(row).for_each(|(all, row)| *all |= row);
-        }
-        let literals: Vec<(&[u8], [Vec<u64>; 2])> = literals.into_iter().collect();
-        gate.automaton = LiteralAutomaton::new(&literals, gate.words);
-        if gate.automaton.is_none() {
-            // Too large to build, or nothing to look for: no probe is kept out for want of a literal.
-            for bit in 0..chosen.len() {
-                for sieve in &mut gate.sieves {
-                    sieve.without_literals[bit / 64] |= 1 << (bit % 64);
+        for scope in [Scope::All, Scope::Recoded, Scope::Squeezed] {
+            let mut mask = vec![0; gate.words];
+            for (node, (_, own)) in gate.nodes.iter().enumerate() {
+                if scope == Scope::All || *own == scope {
+                    mask.iter_mut().zip(gate.node_mask(node)).for_each(|(all, row)| *all |= row);
                 }
             }
+            let of_kind = |kind: Kind| -> Vec<Literal<'_>> {
+                let row = |rows: &[Vec<u64>; 2]| -> Vec<u64> {
+                    rows[kind as usize].iter().zip(&mask).map(|(row, mask)| row & mask).collect()
+                };
+                let all = literals.iter().map(|(literal, rows)| (*literal, row(rows)));
+                all.filter(|(_, row)| row.iter().any(|word| *word != 0)).collect()
+            };
+            gate.finders[scope as usize] = Finder {
+                any: LiteralAutomaton::new(&of_kind(Kind::Any), gate.words),
+                plain: LiteralAutomaton::new(&of_kind(Kind::Plain), gate.words),
+            };
         }
         gate
+    }
+
+    /// A number that no other gate of this process has.
+    #[inline]
+    pub(crate) fn stamp(&self) -> u64 {
+        self.stamp
     }
 
     /// The bit of the list of transformations before a probe; 0 when the probe has no bit.
@@ -195,9 +268,9 @@ impl Gate {
         self.words
     }
 
-    /// The lists of transformations before its probes.
-    pub(crate) fn nodes(&self) -> &[NodeId] {
-        &self.nodes
+    /// A list of transformations before its probes, by its place, and the scope of its results.
+    pub(crate) fn node(&self, node: usize) -> (NodeId, Scope) {
+        self.nodes[node]
     }
 
     /// The probes behind a list, by its place in [`Gate::nodes`].
@@ -205,13 +278,36 @@ impl Gate {
         &self.node_masks[node * self.words..(node + 1) * self.words]
     }
 
-    /// The lists that leave a value of these bytes as it is, if `nodes` holds them all and one look tells; and the probes
-    /// behind them.
-    #[inline]
-    pub(crate) fn fixed(&self, nodes: NodeBits, bytes: &ByteSet) -> (NodeBits, Option<&[u64]>) {
-        let (lists, changes, probes) = &self.fixed;
-        let holds = !changes.meets(bytes) && nodes.count_ones() > 1;
-        (*lists, holds.then_some(probes))
+    /// What is to be done about values of these classes of bytes behind the lists in `nodes`. `is_calm`: their blanks
+    /// stand alone.
+    pub(crate) fn decide(
+        &self,
+        classes: ByteClasses,
+        is_calm: bool,
+        nodes: NodeBits,
+        tree: &TransformationTree,
+    ) -> Decision {
+        let bytes = classes.bytes();
+        let mut decision = Decision { nodes, possible: vec![0; self.words], ..Decision::default() };
+        let mut same = vec![0; self.words];
+        let mut steps = tree.steps(&bytes, is_calm);
+        let mut left = nodes;
+        while left != 0 {
+            let index = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let node = self.nodes[index].0;
+            let mask = self.node_mask(index);
+            let is_changed = tree.may_change(node, &bytes, is_calm);
+            let output = if is_changed { tree.output_bytes(node, &bytes) } else { None };
+            if !is_changed {
+                same.iter_mut().zip(mask).for_each(|(all, mask)| *all |= mask);
+            } else if output.is_none_or(|set| self.may_match_any(mask, &set)) {
+                decision.rest.push((index as u8, steps.add(node)));
+            }
+        }
+        decision.steps = steps.finish();
+        self.sift(&same, &bytes, &mut decision.possible);
+        decision
     }
 
     /// Word and mask of a probe's bit; `None` when it is always let in.
@@ -231,30 +327,33 @@ impl Gate {
 
     #[inline]
     fn kind(&self, bytes: &ByteSet) -> Kind {
-        if bytes.is_within(&self.plain) {
+        if bytes.is_within(&self.plain.bytes()) {
             Kind::Plain
         } else {
             Kind::Any
         }
     }
 
-    /// Looks for literals in a value, whose bytes are known: the bit of every probe that lacks none, whatever
-    /// transformations stand before the probe.
-    pub(crate) fn look(&self, value: &[u8], bytes: &ByteSet, row: &mut [u64]) {
-        let kind = self.kind(bytes);
+    /// Looks for literals in a value, whose classes of bytes are known: the bit of every probe of the scope that lacks
+    /// none, whatever transformations stand before the probe.
+    pub(crate) fn look(&self, value: &[u8], classes: ByteClasses, scope: Scope, row: &mut [u64]) {
+        let is_plain = classes.is_within(self.plain);
+        let kind = if is_plain { Kind::Plain } else { Kind::Any };
         row.copy_from_slice(&self.sieves[kind as usize].without_literals);
-        if let Some(automaton) = &self.automaton {
-            automaton.search(value, kind as usize, row);
+        let finder = &self.finders[scope as usize];
+        if let (true, Some(automaton)) = (is_plain, &finder.plain) {
+            automaton.search(value, row);
+        } else if let (false, Some(automaton)) = (is_plain, &finder.any) {
+            automaton.search(value, row);
         }
     }
 
-    /// Adds to `row` those of `looked`, which [`Gate::look`] gave for a value of these bytes, that are in `mask` and lack
-    /// no byte.
+    /// Adds to `row` the probes of `mask` that lack no byte in a value of these bytes.
     #[inline]
-    pub(crate) fn sift(&self, looked: &[u64], mask: &[u64], bytes: &ByteSet, row: &mut [u64]) {
+    pub(crate) fn sift(&self, mask: &[u64], bytes: &ByteSet, row: &mut [u64]) {
         let sieve = &self.sieves[self.kind(bytes) as usize];
-        for (word, ((looked, mask), row)) in looked.iter().zip(mask).zip(row).enumerate() {
-            let mut rest = looked & mask & !*row;
+        for (word, (mask, row)) in mask.iter().zip(row).enumerate() {
+            let mut rest = mask & !*row;
             while rest != 0 {
                 let bit = rest.trailing_zeros();
                 rest &= rest - 1;
@@ -263,12 +362,12 @@ impl Gate {
         }
     }
 
-    /// Whether a probe behind a list, by the list's place in [`Gate::nodes`], may match a value that holds none but these
-    /// bytes.
-    pub(crate) fn any_behind(&self, node: usize, bytes: &ByteSet) -> bool {
+    /// Whether one of the probes in `mask` may match a value that holds none but these bytes, as far as the letters of
+    /// its literals tell.
+    pub(crate) fn may_match_any(&self, mask: &[u64], bytes: &ByteSet) -> bool {
         let sieve = &self.sieves[self.kind(bytes) as usize];
         let lower_case = bytes.lower_case();
-        self.node_mask(node).iter().enumerate().any(|(word, mask)| {
+        mask.iter().enumerate().any(|(word, mask)| {
             let mut rest = *mask;
             while rest != 0 {
                 let bit = rest.trailing_zeros() as usize;
@@ -284,9 +383,11 @@ impl Gate {
     /// Bytes of memory, about.
     pub(crate) fn bytes(&self) -> usize {
         let classes = self.sieves.iter().map(|sieve| sieve.classes.len() * size_of::<ByteSet>());
-        self.automaton.as_ref().map_or(0, LiteralAutomaton::bytes)
-            + classes.sum::<usize>()
-            + self.bit_of.len() * 4
+        let finders = self.finders.iter().map(|finder| {
+            finder.any.as_ref().map_or(0, LiteralAutomaton::bytes)
+                + finder.plain.as_ref().map_or(0, LiteralAutomaton::bytes)
+        });
+        finders.sum::<usize>() + classes.sum::<usize>() + self.bit_of.len() * 4
     }
 }
 

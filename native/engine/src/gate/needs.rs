@@ -9,7 +9,7 @@
 use regex_syntax::hir::{Class, Hir, HirKind};
 use regex_syntax::ParserBuilder;
 
-use super::bytes::ByteSet;
+use super::bytes::{ByteClasses, ByteSet};
 use crate::operator::{Evidence, Operator};
 
 /// How many strings a part of a pattern may stand for, to be spelt out.
@@ -19,7 +19,7 @@ const LITERALS_LIMIT: usize = 1000;
 /// How long a literal needs to be at most: longer ones are cut, which only weakens the gate.
 const LITERAL_BYTES: usize = 12;
 /// The same for phrases, whose beginnings are often alike.
-const PHRASE_BYTES: usize = 32;
+const PHRASE_BYTES: usize = 12;
 /// Shorter literals say too little, but for rare bytes.
 const LITERAL_LEAST: usize = 2;
 /// How many byte classes are kept per pattern.
@@ -62,6 +62,12 @@ pub(crate) fn plain_bytes() -> ByteSet {
         .filter(|byte| byte.is_ascii_alphanumeric() || PLAIN_MARKS.contains(byte) || *byte >= 0x80)
         .for_each(|byte| set.add(byte));
     set
+}
+
+/// The same as classes.
+pub(crate) fn plain_classes() -> ByteClasses {
+    let bytes: Vec<u8> = plain_bytes().bytes().collect();
+    ByteClasses::of(&bytes)
 }
 
 const PLAIN_MARKS: &[u8] = b" _-.,:/@+?=";
@@ -184,10 +190,21 @@ fn better(a: Option<Vec<Vec<u8>>>, b: Option<Vec<Vec<u8>>>) -> Option<Vec<Vec<u8
     }
 }
 
-/// Keeps the narrowest classes.
+/// How often values hold one of the bytes, about: letters are in most, digits in many, marks in few.
+fn commonness(class: &ByteSet) -> u32 {
+    let common = |byte: u8| match byte {
+        b'a'..=b'z' => 16,
+        b'A'..=b'Z' | b'0'..=b'9' | b' ' => 8,
+        b'-' | b'.' | b'/' | b'_' => 4,
+        _ => 1,
+    };
+    class.bytes().map(common).sum()
+}
+
+/// Keeps the classes of which values hold the least.
 fn keep_narrow(classes: &mut Vec<ByteSet>) {
     classes.retain(|class| class.size() < WIDE);
-    classes.sort_by_key(ByteSet::size);
+    classes.sort_by_key(commonness);
     classes.dedup();
     classes.truncate(CLASSES);
 }

@@ -20,10 +20,10 @@ fn lets_in(pattern: &str, value: &[u8]) -> bool {
 
 /// The bits of all probes that may match a value as it is.
 fn row_of(gate: &Gate, value: &[u8]) -> Vec<u64> {
-    let bytes = ByteSet::of(value);
+    let classes = ByteClasses::of(value);
     let (mut looked, mut row) = (vec![0; gate.words()], vec![0; gate.words()]);
-    gate.look(value, &bytes, &mut looked);
-    gate.sift(&looked, &vec![u64::MAX; gate.words()], &bytes, &mut row);
+    gate.look(value, classes, Scope::All, &mut looked);
+    gate.sift(&looked, &classes.bytes(), &mut row);
     row
 }
 

@@ -262,6 +262,9 @@ impl Transaction {
             let value = self.store.transform(target.value, node, &rules.tree, &rules.context);
             return self.test_value(test, expanded, target, value, let_in);
         }
+        if !link.negated && !(0..link.stages.len()).any(|stage| is_let_in(self, stage)) {
+            return false;
+        }
         // multiMatch: the value as it is, and again after each transformation that changed it.
         let mut matched = false;
         let mut before = None;
