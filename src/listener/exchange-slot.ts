@@ -1,25 +1,20 @@
 /**
- * One request and its answer as the library sees them: the only code that touches a response object (T-25).
+ * The life of one request as the library sees it: the head has come, its body and the upstream's answer meet here, and the
+ * end is told once. Top to bottom in the order in which it happens.
  *
  * A slot is reused for many exchanges; the functions given to the library are made once per slot. `res` is set exactly
  * while the library lets us touch its object: from the handler until the answer is complete or the client is gone.
+ * Nobody else touches it but the slot's own request body and response writer (T-25).
  *
- * How an answer ends. The library closes a connection by itself only together with a whole body (`end(body, true)`):
- * after `write` the same call puts a header line into the body, and inside the tick of a chunked request's last chunk
- * it still serves what follows in the same segment (T-04). Therefore every other answer after which the connection
- * must close is left unfinished in the library's eyes: all its bytes are sent, framed completely, the library goes on
- * waiting, lets no second request through (it closes the connection when one arrives), and we close after a moment.
- *
- * Source: F-01 … F-14 and their measurements; H-30 … H-39; T-04, T-25, T-26, T-27.
+ * Source: H-30 … H-39, H-60; T-25, T-26, T-27.
  */
-import type { UpstreamHandler, UpstreamLeg } from '../upstream/upstream-pool.ts'
-import { withoutFields } from '../upstream/hop-headers.ts'
 import { openWebSocket, type UpstreamWebSocket, type WebSocketHandler } from '../upstream/web-socket.ts'
+import type { UpstreamHandler, UpstreamLeg } from '../upstream/upstream-pool.ts'
 import type {
   BodyFilter,
-  FilterSink,
   ExchangeHandle,
   ExchangeRecord,
+  FilterSink,
   FrontEndEvents,
   FrontEndLimits,
   PeerTls,
@@ -29,28 +24,18 @@ import type {
   WebSocketLimits,
 } from './front-end.ts'
 import type { HttpResponse, UpgradeContext } from './library.ts'
+import { statusOf } from './outgoing-head.ts'
 import type { WebSocketRequest } from './read-head.ts'
+import { DISCARD_BYTES, RequestBody, type RequestBodyOwner } from './request-body.ts'
+import { type ResponseOwner, ResponseWriter } from './response-writer.ts'
 import type { Slotted } from './slots.ts'
 import { type RelayEnd, type RelayOwner, WebSocketRelay } from './web-socket-relay.ts'
+import { switchProtocols } from './web-socket-upgrade.ts'
 
-/** H-37: what we read and throw away of a body that nobody wants any more. */
-const DISCARD_BYTES = 64 * 1024
 /** How long an answered connection stays open for a client that is still sending (H-37), or that reads slowly. */
 const LINGER_SENDING_MS = 2_000
 const LINGER_SLOW_READER_MS = 10_000
 const LINGER_MS = 250
-
-/** H-71: what is kept of a request body so that it can be sent again. */
-const REPLAY_BYTES = 64 * 1024
-
-const EMPTY = new Uint8Array(0)
-/**
- * The last chunk, for a chunked answer after which the connection closes. The library writes header lines wherever it
- * is told to, as `name: value` and CRLF: here the colon lies inside the value of a chunk extension, which every
- * recipient must ignore (RFC 9112 §7.1.1).
- */
-const LAST_CHUNK_NAME = '\r\n0;end="'
-const LAST_CHUNK_VALUE = '"\r\n'
 
 /** What a slot needs from the front end around it. */
 export interface SlotOwner {
@@ -73,10 +58,18 @@ export interface SlotOwner {
   report(error: unknown): void
 }
 
-type BodySink = 'hold' | 'collect' | 'upstream' | 'discard'
-type OutMode = 'none' | 'length' | 'chunked'
+/** The pool's `send`, handed in so that it is called with everything ready. */
+type Send = (
+  target: UpstreamTarget,
+  head: string,
+  bodyLength: number,
+  body: Uint8Array | undefined,
+  handler: UpstreamHandler,
+) => UpstreamLeg
 
-export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler, RelayOwner, FilterSink {
+export class ExchangeSlot
+  implements Slotted, RequestBodyOwner, UpstreamHandler, FilterSink, ResponseOwner, WebSocketHandler, RelayOwner
+{
   readonly slot: number
   generation = 0
   handle: ExchangeHandle = 0
@@ -91,260 +84,123 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
   tls: PeerTls | null = null
 
   // ── request ──
-  /** -1 = chunked. */
-  bodyLength = 0
+  readonly body: RequestBody = new RequestBody(this)
   isHead = false
   expectsContinue = false
   clientCloses = false
   libraryCloses = false
   /** Set while the request may still become a WebSocket. */
   webSocket: { readonly request: WebSocketRequest; readonly context: UpgradeContext } | null = null
-  #relay: WebSocketRelay | null = null
-  #upstreamSocket: UpstreamWebSocket | null = null
-  #target: UpstreamTarget | null = null
   /** Refused by its head: whatever follows is not a request to anybody. */
   refused = false
   /** The gateway was told of this exchange, and not yet that it is over. */
-  #isOpen = false
-  #received = 0
-  #isComplete = false
-  /** The library is not inside the segment that held the end of a chunked request. */
-  #isQuiet = true
-  #sink: BodySink = 'hold'
-  #held: Uint8Array[] = []
-  #heldBytes = 0
-  #collectBytes = -1
-  #isPaused = false
-  #discarded = 0
+  isOpen = false
 
   // ── upstream ──
   #leg: UpstreamLeg | null = null
-  #legWritable = false
-  /** What was written upstream, kept while it is little, so that it can be written again (H-71). */
-  #replay: Uint8Array[] = []
-  #replayBytes = 0
+  #target: UpstreamTarget | null = null
   #connectedAtMs = 0
+  #firstByteAtMs = 0
   #reused = false
+  /** 0 = no answer yet. */
+  #upstreamStatus = 0
+  #upstreamEnded = false
+  #upstreamSocket: UpstreamWebSocket | null = null
 
   // ── response ──
-  #upstreamStatus = 0
-  #upstreamLength = 0
-  #upstreamContentLength = -1
-  #upstreamEnded = false
-  #firstByteAtMs = 0
-  #collectResponseBytes = -1
-  /** What changes the body between the upstream and `#out`. */
+  readonly #answer = new ResponseWriter(this)
+  /** How much the gateway wants to see before anything leaves; -1 = nothing. */
+  #collectBytes = -1
+  /** What changes the body between the upstream and the answer. */
   #filter: BodyFilter | null = null
-  /** It goes, or went, through a filter: chunked, whether or not its end is there when the head leaves. */
-  #isFiltered = false
-  #headToSend: string | null = null
-  #status = 0
-  #mode: OutMode = 'none'
-  #total = 0
-  #unfinished = false
-  #isSent = false
-  #out: Uint8Array[] = []
-  #outBytes = 0
-  #outEnded = false
-  /** Bytes in `#out` that are the pool's again when its call returns. */
-  #borrowed: Uint8Array | null = null
-  #accepted = 0
-  #isBlocked = false
-  #wasBlocked = false
-  #writableAsked = false
-  #flushQueued = false
-  #bodyOut = 0
+  #relay: WebSocketRelay | null = null
 
-  // ── upload progress (H-83) ──
-  windowStartMs = 0
-  windowBytes = 0
-  /** Since when the client has taken nothing; only of interest while stalled. */
-  stalledSinceMs = 0
   /** When a lingering connection closes. */
   closeAtMs = 0
 
-  // What the library and the event loop call: nothing may be thrown back into them.
-  readonly #onAborted = (): void => this.#guard(() => this.#aborted())
-  readonly #onData = (chunk: ArrayBuffer, isLast: boolean): void => {
+  readonly #onAborted = (): void => {
     try {
-      this.#data(chunk, isLast)
+      this.#aborted()
     } catch (error) {
       this.failed(error)
     }
   }
-  readonly #onWritable = (): boolean => {
-    this.#guard(() => this.#writable())
-    return !this.#isBlocked
-  }
-  readonly #flushCorked = (): void => this.#writeOut()
-  readonly #flushLater = (): void => {
-    this.#flushQueued = false
-    if (this.res !== null) this.#guard(() => this.#flush())
-  }
-  readonly #settle = (): void => this.#guard(() => this.#lastChunkSettled())
 
   constructor(slot: number, owner: SlotOwner) {
     this.slot = slot
     this.#owner = owner
   }
 
-  get isOpen(): boolean {
-    return this.#isOpen
-  }
-
-  /** Whether bytes of the request are still to come from the client. */
-  get isReceiving(): boolean {
-    return this.res !== null && !this.#isComplete
-  }
-
-  /** Whether the client has to read before more can be written. */
-  get isStalled(): boolean {
-    return this.res !== null && this.#isBlocked
-  }
-
-  get isPaused(): boolean {
-    return this.#isPaused
-  }
-
-  get hasAnswered(): boolean {
-    return this.#status !== 0
-  }
-
-  // ── beginning ──
+  // ── the head has come ──
 
   /** Takes over a response object in the library's handler. */
   begin(res: HttpResponse, listenerId: number, isHead: boolean, bodyLength: number): void {
     this.res = res
     this.listenerId = listenerId
     this.isHead = isHead
-    this.bodyLength = bodyLength
-    this.expectsContinue = this.clientCloses = this.libraryCloses = this.refused = false
+    this.body.begin(bodyLength)
+    this.expectsContinue = this.clientCloses = this.libraryCloses = this.refused = this.isOpen = false
     this.webSocket = null
-    this.#relay = null
-    this.#upstreamSocket = null
-    this.#target = null
     this.address = this.proxiedAddress = this.tls = null
-    this.#isOpen = false
-    this.#received = 0
-    this.#isComplete = bodyLength === 0
-    this.#isQuiet = true
-    this.#sink = 'hold'
-    this.#held = []
-    this.#heldBytes = 0
-    this.#collectBytes = -1
-    this.#isPaused = false
-    this.#discarded = 0
     this.#leg = null
-    this.#legWritable = false
-    this.#replay = []
-    this.#replayBytes = 0
+    this.#target = null
     this.#connectedAtMs = 0
     this.#reused = false
     this.#resetUpstream()
+    this.#upstreamSocket = null
+    this.#answer.begin()
     this.#filter = null
-    this.#isFiltered = false
-    this.#headToSend = null
-    this.#status = 0
-    this.#mode = 'none'
-    this.#total = 0
-    this.#unfinished = false
-    this.#isSent = false
-    this.#out = []
-    this.#outBytes = 0
-    this.#outEnded = false
-    this.#accepted = 0
-    this.#isBlocked = this.#wasBlocked = this.#writableAsked = false
-    this.#bodyOut = 0
-    this.windowStartMs = 0
-    this.windowBytes = 0
+    this.#relay = null
     this.closeAtMs = 0
     res.onAborted(this.#onAborted)
     if (bodyLength !== 0) {
-      res.onData(this.#onData)
+      res.onData(this.body.onData)
       this.#owner.watch(this)
     }
   }
 
   /** From here on the gateway is owed an `onDone`. */
   announce(): void {
-    this.#isOpen = true
+    this.isOpen = true
   }
 
-  // ── request body ──
-
-  #data(chunk: ArrayBuffer, isLast: boolean): void {
-    const { byteLength } = chunk
-    this.#received += byteLength
-    this.windowBytes += byteLength
-    if (byteLength > 0) this.#take(chunk)
-    if (this.res === null || !isLast || this.#isComplete) return
-    if (this.bodyLength !== -1) {
-      this.#completed()
-      return
-    }
-    // T-04: whatever follows in this segment makes the library close the connection; only if that does not happen is
-    // the request complete.
-    this.#isQuiet = false
-    setImmediate(this.#settle)
+  /** Whether bytes of the request are still to come from the client. */
+  get isReceiving(): boolean {
+    return this.res !== null && !this.body.isComplete
   }
 
-  #lastChunkSettled(): void {
-    // The connection may be gone and the slot may even serve another exchange.
-    if (this.res === null || this.#isQuiet) return
-    this.#isQuiet = true
-    this.#completed()
+  /** Whether the client has to read before more can be written. */
+  get isStalled(): boolean {
+    return this.res !== null && this.#answer.isBlocked
   }
 
-  #take(chunk: ArrayBuffer): void {
-    const { bodyBytes } = this.#owner.limits
-    if (bodyBytes > 0 && this.#received > bodyBytes && this.#sink !== 'discard') {
-      this.#tooLarge()
-      return
-    }
-    switch (this.#sink) {
-      case 'discard':
-        this.#discarded += chunk.byteLength
-        if (this.#discarded > DISCARD_BYTES && this.#isSent) this.#pauseRequest()
-        return
-      case 'upstream':
-        // The bytes are the library's only during this call.
-        if (this.#heldBytes === 0 && this.#legWritable) {
-          this.#legWritable = this.#write(this.#leg!, new Uint8Array(chunk.slice(0)))
-          if (!this.#legWritable) this.#pauseRequest()
-          return
-        }
-        this.#hold(chunk)
-        if (this.#heldBytes >= this.#owner.limits.streamBufferBytes) this.#pauseRequest()
-        return
-      case 'collect':
-        this.#hold(chunk)
-        if (this.#heldBytes >= this.#collectBytes) this.#collected(false)
-        return
-      case 'hold':
-        this.#hold(chunk)
-        this.#pauseRequest()
-    }
+  /** Since when, while it is. */
+  get stalledSinceMs(): number {
+    return this.#answer.blockedSinceMs
   }
 
-  #hold(chunk: ArrayBuffer): void {
-    this.#held.push(new Uint8Array(chunk.slice(0)))
-    this.#heldBytes += chunk.byteLength
+  // ── its body ──
+
+  get frontEndLimits(): FrontEndLimits {
+    return this.#owner.limits
   }
 
-  #completed(): void {
-    this.#isComplete = true
-    // Left paused, the connection would never read its next request.
-    this.#resumeRequest()
-    if (this.#sink === 'collect') this.#collected(true)
-    else if (this.#sink === 'upstream' && this.#heldBytes === 0) this.#leg?.end()
-    else if (this.#sink === 'discard') this.#closeSoon()
+  get hasSentAnswer(): boolean {
+    return this.#answer.isSent
   }
 
-  /** H-36: the body has crossed `limits.bodyBytes`. */
-  #tooLarge(): void {
-    this.#sink = 'discard'
+  /** See FrontEnd.readRequestBody. */
+  readBody(limitBytes: number): void {
+    this.body.collect(limitBytes)
+  }
+
+  bodyCollected(body: Uint8Array, isComplete: boolean): void {
+    this.#emit(() => this.#owner.events.onRequestBody(this.handle, body, isComplete))
+  }
+
+  bodyTooLarge(): void {
     this.#dropLeg()
-    if (this.#status !== 0 || this.#headToSend !== null) {
+    if (this.#answer.hasBegun || this.#answer.hasHead) {
       this.#end('truncated')
       this.#closeNow()
       return
@@ -355,229 +211,77 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
     )
   }
 
-  /** See FrontEnd.readRequestBody. */
-  readBody(limitBytes: number): void {
-    if (this.#sink !== 'hold' || limitBytes <= this.#collectBytes) return
-    this.#collectBytes = limitBytes
-    this.#sink = 'collect'
-    if (this.#isComplete || this.#heldBytes >= limitBytes) {
-      this.#collected(this.#isComplete)
-      return
+  /** The rest of the body has come while the answered connection lingers. */
+  bodyDiscarded(): void {
+    if (this.#answer.isSent && this.closeAtMs > 0 && !this.#answer.wasBlocked) {
+      this.closeAtMs = performance.now() + LINGER_MS
     }
-    this.#resumeRequest()
-  }
-
-  #collected(complete: boolean): void {
-    this.#sink = 'hold'
-    if (!complete) this.#pauseRequest()
-    const body = this.#joinHeld()
-    // Keeps what was handed over for `forward`: the gateway may look, not change.
-    this.#emit(() =>
-      this.#owner.events.onRequestBody(
-        this.handle,
-        body.subarray(0, this.#collectBytes),
-        complete && body.length <= this.#collectBytes,
-      ),
-    )
-  }
-
-  #joinHeld(): Uint8Array {
-    if (this.#held.length === 1) return this.#held[0]!
-    const joined = this.#held.length === 0 ? EMPTY : concat(this.#held, this.#heldBytes)
-    this.#held = joined.length === 0 ? [] : [joined]
-    return joined
-  }
-
-  #pauseRequest(): void {
-    if (this.#isPaused || this.#isComplete || this.res === null) return
-    this.#isPaused = true
-    this.res.pause()
-  }
-
-  #resumeRequest(): void {
-    if (!this.#isPaused || this.res === null) return
-    this.#isPaused = false
-    this.windowStartMs = 0
-    this.res.resume()
   }
 
   /** F-10: the library's timer of 10 seconds starts again when reading is paused and resumed. */
   refreshTimer(): void {
-    if (this.res === null || this.#isPaused) return
+    if (this.res === null || this.body.isPaused) return
     this.res.pause()
     this.res.resume()
   }
 
-  // ── upstream ──
+  /** H-83: the client sends too slowly. 408 if nothing is out yet. */
+  tooSlow(): void {
+    this.clientCloses = true
+    if (this.#answer.hasBegun || this.#answer.hasHead) {
+      this.abort()
+      return
+    }
+    this.respond(
+      'HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain\r\ncache-control: no-store\r\n',
+      'the request body came too slowly\n',
+    )
+  }
 
-  /** See FrontEnd.forward; the pool's `send` is handed in, so that it is called with everything ready. */
-  forward(
-    target: UpstreamTarget,
-    head: string,
-    body: Uint8Array | undefined,
-    send: (
-      target: UpstreamTarget,
-      head: string,
-      bodyLength: number,
-      body: Uint8Array | undefined,
-      handler: UpstreamHandler,
-    ) => UpstreamLeg,
-  ): void {
-    if (this.#status !== 0 || this.#headToSend !== null) return
-    if (this.#upstreamStatus !== 0 && this.canRepeat) this.#retractAnswer()
+  // ── to the upstream ──
+
+  /** See FrontEnd.forward. */
+  forward(target: UpstreamTarget, head: string, body: Uint8Array | undefined, send: Send): void {
+    if (this.#answer.hasBegun || this.#answer.hasHead) return
+    const wasAnswered = this.#upstreamStatus !== 0 && this.canRepeat
     // an answer that the gateway does not want: another server is asked
     this.#dropLeg()
-    this.#dropOut()
+    this.#answer.drop()
+    if (wasAnswered) this.body.retract(true)
     this.#resetUpstream()
-    this.#legWritable = false
     this.#target = target
     if (this.webSocket !== null) {
-      if (!this.#owner.hasRoomForRelay) {
-        const { handle } = this
-        queueMicrotask(() => {
-          if (this.handle === handle) this.onUpstreamFailure(this.#failure('overflow', 'too many WebSockets are open'))
-        })
-        return
-      }
-      const { maxMessageBytes, compress } = this.limits
-      this.#leg = openWebSocket(target, head, { maxMessageBytes, compress }, this)
-      return
-    }
-    if (body !== undefined) {
-      this.#sink = 'discard'
+      this.#askForWebSocket(target, head)
+    } else if (body !== undefined) {
       this.#leg = send(target, head, body.length, body, this)
-      this.#resumeRequest()
-      return
+      this.body.discard()
+    } else if (this.body.isComplete) {
+      const whole = this.body.joinHeld()
+      const announced = whole.length === 0 && this.body.length !== -1 ? this.body.length : whole.length
+      this.#leg = send(target, head, announced, whole, this)
+    } else {
+      this.#leg = send(target, head, this.body.length, undefined, this)
+      this.body.streamTo(this.#leg)
     }
-    if (this.#isComplete) {
-      const whole = this.#joinHeld()
-      this.#leg = send(
-        target,
-        head,
-        whole.length === 0 && this.bodyLength !== -1 ? this.bodyLength : whole.length,
-        whole,
-        this,
-      )
-      return
-    }
-    this.#sink = 'upstream'
-    this.#leg = send(target, head, this.bodyLength, undefined, this)
-    if (this.#heldBytes < this.#owner.limits.streamBufferBytes) this.#resumeRequest()
-  }
-
-  #write(leg: UpstreamLeg, chunk: Uint8Array): boolean {
-    this.#replayBytes += chunk.length
-    if (this.#replayBytes <= REPLAY_BYTES) this.#replay.push(chunk)
-    else this.#replay = []
-    return leg.write(chunk)
-  }
-
-  /** What went upstream comes back, to be sent again. False when it was too much to be kept. */
-  #takeBack(): boolean {
-    if (this.#replayBytes > REPLAY_BYTES) return false
-    this.#held.unshift(...this.#replay)
-    this.#heldBytes += this.#replayBytes
-    this.#replay = []
-    this.#replayBytes = 0
-    return true
-  }
-
-  /** There is an answer: nothing is sent again. */
-  #forgetReplay(): void {
-    this.#replay = []
-    if (this.#replayBytes > 0) this.#replayBytes = Infinity
   }
 
   /** See FrontEnd.canRepeat. */
   get canRepeat(): boolean {
-    return this.res !== null && this.#status === 0 && this.#headToSend === null && this.#replayBytes <= REPLAY_BYTES
-  }
-
-  /** The upstream's answer so far is thrown away: the request goes out once more. */
-  #retractAnswer(): void {
-    this.#dropLeg()
-    this.#dropOut()
-    this.#upstreamEnded = false
-    if (this.#sink === 'upstream') this.#sink = 'hold'
-    this.#takeBack()
+    return this.res !== null && !this.#answer.hasBegun && !this.#answer.hasHead && this.body.isRepeatable
   }
 
   onUpstreamWritable(): void {
-    const leg = this.#leg
-    if (leg === null || this.#sink !== 'upstream') return
-    this.#legWritable = true
-    while (this.#held.length > 0 && this.#legWritable) {
-      const chunk = this.#held.shift()!
-      this.#heldBytes -= chunk.length
-      this.#legWritable = this.#write(leg, chunk)
-    }
-    if (this.#heldBytes > 0) return
-    if (this.#isComplete) leg.end()
-    else if (this.#legWritable) this.#resumeRequest()
+    if (this.#leg !== null) this.body.writable()
   }
 
+  // ── the upstream's answer ──
+
   onUpstreamHead(status: number, head: string, bodyLength: number, contentLength: number): void {
-    this.#firstByteAtMs = performance.now()
-    this.#noteLeg()
-    this.#upstreamStatus = status
-    this.#upstreamLength = bodyLength
-    this.#upstreamContentLength = contentLength
+    this.#answerBegins(status, bodyLength, contentLength)
     const leg = this.#leg
     this.#emit(() => this.#owner.events.onResponse(this.handle, head, { status, bodyLength }))
     // Nobody has said yet where the body goes: it waits upstream. Unless the request is on its way once more.
-    if (this.#headToSend === null && this.#collectResponseBytes === -1 && this.#leg === leg) leg?.pause()
-  }
-
-  // ── WebSockets ──
-
-  get limits(): WebSocketLimits {
-    return this.#owner.limits.webSocket
-  }
-
-  get streamBufferBytes(): number {
-    return this.#owner.limits.streamBufferBytes
-  }
-
-  onUpstreamWebSocket(socket: UpstreamWebSocket): void {
-    this.#firstByteAtMs = performance.now()
-    this.#noteLeg()
-    this.#upstreamStatus = 101
-    this.#upstreamSocket = socket
-    this.#emit(() => this.#owner.events.onResponse(this.handle, socket.head, { status: 101, bodyLength: 0 }))
-  }
-
-  /** Both sides agreed and the policy did: 101, and from here on messages. */
-  #upgrade(head: string, socket: UpstreamWebSocket): void {
-    const { res, webSocket } = this
-    if (res === null || webSocket === null) return
-    const relay = new WebSocketRelay(this, socket)
-    this.#relay = relay
-    this.#leg = null
-    this.#status = 101
-    this.res = null
-    const { key, extensions } = webSocket.request
-    const lineEnd = head.indexOf('\r\n')
-    res.cork(() => {
-      const lines = withoutFields(head.slice(lineEnd + 2), UPGRADE_FIELDS)
-      writeHead(res, `HTTP/1.1 101 Switching Protocols\r\n${lines}`)
-      // an extension that the upstream did not accept is not offered to the client (H-91)
-      res.upgrade({ relay }, key, socket.protocol, socket.compresses ? extensions : '', webSocket.context)
-    })
-    this.#owner.relayOpens(relay, this)
-  }
-
-  relayEnded(relay: WebSocketRelay, how: RelayEnd): void {
-    this.#owner.relayCloses(relay, this)
-    this.#received = relay.bytesIn
-    this.#bodyOut = relay.bytesOut
-    if (how === 'upstream') this.#end('truncated', this.#failure('upstream_reset', 'the WebSocket was lost'))
-    else if (how === 'idle') this.#end('truncated', this.#failure('idle_timeout', 'nothing came from either side'))
-    else this.#end(how === 'client' ? 'client_abort' : how === 'gateway' ? 'aborted' : 'complete')
-    this.#owner.release(this)
-  }
-
-  #failure(reason: UpstreamFailureReason, detail: string): UpstreamFailure {
-    return { target: this.#target!, reason, detail, notProcessed: false, bodyConsumed: false }
+    if (!this.#answer.hasHead && this.#collectBytes === -1 && this.#leg === leg) leg?.pause()
   }
 
   onUpstreamAnswer(
@@ -587,20 +291,21 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
     contentLength: number,
     body: Uint8Array | undefined,
   ): void {
+    this.#answerBegins(status, bodyLength, contentLength)
+    this.#leg = null
+    this.body.legGone()
+    this.#upstreamEnded = true
+    if (body !== undefined) this.#answer.push(body, true)
+    this.#emit(() => this.#owner.events.onResponse(this.handle, head, { status, bodyLength }))
+    this.#answer.keepBorrowed()
+  }
+
+  #answerBegins(status: number, bodyLength: number, contentLength: number): void {
     this.#firstByteAtMs = performance.now()
     this.#noteLeg()
-    this.#leg = null
     this.#upstreamStatus = status
-    this.#upstreamLength = bodyLength
-    this.#upstreamContentLength = contentLength
-    this.#upstreamEnded = true
-    if (body !== undefined) {
-      this.#out.push(body)
-      this.#outBytes += body.length
-      this.#borrowed = body
-    }
-    this.#emit(() => this.#owner.events.onResponse(this.handle, head, { status, bodyLength }))
-    this.#keepBorrowed()
+    this.#answer.length = bodyLength
+    this.#answer.contentLength = contentLength
   }
 
   onUpstreamData(chunk: Uint8Array, isBorrowed: boolean): void {
@@ -608,41 +313,30 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
       if (!this.#filter.write(isBorrowed ? new Uint8Array(chunk) : chunk)) this.#leg?.pause()
       return
     }
-    this.#out.push(chunk)
-    this.#outBytes += chunk.length
-    if (isBorrowed) this.#borrowed = chunk
-    if (this.#headToSend !== null || this.#mode !== 'none') {
+    const answer = this.#answer
+    answer.push(chunk, isBorrowed)
+    if (answer.hasHead) {
       if (isBorrowed) this.#flush()
-      else this.#flushSoon()
-      this.#keepBorrowed()
-      if (this.#isBlocked || this.#outBytes >= this.#owner.limits.streamBufferBytes) this.#leg?.pause()
+      else answer.flushSoon()
+      answer.keepBorrowed()
+      if (answer.isBlocked || answer.waitingBytes >= this.#owner.limits.streamBufferBytes) this.#leg?.pause()
       return
     }
-    this.#keepBorrowed()
-    if (this.#collectResponseBytes !== -1 && this.#outBytes >= this.#collectResponseBytes) {
-      this.#responseCollected(false)
-    }
-  }
-
-  /** Copies what has not left of bytes that the pool only lent. */
-  #keepBorrowed(): void {
-    const borrowed = this.#borrowed
-    if (borrowed === null) return
-    this.#borrowed = null
-    const last = this.#out.at(-1)
-    if (last?.buffer === borrowed.buffer) this.#out[this.#out.length - 1] = new Uint8Array(last)
+    answer.keepBorrowed()
+    if (this.#collectBytes !== -1 && answer.waitingBytes >= this.#collectBytes) this.#responseCollected(false)
   }
 
   onUpstreamEnd(): void {
     this.#noteLeg()
     this.#leg = null
+    this.body.legGone()
     this.#upstreamEnded = true
     if (this.#filter !== null) {
       this.#filter.end()
-    } else if (this.#headToSend !== null || this.#mode !== 'none') {
-      this.#outEnded = true
-      this.#flushSoon()
-    } else if (this.#collectResponseBytes !== -1) {
+    } else if (this.#answer.hasHead) {
+      this.#answer.hasEnded = true
+      this.#answer.flushSoon()
+    } else if (this.#collectBytes !== -1) {
       this.#responseCollected(true)
     }
   }
@@ -650,233 +344,94 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
   onUpstreamFailure(failure: UpstreamFailure): void {
     this.#noteLeg()
     this.#leg = null
+    this.body.legGone()
     this.#dropFilter()
-    if (this.#status === 0 && (this.#headToSend === null || this.#mode === 'none')) {
-      // Nothing has left us: not even a head that was promised a moment ago.
-      this.#headToSend = null
-      this.#dropOut()
-      this.#collectResponseBytes = -1
-      // A body that was not touched, or is still at hand, can go to another target.
-      const isGone = failure.bodyConsumed && !this.#takeBack()
-      if (this.#sink === 'upstream') {
-        this.#sink = isGone ? 'discard' : 'hold'
-        if (isGone) this.#resumeRequest()
-      }
-      const told = isGone === failure.bodyConsumed ? failure : { ...failure, bodyConsumed: isGone }
-      this.#emit(() => this.#owner.events.onUpstreamError(this.handle, told))
+    if (this.#answer.hasBegun) {
+      // H-33: the client must see that the answer is not whole.
+      this.#end('truncated', failure)
+      this.#closeNow()
       return
     }
-    // H-33: the client must see that the answer is not whole.
-    this.#end('truncated', failure)
-    this.#closeNow()
+    // Nothing has left us: not even a head that was promised a moment ago.
+    this.#answer.dropHead()
+    this.#answer.drop()
+    this.#collectBytes = -1
+    // A body that was not touched, or is still at hand, can go to another target.
+    const bodyConsumed = !this.body.retract(failure.bodyConsumed)
+    const told = bodyConsumed === failure.bodyConsumed ? failure : { ...failure, bodyConsumed }
+    this.#emit(() => this.#owner.events.onUpstreamError(this.handle, told))
   }
-
-  #noteLeg(): void {
-    const leg = this.#leg
-    if (leg === null) return
-    this.#connectedAtMs = leg.connectedAtMs
-    this.#reused = leg.connectionReused
-  }
-
-  #dropLeg(): void {
-    const leg = this.#leg
-    if (leg === null) return
-    this.#noteLeg()
-    this.#leg = null
-    leg.abort()
-  }
-
-  /** The answer is complete: a connection that has nothing but its end to report stays usable. */
-  #letLegGo(): void {
-    const leg = this.#leg
-    if (leg === null) return
-    if (
-      this.#upstreamLength < 0 ||
-      this.#bodyOut < this.#upstreamLength ||
-      this.bodyLength === -1 ||
-      !this.#isComplete
-    ) {
-      this.#dropLeg()
-      return
-    }
-    this.#noteLeg()
-    this.#leg = null
-    leg.detach()
-  }
-
-  #resetUpstream(): void {
-    this.#upstreamStatus = 0
-    this.#upstreamLength = 0
-    this.#upstreamContentLength = -1
-    this.#upstreamEnded = false
-    this.#firstByteAtMs = 0
-    this.#collectResponseBytes = -1
-  }
-
-  // ── response ──
 
   /** See FrontEnd.readResponseBody. */
   readResponse(limitBytes: number): void {
-    if (
-      this.#upstreamStatus === 0 ||
-      limitBytes <= this.#collectResponseBytes ||
-      this.#headToSend !== null ||
-      this.#mode !== 'none'
-    )
-      return
-    this.#collectResponseBytes = limitBytes
-    this.#keepBorrowed()
-    if (this.#upstreamEnded || this.#outBytes >= limitBytes) this.#responseCollected(this.#upstreamEnded)
+    if (this.#upstreamStatus === 0 || limitBytes <= this.#collectBytes || this.#answer.hasHead) return
+    this.#collectBytes = limitBytes
+    this.#answer.keepBorrowed()
+    if (this.#upstreamEnded || this.#answer.waitingBytes >= limitBytes) this.#responseCollected(this.#upstreamEnded)
     else this.#leg?.resume()
   }
 
-  #responseCollected(complete: boolean): void {
+  #responseCollected(isComplete: boolean): void {
     this.#leg?.pause()
-    const body = this.#joinOut()
-    const limitBytes = this.#collectResponseBytes
-    this.#emit(() =>
-      this.#owner.events.onResponseBody(
-        this.handle,
-        body.subarray(0, limitBytes),
-        complete && body.length <= limitBytes,
-      ),
-    )
+    const body = this.#answer.join()
+    const limitBytes = this.#collectBytes
+    const isWhole = isComplete && body.length <= limitBytes
+    this.#emit(() => this.#owner.events.onResponseBody(this.handle, body.subarray(0, limitBytes), isWhole))
   }
 
-  #joinOut(): Uint8Array {
-    const joined =
-      this.#out.length === 1 ? this.#out[0]! : this.#out.length === 0 ? EMPTY : concat(this.#out, this.#outBytes)
-    this.#out = joined.length === 0 ? [] : [joined]
-    return joined
-  }
-
-  #dropOut(): void {
-    this.#out = []
-    this.#outBytes = 0
-  }
+  // ── to the client ──
 
   /** See FrontEnd.continueResponse. */
   continueResponse(head: string, body: Uint8Array | undefined, filter: (() => BodyFilter) | undefined): void {
-    if (this.#upstreamStatus === 0 || this.#headToSend !== null || this.#mode !== 'none' || this.res === null) return
+    const answer = this.#answer
+    if (this.#upstreamStatus === 0 || answer.hasHead || answer.hasBegun || this.res === null) return
     if (this.#upstreamSocket !== null) {
       this.#upgrade(head, this.#upstreamSocket)
       return
     }
-    this.#headToSend = head
-    this.#forgetReplay()
+    answer.setHead(head)
+    this.body.forgetReplay()
     if (filter !== undefined && this.#filterBody(head, filter)) return
     if (body !== undefined) {
       this.#dropLeg()
-      this.#out = body.length === 0 ? [] : [body]
-      this.#outBytes = body.length
-      this.#outEnded = true
-      this.#upstreamContentLength = -1
-      this.#upstreamLength = body.length
+      this.#answerWith(body)
     } else if (this.#upstreamEnded) {
-      this.#outEnded = true
+      answer.hasEnded = true
     } else {
       this.#leg?.resume()
-      this.#flushSoon()
+      answer.flushSoon()
       return
     }
     this.#flush()
-  }
-
-  /** The body goes through a filter from here on. False when none follows. */
-  #filterBody(head: string, make: () => BodyFilter): boolean {
-    this.#upstreamContentLength = -1
-    const status = Number(head.slice(9, 12))
-    this.#keepBorrowed()
-    if (this.isHead || status === 204 || status === 304 || this.#upstreamLength === 0) return false
-    const filter = make()
-    this.#filter = filter
-    this.#isFiltered = true
-    this.#upstreamLength = -1
-    const collected = this.#out
-    this.#dropOut()
-    filter.attach(this)
-    let hasRoom = true
-    for (const chunk of collected) hasRoom = filter.write(chunk)
-    if (this.#upstreamEnded) filter.end()
-    else if (hasRoom) this.#leg?.resume()
-    return true
-  }
-
-  /** See FilterSink: a piece of the changed body. */
-  output(chunk: Uint8Array): void {
-    if (chunk.length === 0) return
-    this.#out.push(chunk)
-    this.#outBytes += chunk.length
-    this.#flushSoon()
-    if (this.#isBlocked || this.#outBytes >= this.#owner.limits.streamBufferBytes) this.#filter?.pause()
-  }
-
-  /** See FilterSink. */
-  ready(): void {
-    this.#leg?.resume()
-  }
-
-  /** See FilterSink. */
-  finished(): void {
-    this.#filter = null
-    this.#outEnded = true
-    this.#flushSoon()
-  }
-
-  /** See FilterSink: the upstream's body was not what it had to be. */
-  broken(detail: string): void {
-    const target = this.#target
-    this.#dropLeg()
-    if (target === null) this.failed(new Error(detail))
-    else {
-      this.onUpstreamFailure({
-        target,
-        reason: 'upstream_bad_response',
-        detail,
-        notProcessed: false,
-        bodyConsumed: true,
-      })
-    }
-  }
-
-  /** More of the body may come: from the filter, or without one from the upstream. */
-  #resumeResponse(): void {
-    if (this.#filter === null) this.#leg?.resume()
-    else this.#filter.resume()
-  }
-
-  #dropFilter(): void {
-    const filter = this.#filter
-    this.#filter = null
-    filter?.close()
   }
 
   /** See FrontEnd.respond. */
   respond(head: string, body: Uint8Array | string): void {
     if (this.res === null) return
     this.#dropFilter()
-    this.#isFiltered = false
-    if (this.#status !== 0) {
+    this.#dropLeg()
+    if (this.#answer.hasBegun) {
       // Bytes of another answer are out.
-      this.#dropLeg()
       this.#end('aborted')
       this.#closeNow()
       return
     }
-    this.#dropLeg()
-    this.#dropOut()
-    this.#upstreamContentLength = -1
-    const bytes = typeof body === 'string' ? Buffer.from(body, 'utf8') : body
-    this.#upstreamLength = bytes.length
-    this.#headToSend = head
-    if (bytes.length > 0) this.#out.push(bytes)
-    this.#outBytes = bytes.length
-    this.#outEnded = true
-    this.#sink = 'discard'
-    this.#held = []
-    this.#heldBytes = 0
+    this.#answer.isFiltered = false
+    this.#answer.setHead(head)
+    this.#answerWith(typeof body === 'string' ? Buffer.from(body, 'utf8') : body)
+    this.body.release()
+    this.body.discard()
     this.#flush()
-    if (this.res !== null && !this.#isComplete) this.#resumeRequest()
+  }
+
+  /** The whole body, instead of whatever waits. */
+  #answerWith(body: Uint8Array): void {
+    const answer = this.#answer
+    answer.drop()
+    if (body.length > 0) answer.push(body, false)
+    answer.contentLength = -1
+    answer.length = body.length
+    answer.hasEnded = true
   }
 
   /** See FrontEnd.abort. */
@@ -890,18 +445,102 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
     this.#closeNow()
   }
 
-  #flushSoon(): void {
-    if (this.#flushQueued) return
-    this.#flushQueued = true
-    // After the upstream's present segment: a small answer then leaves as one write with its length known.
-    queueMicrotask(this.#flushLater)
+  // ── through a filter ──
+
+  /** The body goes through a filter from here on. False when none follows. */
+  #filterBody(head: string, make: () => BodyFilter): boolean {
+    const answer = this.#answer
+    answer.contentLength = -1
+    const status = statusOf(head)
+    answer.keepBorrowed()
+    if (this.isHead || status === 204 || status === 304 || answer.length === 0) return false
+    const filter = make()
+    this.#filter = filter
+    answer.isFiltered = true
+    answer.length = -1
+    const collected = answer.take()
+    filter.attach(this)
+    let hasRoom = true
+    for (const chunk of collected) hasRoom = filter.write(chunk)
+    if (this.#upstreamEnded) filter.end()
+    else if (hasRoom) this.#leg?.resume()
+    return true
+  }
+
+  /** See FilterSink: a piece of the changed body. */
+  output(chunk: Uint8Array): void {
+    if (chunk.length === 0) return
+    const answer = this.#answer
+    answer.push(chunk, false)
+    answer.flushSoon()
+    if (answer.isBlocked || answer.waitingBytes >= this.#owner.limits.streamBufferBytes) this.#filter?.pause()
+  }
+
+  /** See FilterSink. */
+  ready(): void {
+    this.#leg?.resume()
+  }
+
+  /** See FilterSink. */
+  finished(): void {
+    this.#filter = null
+    this.#answer.hasEnded = true
+    this.#answer.flushSoon()
+  }
+
+  /** See FilterSink: the upstream's body was not what it had to be. */
+  broken(detail: string): void {
+    const target = this.#target
+    this.#dropLeg()
+    if (target === null) this.failed(new Error(detail))
+    else this.onUpstreamFailure({ ...this.#failure('upstream_bad_response', detail), bodyConsumed: true })
+  }
+
+  #dropFilter(): void {
+    const filter = this.#filter
+    this.#filter = null
+    filter?.close()
+  }
+
+  // ── writing ──
+
+  /** Whether this connection must not carry another request. */
+  get mustClose(): boolean {
+    const { length, isComplete, received } = this.body
+    // a refused upgrade: what follows may have been meant for a WebSocket (H-60)
+    if (this.clientCloses || length === -1 || this.#owner.draining || this.webSocket !== null) return true
+    if (isComplete) return false
+    return this.expectsContinue || length - received > DISCARD_BYTES
+  }
+
+  get requestIsOver(): boolean {
+    return this.body.isComplete && this.body.isQuiet && !this.refused
+  }
+
+  answerDue(): void {
+    if (this.res === null) return
+    try {
+      this.#flush()
+    } catch (error) {
+      this.failed(error)
+    }
+  }
+
+  answerWritable(): void {
+    if (!this.#answer.isSent) this.answerDue()
+  }
+
+  answerBlocked(): void {
+    this.#owner.watch(this)
+    if (this.#filter === null) this.#leg?.pause()
+    else this.#filter.pause()
   }
 
   #flush(): void {
-    const { res } = this
-    if (res === null || this.#isSent) return
+    const answer = this.#answer
+    if (this.res === null || answer.isSent) return
     try {
-      res.cork(this.#flushCorked)
+      answer.flush()
     } catch (error) {
       this.#owner.report(error)
       this.#dropLeg()
@@ -909,177 +548,128 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
       this.#closeNow()
       return
     }
-    if (this.#isSent) this.#finished()
-    else if (!this.#isBlocked && this.#outBytes < this.#owner.limits.streamBufferBytes) this.#resumeResponse()
-  }
-
-  /** Whether this connection must not carry another request. */
-  #mustClose(): boolean {
-    // a refused upgrade: what follows may have been meant for a WebSocket (H-60)
-    if (this.clientCloses || this.bodyLength === -1 || this.#owner.draining || this.webSocket !== null) return true
-    if (this.#isComplete) return false
-    return this.expectsContinue || this.bodyLength - this.#received > DISCARD_BYTES
-  }
-
-  /** Runs inside `cork`: everything that may be written now. */
-  #writeOut(): void {
-    const res = this.res!
-    if (this.#headToSend !== null) {
-      // The library completes the head of a chunked answer with its first bytes only; until then a failure is still a 502.
-      if (this.#upstreamLength === -1 && this.#out.length === 0 && !this.#outEnded) return
-      if (!this.#start(res, this.#headToSend)) return
+    if (answer.isSent) this.#sent()
+    else if (!answer.isBlocked && answer.waitingBytes < this.#owner.limits.streamBufferBytes) {
+      // more of the body may come
+      if (this.#filter === null) this.#leg?.resume()
+      else this.#filter.resume()
     }
-    while (this.#out.length > 0 && !this.#isBlocked) {
-      const chunk = this.#out[0]!
-      if (this.#mode === 'chunked') {
-        // The library keeps what the socket does not take; we stop giving it more.
-        const taken = res.write(chunk)
-        this.#out.shift()
-        this.#outBytes -= chunk.length
-        this.#bodyOut += chunk.length
-        if (!taken) this.#block(res)
-        continue
-      }
-      const [taken, isDone] = res.tryEnd(chunk, this.#total)
-      if (isDone) {
-        this.#bodyOut += chunk.length
-        this.#dropOut()
-        this.res = null
-        this.#isSent = true
-        return
-      }
-      const accepted = taken ? chunk.length : res.getWriteOffset() - this.#accepted
-      this.#accepted += accepted
-      this.#bodyOut += accepted
-      this.#outBytes -= accepted
-      if (accepted === chunk.length) this.#out.shift()
-      else this.#out[0] = chunk.subarray(accepted)
-      if (!taken) this.#block(res)
-    }
-    if (!this.#outEnded || this.#out.length > 0) return
-    if (this.#mode === 'chunked') {
-      if (!this.#unfinished) {
-        res.end()
-        this.res = null
-      } else if (this.#isBlocked) {
-        return
-      } else {
-        res.writeHeader(LAST_CHUNK_NAME, LAST_CHUNK_VALUE)
-      }
-      this.#isSent = true
-    } else if (this.#unfinished) {
-      this.#isSent = true
-    }
-    // Otherwise fewer bytes came than were announced; the pool reports that as a failure.
-  }
-
-  /** Writes the head, and the whole answer if it is at hand. False when nothing is left to write. */
-  #start(res: HttpResponse, head: string): boolean {
-    const status = statusOf(head)
-    this.#headToSend = null
-    this.#status = status
-    const close = this.#mustClose()
-    let text = withoutOwnFields(head)
-    const bodiless = this.isHead || status === 204 || status === 304
-    const length = bodiless ? 0 : this.#outEnded && !this.#isFiltered ? this.#outBytes : this.#upstreamLength
-    const announced = bodiless ? this.#bodilessLength(status) : -1
-    if (bodiless) this.#dropOut()
-    // Announced by us, except where the library does it together with `end`.
-    const endsAtOnce = this.#outEnded && length === this.#outBytes && !bodiless
-    const mayEnd = this.#isComplete && this.#isQuiet && !this.refused
-    const libraryEnds = close && endsAtOnce && mayEnd
-    this.#unfinished = close && !libraryEnds && !(this.libraryCloses && mayEnd)
-    if (close && (!libraryEnds || this.libraryCloses)) text += 'connection: close\r\n'
-
-    if (bodiless) {
-      if (announced >= 0) text += `content-length: ${announced}\r\n`
-      if (this.#unfinished) {
-        writeHead(res, `${text}date: ${new Date().toUTCString()}\r\n\r\n`)
-      } else {
-        writeHead(res, text)
-        // Not with a length as argument: the library then waits for that many bytes.
-        res.endWithoutBody()
-        this.res = null
-      }
-      this.#isSent = true
-      return false
-    }
-    if (length === 0 && this.#unfinished) {
-      writeHead(res, `${text}date: ${new Date().toUTCString()}\r\ncontent-length: 0\r\n\r\n`)
-      this.#isSent = true
-      return false
-    }
-    writeHead(res, text)
-    if (endsAtOnce && !this.#unfinished && length <= MAX_AT_ONCE_BYTES) {
-      const body = this.#joinOut()
-      this.#bodyOut = body.length
-      this.#dropOut()
-      res.end(body, libraryEnds)
-      this.res = null
-      this.#isSent = true
-      return false
-    }
-    if (length === -1) {
-      this.#mode = 'chunked'
-      return true
-    }
-    this.#mode = 'length'
-    this.#total = length
-    if (this.#unfinished || this.#out.length === 0) {
-      // Writes head and Content-Length only.
-      res.tryEnd(EMPTY, length)
-      // One byte more than there will be: never done in the library's eyes.
-      if (this.#unfinished) this.#total = length + 1
-    }
-    return true
-  }
-
-  /** H-31: Content-Length of an answer without a body is metadata on HEAD and 304, and absent (-1) on 204. */
-  #bodilessLength(status: number): number {
-    if (status === 204) return -1
-    if (this.#upstreamContentLength !== -1) return this.#upstreamContentLength
-    return this.#outEnded && status !== 304 && this.#outBytes > 0 ? this.#outBytes : -1
-  }
-
-  #block(res: HttpResponse): void {
-    this.#isBlocked = this.#wasBlocked = true
-    this.stalledSinceMs = performance.now()
-    this.#owner.watch(this)
-    if (this.#filter === null) this.#leg?.pause()
-    else this.#filter.pause()
-    if (this.#writableAsked) return
-    this.#writableAsked = true
-    res.onWritable(this.#onWritable)
-  }
-
-  #writable(): void {
-    this.#isBlocked = false
-    if (this.res !== null && !this.#isSent) this.#flush()
   }
 
   /** All bytes of the answer are with the library or the system. */
-  #finished(): void {
-    const wasOpen = this.#isOpen
+  #sent(): void {
     this.#letLegGo()
-    if (wasOpen) this.#end('complete')
+    if (this.isOpen) this.#end('complete')
     if (this.res === null) {
       this.#owner.release(this)
       return
     }
-    this.#sink = 'discard'
-    this.closeAtMs =
-      performance.now() +
-      (this.#wasBlocked ? LINGER_SLOW_READER_MS : this.#isComplete && this.#isQuiet ? LINGER_MS : LINGER_SENDING_MS)
-    if (!this.#isComplete) this.#resumeRequest()
+    const { body } = this
+    const lingerMs = body.isComplete && body.isQuiet ? LINGER_MS : LINGER_SENDING_MS
+    this.closeAtMs = performance.now() + (this.#answer.wasBlocked ? LINGER_SLOW_READER_MS : lingerMs)
+    body.discard()
     this.#owner.linger(this)
   }
 
-  /** The rest of the body has come while the answered connection lingers. */
-  #closeSoon(): void {
-    if (this.#isSent && this.closeAtMs > 0 && !this.#wasBlocked) this.closeAtMs = performance.now() + LINGER_MS
+  // ── WebSockets ──
+
+  get limits(): WebSocketLimits {
+    return this.#owner.limits.webSocket
   }
 
-  // ── end ──
+  get streamBufferBytes(): number {
+    return this.#owner.limits.streamBufferBytes
+  }
+
+  #askForWebSocket(target: UpstreamTarget, head: string): void {
+    if (this.#owner.hasRoomForRelay) {
+      const { maxMessageBytes, compress } = this.limits
+      this.#leg = openWebSocket(target, head, { maxMessageBytes, compress }, this)
+      return
+    }
+    const { handle } = this
+    queueMicrotask(() => {
+      if (this.handle === handle) this.onUpstreamFailure(this.#failure('overflow', 'too many WebSockets are open'))
+    })
+  }
+
+  onUpstreamWebSocket(socket: UpstreamWebSocket): void {
+    this.#answerBegins(101, 0, -1)
+    this.#upstreamSocket = socket
+    this.#emit(() => this.#owner.events.onResponse(this.handle, socket.head, { status: 101, bodyLength: 0 }))
+  }
+
+  /** Both sides agreed and the policy did: 101, and from here on messages. */
+  #upgrade(head: string, socket: UpstreamWebSocket): void {
+    const { res, webSocket } = this
+    if (res === null || webSocket === null) return
+    const relay = new WebSocketRelay(this, socket)
+    this.#relay = relay
+    this.#leg = null
+    this.#answer.status = 101
+    this.res = null
+    switchProtocols(res, head, relay, socket, webSocket)
+    this.#owner.relayOpens(relay, this)
+  }
+
+  relayEnded(relay: WebSocketRelay, how: RelayEnd): void {
+    this.#owner.relayCloses(relay, this)
+    this.body.received = relay.bytesIn
+    this.#answer.bodyBytes = relay.bytesOut
+    if (how === 'upstream') this.#end('truncated', this.#failure('upstream_reset', 'the WebSocket was lost'))
+    else if (how === 'idle') this.#end('truncated', this.#failure('idle_timeout', 'nothing came from either side'))
+    else this.#end(how === 'client' ? 'client_abort' : how === 'gateway' ? 'aborted' : 'complete')
+    this.#owner.release(this)
+  }
+
+  /** Only asked while there is a target. */
+  #failure(reason: UpstreamFailureReason, detail: string): UpstreamFailure {
+    return { target: this.#target!, reason, detail, notProcessed: false, bodyConsumed: false }
+  }
+
+  // ── the leg ──
+
+  #noteLeg(): void {
+    const leg = this.#leg
+    if (leg === null) return
+    this.#connectedAtMs = leg.connectedAtMs
+    this.#reused = leg.connectionReused
+  }
+
+  #dropLeg(): void {
+    const leg = this.#leg
+    if (leg === null) return
+    this.#noteLeg()
+    this.#leg = null
+    this.body.legGone()
+    leg.abort()
+  }
+
+  /** The answer is complete: a connection that has nothing but its end to report stays usable. */
+  #letLegGo(): void {
+    const leg = this.#leg
+    if (leg === null) return
+    const { length, bodyBytes } = this.#answer
+    if (length < 0 || bodyBytes < length || this.body.length === -1 || !this.body.isComplete) {
+      this.#dropLeg()
+      return
+    }
+    this.#noteLeg()
+    this.#leg = null
+    this.body.legGone()
+    leg.detach()
+  }
+
+  #resetUpstream(): void {
+    this.#upstreamStatus = 0
+    this.#upstreamEnded = false
+    this.#answer.length = 0
+    this.#answer.contentLength = -1
+    this.#firstByteAtMs = 0
+    this.#collectBytes = -1
+  }
+
+  // ── the end ──
 
   /** The library says that the connection is gone. */
   #aborted(): void {
@@ -1106,31 +696,30 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
 
   /** A lingering connection's time is over, or everything is being closed. */
   close(): void {
-    if (this.#isOpen) this.abort()
+    if (this.isOpen) this.abort()
     else this.#closeNow()
   }
 
   #end(end: ExchangeRecord['end'], failure?: UpstreamFailure): void {
     this.#dropFilter()
-    if (!this.#isOpen) return
-    this.#isOpen = false
+    if (!this.isOpen) return
+    this.isOpen = false
     this.#owner.ended()
     const { handle } = this
-    this.#held = []
-    this.#heldBytes = 0
-    this.#dropOut()
+    this.body.release()
+    this.#answer.drop()
+    const relay = this.#relay
     const record: ExchangeRecord = {
-      status: this.#status,
-      requestBodyBytes: this.#received,
-      responseBodyBytes: this.#bodyOut,
+      status: this.#answer.status,
+      requestBodyBytes: this.body.received,
+      responseBodyBytes: this.#answer.bodyBytes,
       end,
       failure,
       connectedAtMs: this.#connectedAtMs,
       firstByteAtMs: this.#firstByteAtMs,
       endedAtMs: performance.now(),
       connectionReused: this.#reused,
-      webSocket:
-        this.#relay === null ? undefined : { messagesIn: this.#relay.messagesIn, messagesOut: this.#relay.messagesOut },
+      webSocket: relay === null ? undefined : { messagesIn: relay.messagesIn, messagesOut: relay.messagesOut },
     }
     try {
       this.#owner.events.onDone(handle, record)
@@ -1141,30 +730,9 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
 
   /** Calls into the gateway; what it throws ends this exchange only (T-26). */
   #emit(call: () => void): void {
-    if (!this.#isOpen) return
+    if (!this.isOpen) return
     try {
       call()
-    } catch (error) {
-      this.failed(error)
-    }
-  }
-
-  /** H-83: the client sends too slowly. 408 if nothing is out yet. */
-  tooSlow(): void {
-    this.clientCloses = true
-    if (this.#status === 0 && this.#headToSend === null) {
-      this.respond(
-        'HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain\r\ncache-control: no-store\r\n',
-        'the request body came too slowly\n',
-      )
-      return
-    }
-    this.abort()
-  }
-
-  #guard(step: () => void): void {
-    try {
-      step()
     } catch (error) {
       this.failed(error)
     }
@@ -1174,64 +742,13 @@ export class ExchangeSlot implements Slotted, UpstreamHandler, WebSocketHandler,
   failed(error: unknown): void {
     this.#owner.report(error)
     if (this.res === null) return
-    if (this.#status === 0) {
-      this.respond(
-        'HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain\r\ncache-control: no-store\r\n',
-        'internal error\n',
-      )
+    if (this.#answer.hasBegun) {
+      this.abort()
       return
     }
-    this.abort()
+    this.respond(
+      'HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain\r\ncache-control: no-store\r\n',
+      'internal error\n',
+    )
   }
-}
-
-/** Above it even a whole body goes out in pieces, so that the library does not copy it into its own buffer. */
-const MAX_AT_ONCE_BYTES = 64 * 1024
-
-/** The three digits behind `HTTP/1.1 `, checked before. */
-function statusOf(head: string): number {
-  return head.charCodeAt(9) * 100 + head.charCodeAt(10) * 10 + head.charCodeAt(11) - DIGITS_OFFSET
-}
-const DIGITS_OFFSET = 0x30 * 111
-
-/**
- * Writes status line and all lines with one call: the library puts `HTTP/1.1 ` before a status and CRLF behind it, and a
- * status may hold the lines that follow. `head` ends in CRLF; an empty line at its end is written too. As bytes when it
- * is not ASCII: the library encodes text as UTF-8.
- */
-function writeHead(res: HttpResponse, head: string): void {
-  const text = head.slice(9, -2)
-  res.writeStatus(ASCII.test(text) ? text : Buffer.from(text, 'latin1'))
-}
-
-// oxlint-disable-next-line no-control-regex
-const ASCII = /^[\x00-\x7f]*$/
-
-/** Beginnings of the lines that the library or this file writes: they must not be there twice (F-11). */
-const OWN_LINES = ['\r\ndate: ', '\r\nconnection: ', '\r\ncontent-length: ', '\r\ntransfer-encoding: ']
-
-function withoutOwnFields(head: string): string {
-  let kept = head
-  for (const line of OWN_LINES) {
-    for (let at = kept.indexOf(line); at !== -1; at = kept.indexOf(line, at)) {
-      kept = kept.slice(0, at) + kept.slice(kept.indexOf('\r\n', at + 2))
-    }
-  }
-  return kept
-}
-
-/** Fields of a 101 that the library writes. */
-const UPGRADE_FIELDS = [
-  'date',
-  'connection',
-  'upgrade',
-  'content-length',
-  'transfer-encoding',
-  'sec-websocket-accept',
-  'sec-websocket-extensions',
-  'sec-websocket-protocol',
-]
-
-function concat(chunks: readonly Uint8Array[], bytes: number): Uint8Array {
-  return Buffer.concat(chunks, bytes)
 }

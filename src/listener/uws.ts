@@ -38,6 +38,7 @@ import {
   type TemplatedApp,
   type UpgradeContext,
 } from './library.ts'
+import { checkResponseHead } from './outgoing-head.ts'
 import { addressText } from './peer-address.ts'
 import { describeRequestLine, type HeadRefusal, readHead } from './read-head.ts'
 import { SlotTable } from './slots.ts'
@@ -110,9 +111,6 @@ interface Listener {
   connections: number
   webSockets: number
 }
-
-const RESPONSE_HEAD =
-  /^HTTP\/1\.1 (?:101|[2-5][0-9]{2}) [\t\x20-\x7e\x80-\xff]*\r\n(?:[!#$%&'*+.^_`|~0-9a-z-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*$/
 
 export class UwsFrontEnd implements FrontEnd, SlotOwner {
   readonly events: FrontEndEvents
@@ -511,24 +509,25 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     for (const slot of this.#watched) {
       if (slot.isStalled) keepDownload(slot, nowMs, this.#progressWindowMs)
       else if (!slot.isReceiving) this.#watched.delete(slot)
-      else if (!slot.isPaused) keepUpload(slot, nowMs, this.#progressWindowMs)
+      else if (!slot.body.isPaused) keepUpload(slot, nowMs, this.#progressWindowMs)
     }
   }
 }
 
 /** Slow but honest uploads live; those below the rate of H-83 end. */
 function keepUpload(slot: ExchangeSlot, nowMs: number, windowMs: number): void {
-  if (slot.windowStartMs === 0) {
-    slot.windowStartMs = nowMs
-    slot.windowBytes = 0
-  } else if (nowMs - slot.windowStartMs >= windowMs) {
-    const needed = (PROGRESS_BYTES_PER_SECOND * (nowMs - slot.windowStartMs)) / 1000
-    if (slot.windowBytes < needed) {
+  const { body } = slot
+  if (body.windowStartMs === 0) {
+    body.windowStartMs = nowMs
+    body.windowBytes = 0
+  } else if (nowMs - body.windowStartMs >= windowMs) {
+    const needed = (PROGRESS_BYTES_PER_SECOND * (nowMs - body.windowStartMs)) / 1000
+    if (body.windowBytes < needed) {
       slot.tooSlow()
       return
     }
-    slot.windowStartMs = nowMs
-    slot.windowBytes = 0
+    body.windowStartMs = nowMs
+    body.windowBytes = 0
   }
   slot.refreshTimer()
 }
@@ -537,10 +536,6 @@ function keepUpload(slot: ExchangeSlot, nowMs: number, windowMs: number): void {
 function keepDownload(slot: ExchangeSlot, nowMs: number, windowMs: number): void {
   if (nowMs - slot.stalledSinceMs >= windowMs) slot.close()
   else slot.refreshTimer()
-}
-
-function checkResponseHead(head: string): void {
-  if (!RESPONSE_HEAD.test(head)) throw new Error('not a valid response head')
 }
 
 function closeApps(listener: Listener): void {

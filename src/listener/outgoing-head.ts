@@ -1,0 +1,46 @@
+/**
+ * Response heads as the library wants them: checked, without the lines that the library or we write, in one piece.
+ *
+ * Source: H-03, H-123 (what may stand in a head), F-11 (lines that must not be there twice).
+ */
+import type { HttpResponse } from './library.ts'
+
+const RESPONSE_HEAD =
+  /^HTTP\/1\.1 (?:101|[2-5][0-9]{2}) [\t\x20-\x7e\x80-\xff]*\r\n(?:[!#$%&'*+.^_`|~0-9a-z-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*$/
+
+/** Throws when a head that the gateway made is none: it would be two answers for somebody (H-123). */
+export function checkResponseHead(head: string): void {
+  if (!RESPONSE_HEAD.test(head)) throw new Error('not a valid response head')
+}
+
+/** The three digits behind `HTTP/1.1 `, checked before. */
+export function statusOf(head: string): number {
+  return head.charCodeAt(9) * 100 + head.charCodeAt(10) * 10 + head.charCodeAt(11) - DIGITS_OFFSET
+}
+const DIGITS_OFFSET = 0x30 * 111
+
+/**
+ * Writes status line and all lines with one call: the library puts `HTTP/1.1 ` before a status and CRLF behind it, and a
+ * status may hold the lines that follow. `head` ends in CRLF; an empty line at its end is written too. As bytes when it
+ * is not ASCII: the library encodes text as UTF-8.
+ */
+export function writeHead(res: HttpResponse, head: string): void {
+  const text = head.slice(9, -2)
+  res.writeStatus(ASCII.test(text) ? text : Buffer.from(text, 'latin1'))
+}
+
+// oxlint-disable-next-line no-control-regex
+const ASCII = /^[\x00-\x7f]*$/
+
+/** Beginnings of the lines that the library or we write. */
+const OWN_LINES = ['\r\ndate: ', '\r\nconnection: ', '\r\ncontent-length: ', '\r\ntransfer-encoding: ']
+
+export function withoutOwnFields(head: string): string {
+  let kept = head
+  for (const line of OWN_LINES) {
+    for (let at = kept.indexOf(line); at !== -1; at = kept.indexOf(line, at)) {
+      kept = kept.slice(0, at) + kept.slice(kept.indexOf('\r\n', at + 2))
+    }
+  }
+  return kept
+}

@@ -1,0 +1,324 @@
+/**
+ * The answer of one request on its way to the client: what waits, how it is framed, and how it ends.
+ *
+ * How an answer ends. The library closes a connection by itself only together with a whole body (`end(body, true)`):
+ * after `write` the same call puts a header line into the body, and inside the tick of a chunked request's last chunk
+ * it still serves what follows in the same segment (T-04). Therefore every other answer after which the connection
+ * must close is left unfinished in the library's eyes: all its bytes are sent, framed completely, the library goes on
+ * waiting, lets no second request through (it closes the connection when one arrives), and we close after a moment.
+ *
+ * Source: F-01 … F-14 and their measurements; H-28, H-31, H-32, H-38, H-58.
+ */
+import type { HttpResponse } from './library.ts'
+import { statusOf, withoutOwnFields, writeHead } from './outgoing-head.ts'
+
+/** Above it even a whole body goes out in pieces, so that the library does not copy it into its own buffer. */
+const MAX_AT_ONCE_BYTES = 64 * 1024
+
+const EMPTY = new Uint8Array(0)
+/**
+ * The last chunk, for a chunked answer after which the connection closes. The library writes header lines wherever it
+ * is told to, as `name: value` and CRLF: here the colon lies inside the value of a chunk extension, which every
+ * recipient must ignore (RFC 9112 §7.1.1).
+ */
+const LAST_CHUNK_NAME = '\r\n0;end="'
+const LAST_CHUNK_VALUE = '"\r\n'
+
+/** The exchange that an answer belongs to. */
+export interface ResponseOwner {
+  /** Null when the library's object must not be touched any more: the writer says so when it has ended an answer. */
+  res: HttpResponse | null
+  readonly isHead: boolean
+  /** The connection must not carry another request. */
+  readonly mustClose: boolean
+  /** The library closes by itself behind an answer, because the request said `close`. */
+  readonly libraryCloses: boolean
+  /** Nothing of the request can still be read as another one. */
+  readonly requestIsOver: boolean
+  /** Nothing more can be written until the client reads. */
+  answerBlocked(): void
+  /** The client reads again. */
+  answerWritable(): void
+  /** Time to call `flush`. */
+  answerDue(): void
+}
+
+type Mode = 'none' | 'length' | 'chunked'
+
+export class ResponseWriter {
+  readonly #owner: ResponseOwner
+  /** Sent to the client; 0 = nothing yet. */
+  status = 0
+  /** Body bytes that the library or the system has. */
+  bodyBytes = 0
+  /** Of the body that follows; -1 = unknown. */
+  length = 0
+  /** Content-Length as the upstream sent it, for answers without a body; -1 = none. */
+  contentLength = -1
+  /** The body is another than the upstream's, of a length that is known at its end only. */
+  isFiltered = false
+  /** No more of the body will come. */
+  hasEnded = false
+  /** All bytes are with the library or the system. */
+  isSent = false
+  isBlocked = false
+  wasBlocked = false
+  /** Since when the client has taken nothing; only of interest while blocked. */
+  blockedSinceMs = 0
+  /** Bytes that wait. */
+  waitingBytes = 0
+
+  #head: string | null = null
+  #mode: Mode = 'none'
+  #total = 0
+  #accepted = 0
+  /** The library must not know that the answer is complete. */
+  #unfinished = false
+  #waiting: Uint8Array[] = []
+  /** Bytes in `#waiting` that are the pool's again when its call returns. */
+  #borrowed: Uint8Array | null = null
+  #writableAsked = false
+  #isDue = false
+
+  // What the library and the event loop call.
+  readonly #write = (): void => this.#writeOut()
+  readonly #onWritable = (): boolean => {
+    this.isBlocked = false
+    this.#owner.answerWritable()
+    return !this.isBlocked
+  }
+  readonly #due = (): void => {
+    this.#isDue = false
+    this.#owner.answerDue()
+  }
+
+  constructor(owner: ResponseOwner) {
+    this.#owner = owner
+  }
+
+  begin(): void {
+    this.status = 0
+    this.bodyBytes = 0
+    this.length = 0
+    this.contentLength = -1
+    this.isFiltered = this.hasEnded = this.isSent = false
+    this.isBlocked = this.wasBlocked = this.#writableAsked = false
+    this.#head = null
+    this.#mode = 'none'
+    this.#total = this.#accepted = 0
+    this.#unfinished = false
+    this.drop()
+  }
+
+  /** A head was given: what happens to the body is decided. */
+  get hasHead(): boolean {
+    return this.#head !== null || this.#mode !== 'none'
+  }
+
+  /** Something has left us. */
+  get hasBegun(): boolean {
+    return this.status !== 0
+  }
+
+  // ── what is to be sent ──
+
+  /** Nothing goes out before `flush`. */
+  setHead(head: string): void {
+    this.#head = head
+  }
+
+  /** Takes the head back; nothing of it has left us. */
+  dropHead(): void {
+    this.#head = null
+  }
+
+  /** `isBorrowed`: the bytes are somebody else's again after this turn, see `keepBorrowed`. */
+  push(chunk: Uint8Array, isBorrowed: boolean): void {
+    this.#waiting.push(chunk)
+    this.waitingBytes += chunk.length
+    if (isBorrowed) this.#borrowed = chunk
+  }
+
+  /** Copies what has not left of bytes that were only lent. */
+  keepBorrowed(): void {
+    const borrowed = this.#borrowed
+    if (borrowed === null) return
+    this.#borrowed = null
+    const last = this.#waiting.at(-1)
+    if (last?.buffer === borrowed.buffer) this.#waiting[this.#waiting.length - 1] = new Uint8Array(last)
+  }
+
+  /** What waits, in one piece; it goes on waiting. */
+  join(): Uint8Array {
+    if (this.#waiting.length === 0) return EMPTY
+    if (this.#waiting.length > 1) this.#waiting = [Buffer.concat(this.#waiting, this.waitingBytes)]
+    return this.#waiting[0]! // one piece is left
+  }
+
+  /** What waits, taken out. */
+  take(): readonly Uint8Array[] {
+    const chunks = this.#waiting
+    this.#waiting = []
+    this.waitingBytes = 0
+    return chunks
+  }
+
+  drop(): void {
+    if (this.#waiting.length > 0) this.#waiting = []
+    this.waitingBytes = 0
+  }
+
+  // ── sending ──
+
+  /** `flush` after the upstream's present segment: a small answer then leaves as one write with its length known. */
+  flushSoon(): void {
+    if (this.#isDue) return
+    this.#isDue = true
+    queueMicrotask(this.#due)
+  }
+
+  /** Sends what may be sent now. Throws what the library throws. */
+  flush(): void {
+    this.#owner.res?.cork(this.#write)
+  }
+
+  /** Runs inside `cork`. */
+  #writeOut(): void {
+    const res = this.#owner.res!
+    if (this.#head !== null) {
+      // The library completes the head of a chunked answer with its first bytes only; until then a failure is still a 502.
+      if (this.length === -1 && this.#waiting.length === 0 && !this.hasEnded) return
+      if (!this.#start(res, this.#head)) return
+    }
+    while (this.#waiting.length > 0 && !this.isBlocked) {
+      const chunk = this.#waiting[0]! // there is one
+      if (this.#mode === 'chunked') this.#writeChunk(res, chunk)
+      else if (this.#writePart(res, chunk)) {
+        this.#complete()
+        return
+      }
+    }
+    if (!this.hasEnded || this.#waiting.length > 0) return
+    if (this.#mode === 'chunked') this.#endChunked(res)
+    else if (this.#unfinished) this.isSent = true
+    // Otherwise fewer bytes came than were announced; the pool reports that as a failure.
+  }
+
+  #writeChunk(res: HttpResponse, chunk: Uint8Array): void {
+    // The library keeps what the socket does not take; we stop giving it more.
+    const taken = res.write(chunk)
+    this.#waiting.shift()
+    this.waitingBytes -= chunk.length
+    this.bodyBytes += chunk.length
+    if (!taken) this.#block(res)
+  }
+
+  /** A piece of a body whose length is known. True when it was the last one. */
+  #writePart(res: HttpResponse, chunk: Uint8Array): boolean {
+    const [taken, isDone] = res.tryEnd(chunk, this.#total)
+    if (isDone) {
+      this.bodyBytes += chunk.length
+      this.drop()
+      return true
+    }
+    const accepted = taken ? chunk.length : res.getWriteOffset() - this.#accepted
+    this.#accepted += accepted
+    this.bodyBytes += accepted
+    this.waitingBytes -= accepted
+    if (accepted === chunk.length) this.#waiting.shift()
+    else this.#waiting[0] = chunk.subarray(accepted)
+    if (!taken) this.#block(res)
+    return false
+  }
+
+  #endChunked(res: HttpResponse): void {
+    if (!this.#unfinished) {
+      res.end()
+      this.#complete()
+    } else if (!this.isBlocked) {
+      res.writeHeader(LAST_CHUNK_NAME, LAST_CHUNK_VALUE)
+      this.isSent = true
+    }
+  }
+
+  /** The library has ended the answer: its object is gone. */
+  #complete(): void {
+    this.#owner.res = null
+    this.isSent = true
+  }
+
+  #block(res: HttpResponse): void {
+    this.isBlocked = this.wasBlocked = true
+    this.blockedSinceMs = performance.now()
+    this.#owner.answerBlocked()
+    if (this.#writableAsked) return
+    this.#writableAsked = true
+    res.onWritable(this.#onWritable)
+  }
+
+  /** Writes the head, and the whole answer if it is at hand. False when nothing is left to write. */
+  #start(res: HttpResponse, head: string): boolean {
+    const { isHead, mustClose: close, libraryCloses, requestIsOver } = this.#owner
+    const status = statusOf(head)
+    this.#head = null
+    this.status = status
+    let text = withoutOwnFields(head)
+    const bodiless = isHead || status === 204 || status === 304
+    const length = bodiless ? 0 : this.hasEnded && !this.isFiltered ? this.waitingBytes : this.length
+    const announced = bodiless ? this.#bodilessLength(status) : -1
+    if (bodiless) this.drop()
+    // Announced by us, except where the library does it together with `end`.
+    const endsAtOnce = this.hasEnded && length === this.waitingBytes && !bodiless
+    const libraryEnds = close && endsAtOnce && requestIsOver
+    this.#unfinished = close && !libraryEnds && !(libraryCloses && requestIsOver)
+    if (close && (!libraryEnds || libraryCloses)) text += 'connection: close\r\n'
+
+    if (bodiless) {
+      if (announced >= 0) text += `content-length: ${announced}\r\n`
+      if (this.#unfinished) {
+        writeHead(res, `${text}date: ${new Date().toUTCString()}\r\n\r\n`)
+        this.isSent = true
+      } else {
+        writeHead(res, text)
+        // Not with a length as argument: the library then waits for that many bytes.
+        res.endWithoutBody()
+        this.#complete()
+      }
+      return false
+    }
+    if (length === 0 && this.#unfinished) {
+      writeHead(res, `${text}date: ${new Date().toUTCString()}\r\ncontent-length: 0\r\n\r\n`)
+      this.isSent = true
+      return false
+    }
+    writeHead(res, text)
+    if (endsAtOnce && !this.#unfinished && length <= MAX_AT_ONCE_BYTES) {
+      const body = this.join()
+      this.bodyBytes = body.length
+      this.drop()
+      res.end(body, libraryEnds)
+      this.#complete()
+      return false
+    }
+    if (length === -1) {
+      this.#mode = 'chunked'
+      return true
+    }
+    this.#mode = 'length'
+    this.#total = length
+    if (this.#unfinished || this.#waiting.length === 0) {
+      // Writes head and Content-Length only.
+      res.tryEnd(EMPTY, length)
+      // One byte more than there will be: never done in the library's eyes.
+      if (this.#unfinished) this.#total = length + 1
+    }
+    return true
+  }
+
+  /** H-31: Content-Length of an answer without a body is metadata on HEAD and 304, and absent (-1) on 204. */
+  #bodilessLength(status: number): number {
+    if (status === 204) return -1
+    if (this.contentLength !== -1) return this.contentLength
+    return this.hasEnded && status !== 304 && this.waitingBytes > 0 ? this.waitingBytes : -1
+  }
+}
