@@ -89,6 +89,8 @@ export interface CollectedBody {
   readonly complete: boolean
 }
 
+const NO_FRAMES: readonly Frame[] = Object.freeze([])
+const NO_MEMBERS: readonly Member[] = Object.freeze([])
 const EMPTY_BODY: CollectedBody = Object.freeze({ bytes: new Uint8Array(0), complete: true })
 const NO_VARIABLES: ReadonlyMap<string, CelValue> = new Map()
 const NO_RESULTS: ReadonlyMap<string, JsonValue> = new Map()
@@ -127,7 +129,7 @@ export class Exchange implements PolicyScope {
   readonly startedAtEpochMs: number = Date.now()
 
   /** Endpoints passed so far, outermost first. */
-  readonly frames: Frame[] = []
+  frames: readonly Frame[] = NO_FRAMES
   /** Index of the frame whose policy runs. */
   frameIndex = -1
   responseState: ResponseState | undefined
@@ -162,7 +164,7 @@ export class Exchange implements PolicyScope {
   // ── for the log and for retries ──
   /** Where the present leg goes, or the last one went. */
   target: UpstreamTarget | undefined
-  readonly tried: Member[] = []
+  tried: readonly Member[] = NO_MEMBERS
   /** Whose load the present leg counts in; undefined between legs. */
   leg: { readonly upstream: EndpointUpstream; readonly member: Member } | undefined
   failure: UpstreamFailure | undefined
@@ -216,7 +218,7 @@ export class Exchange implements PolicyScope {
     const target = headText.slice(methodEnd + 1, headText.indexOf(' ', methodEnd + 1))
     this.method = headText.slice(0, methodEnd)
     this.receivedTarget = target
-    this.publicHost = this.head.first('host') ?? ''
+    this.publicHost = facts.host ?? this.head.first('host') ?? ''
     this.peer = frontEnd.peer(handle)
     this.client = clientAddress(this.peer, this.head, snapshot.trustedProxies)
     this.url = new RequestUrl(schemeOf(this.client, this.head, this.peer), this.publicHost, target)
@@ -241,13 +243,15 @@ export class Exchange implements PolicyScope {
 
   enter(endpoint: Endpoint, onError: 'halt' | 'continue'): void {
     const cursor = { rule: 0, action: 0 }
-    this.frames.push({ endpoint, cursor, onError, results: undefined, variables: undefined })
+    const frame = { endpoint, cursor, onError, results: undefined, variables: undefined }
+    // hardly ever more than one
+    this.frames = this.frames.length === 0 ? [frame] : [...this.frames, frame]
     this.frameIndex = this.frames.length - 1
   }
 
   /** Goes back to the endpoint that forwarded here, after the forward failed: its phase goes on, with its own variables. */
   leave(): void {
-    this.frames.pop()
+    this.frames = this.frames.slice(0, -1)
     this.frameIndex = this.frames.length - 1
   }
 

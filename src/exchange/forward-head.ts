@@ -4,7 +4,7 @@
  * Source: operations.md O-67 … O-69 (ids, X-Forwarded-*), H-54, H-55 (host and target), H-57 (Via, loops).
  */
 import { GatewayError } from '../response/gateway-error.ts'
-import type { Exchange } from './exchange.ts'
+import type { Exchange, Frame } from './exchange.ts'
 import { MessageHead } from './message-head.ts'
 
 /** What we say about the hop: an inbound list is continued for a trusted peer and discarded for others, as a rule (O-69). */
@@ -28,17 +28,18 @@ const ALLOWED_REPEATS = 1
  */
 export function forwardHead(exchange: Exchange): string {
   const { url, client, peer } = exchange
-  const head = new MessageHead(exchange.head.text)
-  if (exchange.frames.some(({ endpoint }) => endpoint.policy.changesResponseBody)) askForReadable(head)
-  if (exchange.ownCookies !== undefined) dropOwnCookies(head, exchange.ownCookies)
   const { instanceId } = exchange.services
+  const readsBody = exchange.frames.some(changesResponseBody)
   const peerAddress = peer.proxiedAddress !== undefined && client.peerTrusted ? peer.proxiedAddress : peer.address
   // by far the usual case: nothing of what we write is there already, and no action had a say in it
-  if (!exchange.facts.proxyFields && exchange.assigned === undefined && exchange.suppressed === undefined) {
-    const received =
-      url.target === exchange.receivedTarget ? head.text : `${exchange.method} ${url.target} HTTP/1.1\r\n${head.lines}`
-    return `${received}x-forwarded-for: ${peerAddress}\r\nx-forwarded-proto: ${url.scheme}\r\nx-forwarded-host: ${exchange.publicHost}\r\nx-forwarded-port: ${peer.localPort}\r\nx-request-id: ${exchange.requestId}\r\ntraceparent: ${exchange.trace.traceparent}\r\nvia: 1.1 sallyport (${instanceId})\r\n`
+  const isOurs = !exchange.facts.proxyFields && exchange.assigned === undefined && exchange.suppressed === undefined
+  if (isOurs && !readsBody && exchange.ownCookies === undefined && url.target === exchange.receivedTarget) {
+    return exchange.head.text + ownLines(exchange, peerAddress)
   }
+  const head = new MessageHead(exchange.head.text)
+  if (readsBody) askForReadable(head)
+  if (exchange.ownCookies !== undefined) dropOwnCookies(head, exchange.ownCookies)
+  if (isOurs) return `${exchange.method} ${url.target} HTTP/1.1\r\n${head.lines}${ownLines(exchange, peerAddress)}`
   const via = head.all('via')
   if (via.length > 0 && occurrences(via.join(','), `sallyport (${instanceId})`) > ALLOWED_REPEATS) {
     throw new GatewayError('LOOP')
@@ -71,6 +72,38 @@ export function forwardHead(exchange: Exchange): string {
     line('via', `1.1 sallyport (${instanceId})`),
   ]
   return `${exchange.method} ${url.target} HTTP/1.1\r\n${head.lines}${added.join('')}`
+}
+
+function changesResponseBody({ endpoint }: Frame): boolean {
+  return endpoint.policy.changesResponseBody
+}
+
+// Requests of one host share these lines.
+let sharedLines = ''
+let sharedHost = ''
+let sharedScheme = ''
+let sharedPort = -1
+let sharedInstance = ''
+
+/** Everything that we say about the hop, when nobody else has said anything. */
+function ownLines(exchange: Exchange, peerAddress: string): string {
+  const { publicHost, requestId } = exchange
+  const { scheme } = exchange.url
+  const { localPort } = exchange.peer
+  const { instanceId } = exchange.services
+  if (
+    publicHost !== sharedHost ||
+    scheme !== sharedScheme ||
+    localPort !== sharedPort ||
+    instanceId !== sharedInstance
+  ) {
+    sharedHost = publicHost
+    sharedScheme = scheme
+    sharedPort = localPort
+    sharedInstance = instanceId
+    sharedLines = `\r\nx-forwarded-proto: ${scheme}\r\nx-forwarded-host: ${publicHost}\r\nx-forwarded-port: ${localPort}\r\nvia: 1.1 sallyport (${instanceId})\r\nx-request-id: `
+  }
+  return `x-forwarded-for: ${peerAddress}${sharedLines}${requestId}\r\ntraceparent: ${exchange.trace.traceparent}\r\n`
 }
 
 /** Codings that can be taken off (body/decoded-body.ts). */

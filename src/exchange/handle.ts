@@ -6,6 +6,7 @@
  *
  * Source: operations.md §3.10 (order of work), traffic-policy.md §2.
  */
+import { performance } from 'node:perf_hooks'
 import { throughFilter } from '../body/filter-chain.ts'
 import {
   type ExchangeHandle,
@@ -98,7 +99,12 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
     const exchange = new Exchange(handle, head, facts, place, this.#frontEnd(), this.#snapshot, this.#services)
     exchange.subrequests = this
     this.#exchanges[handle & HANDLE_SLOT_MASK] = exchange
-    attempt(exchange, () => route(exchange))
+    // written out, here and in onResponse: what every request comes through makes no function of its own
+    try {
+      route(exchange)
+    } catch (error) {
+      fail(exchange, error)
+    }
   }
 
   /** An exchange that nobody on a wire asked for: it begins at an internal endpoint (subrequest.ts). */
@@ -130,7 +136,12 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
 
   onResponse(handle: ExchangeHandle, head: string, facts: ResponseFacts): void {
     const exchange = this.#find(handle)
-    if (exchange !== undefined) attempt(exchange, () => receiveResponse(exchange, head, facts))
+    if (exchange === undefined) return
+    try {
+      receiveResponse(exchange, head, facts)
+    } catch (error) {
+      fail(exchange, error)
+    }
   }
 
   onResponseBody(handle: ExchangeHandle, body: Uint8Array, complete: boolean): void {
@@ -282,7 +293,8 @@ function sendUpstream(exchange: Exchange): void {
   const member = chooseTarget(exchange, upstream)
   if (member === undefined) throw new GatewayError('TARGETS_DRAINED')
   const { target } = member
-  const attempt = exchange.tried.push(member)
+  exchange.tried = exchange.tried.length === 0 ? [member] : [...exchange.tried, member]
+  const attempt = exchange.tried.length
   exchange.target = target
   exchange.upstreamHead ??= forwardHead(exchange)
   exchange.legStartedAtMs = performance.now()
@@ -403,7 +415,7 @@ function forwardFailed(exchange: Exchange, failure: UpstreamFailure, error: Gate
   const { view } = exchange.frame.endpoint
   exchange.leave()
   endLeg(exchange)
-  exchange.tried.length = 0
+  exchange.tried = []
   exchange.upstreamHead = undefined
   exchange.setResult('forward_internal', {
     url: view.url,

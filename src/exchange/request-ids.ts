@@ -26,15 +26,25 @@ let timeText = ''
 /** RFC 9562 §5.7: variant bits 10 before two random ones. */
 const VARIANTS = ['8', '9', 'a', 'b'] as const
 
-/** A UUIDv7: 48 bits of milliseconds, then random. */
+/** How many ids share their random digits: the last byte counts them (RFC 9562 §6.2, method 1). */
+const BLOCK = 256
+const BYTES: readonly string[] = Array.from({ length: BLOCK }, (_, byte) => byte.toString(16).padStart(2, '0'))
+let blockText = ''
+let blockAt = BLOCK
+
+/** A UUIDv7: 48 bits of milliseconds, 66 random bits, and a count of eight. */
 export function newRequestId(nowMs: number): string {
   if (nowMs !== timeMs) {
     timeMs = nowMs
     const hex = Math.floor(nowMs).toString(16).padStart(12, '0')
     timeText = `${hex.slice(0, 8)}-${hex.slice(8)}-7`
   }
-  const variant = VARIANTS[Number.parseInt(randomHex(1), 16) & 3]! // two bits are an index into four
-  return `${timeText}${randomHex(3)}-${variant}${randomHex(3)}-${randomHex(12)}`
+  if (blockAt === BLOCK) {
+    blockAt = 0
+    const variant = VARIANTS[Number.parseInt(randomHex(1), 16) & 3]! // two bits are an index into four
+    blockText = `${randomHex(3)}-${variant}${randomHex(3)}-${randomHex(10)}`
+  }
+  return timeText + blockText + BYTES[blockAt++]
 }
 
 /** O-67: what an inbound X-Request-Id must look like to be kept. */

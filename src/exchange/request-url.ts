@@ -26,7 +26,8 @@ export class RequestUrl implements UrlView {
   query: string
   /** What goes upstream: the received target byte for byte until a rewrite changes it (H-55). */
   target: string
-  readonly #received: string
+  readonly #receivedAuthority: string
+  readonly #receivedTarget: string
 
   /** `authority`: Host value, already checked (H-15). `target`: origin-form, begins with `/`. */
   constructor(scheme: 'http' | 'https', authority: string, target: string) {
@@ -35,7 +36,8 @@ export class RequestUrl implements UrlView {
     const mark = target.indexOf('?')
     this.rawPath = mark === -1 ? target : target.slice(0, mark)
     this.query = mark === -1 ? '' : target.slice(mark + 1)
-    this.#received = authority + target
+    this.#receivedAuthority = authority
+    this.#receivedTarget = target
     const canonical = canonicalPath(this.rawPath)
     this.path = canonical.path
     this.aboveRoot = canonical.aboveRoot
@@ -47,7 +49,7 @@ export class RequestUrl implements UrlView {
 
   /** The URL as received. */
   get raw(): string {
-    return `${this.scheme}://${this.#received}`
+    return `${this.scheme}://${this.#receivedAuthority}${this.#receivedTarget}`
   }
 
   get authority(): string {
@@ -90,15 +92,20 @@ export interface Authority {
 /** A gateway is asked for few hosts; what was split once is remembered. */
 const MAX_REMEMBERED = 256
 const remembered = new Map<string, Authority>()
+let lastAuthority = ''
+let lastSplit: Authority | undefined
 
 /** Host in lower case without a trailing dot; IPv6 keeps its brackets (H-16). */
 export function splitAuthority(authority: string): Authority {
+  if (lastSplit !== undefined && authority === lastAuthority) return lastSplit
   let split = remembered.get(authority)
   if (split === undefined) {
     split = partsOf(authority)
     if (remembered.size >= MAX_REMEMBERED) remembered.clear()
     remembered.set(authority, split)
   }
+  lastAuthority = authority
+  lastSplit = split
   return split
 }
 

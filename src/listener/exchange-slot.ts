@@ -8,6 +8,7 @@
  *
  * Source: H-30 … H-39, H-60; T-25, T-26, T-27.
  */
+import { performance } from 'node:perf_hooks'
 import { openWebSocket, type UpstreamWebSocket, type WebSocketHandler } from '../upstream/web-socket.ts'
 import type { UpstreamHandler, UpstreamLeg } from '../upstream/upstream-pool.ts'
 import type {
@@ -17,7 +18,7 @@ import type {
   FilterSink,
   FrontEndEvents,
   FrontEndLimits,
-  PeerTls,
+  Peer,
   UpstreamFailure,
   UpstreamFailureReason,
   UpstreamTarget,
@@ -50,6 +51,8 @@ export interface SlotOwner {
   readonly hasRoomForRelay: boolean
   relayOpens(relay: WebSocketRelay, slot: ExchangeSlot): void
   relayCloses(relay: WebSocketRelay, slot: ExchangeSlot): void
+  /** Calls `bodyDue` of the slot when what the library has at hand was read. */
+  later(slot: ExchangeSlot): void
   /** An announced exchange is over. */
   ended(): void
   /** Nothing is left of the exchange. */
@@ -78,10 +81,7 @@ export class ExchangeSlot
   // ── connection ──
   res: HttpResponse | null = null
   listenerId = 0
-  address: ArrayBuffer | null = null
-  proxiedAddress: ArrayBuffer | null = null
-  /** Null on plain connections. */
-  tls: PeerTls | null = null
+  peer: Peer | null = null
 
   // ── request ──
   readonly body: RequestBody = new RequestBody(this)
@@ -99,6 +99,8 @@ export class ExchangeSlot
   // ── upstream ──
   #leg: UpstreamLeg | null = null
   #target: UpstreamTarget | null = null
+  /** What goes upstream when its body is there. */
+  #heldBack: { readonly head: string; readonly send: Send } | null = null
   #connectedAtMs = 0
   #firstByteAtMs = 0
   #reused = false
@@ -141,9 +143,10 @@ export class ExchangeSlot
     this.body.begin(bodyLength)
     this.expectsContinue = this.clientCloses = this.libraryCloses = this.refused = this.isOpen = false
     this.webSocket = null
-    this.address = this.proxiedAddress = this.tls = null
+    this.peer = null
     this.#leg = null
     this.#target = null
+    this.#heldBack = null
     this.#connectedAtMs = 0
     this.#reused = false
     this.#resetUpstream()
@@ -255,13 +258,38 @@ export class ExchangeSlot
     } else if (body !== undefined) {
       this.#leg = send(target, head, body.length, body, this)
       this.body.discard()
-    } else if (this.body.isComplete) {
-      const whole = this.body.joinHeld()
-      const announced = whole.length === 0 && this.body.length !== -1 ? this.body.length : whole.length
-      this.#leg = send(target, head, announced, whole, this)
+    } else if (this.body.mayComeAtOnce && !this.expectsContinue) {
+      // head and body then leave in one write
+      this.#heldBack = { head, send }
+      this.body.await()
+      this.#owner.later(this)
     } else {
-      this.#leg = send(target, head, this.body.length, undefined, this)
-      this.body.streamTo(this.#leg)
+      this.#send(target, head, send)
+    }
+  }
+
+  /** With all of the body when it is there, else with what comes. */
+  #send(target: UpstreamTarget, head: string, send: Send): void {
+    const { body } = this
+    if (!body.isComplete) {
+      this.#leg = send(target, head, body.length, undefined, this)
+      body.streamTo(this.#leg)
+      return
+    }
+    const whole = body.joinHeld()
+    const announced = whole.length === 0 && body.length !== -1 ? body.length : whole.length
+    this.#leg = send(target, head, announced, whole, this)
+  }
+
+  bodyDue(): void {
+    const heldBack = this.#heldBack
+    if (heldBack === null) return
+    this.#heldBack = null
+    this.body.awaited()
+    try {
+      this.#send(this.#target!, heldBack.head, heldBack.send) // set by `forward`
+    } catch (error) {
+      this.failed(error)
     }
   }
 
@@ -279,7 +307,7 @@ export class ExchangeSlot
   onUpstreamHead(status: number, head: string, bodyLength: number, contentLength: number): void {
     this.#answerBegins(status, bodyLength, contentLength)
     const leg = this.#leg
-    this.#emit(() => this.#owner.events.onResponse(this.handle, head, { status, bodyLength }))
+    this.#tellResponse(head, status, bodyLength)
     // Nobody has said yet where the body goes: it waits upstream. Unless the request is on its way once more.
     if (!this.#answer.hasHead && this.#collectBytes === -1 && this.#leg === leg) leg?.pause()
   }
@@ -296,8 +324,17 @@ export class ExchangeSlot
     this.body.legGone()
     this.#upstreamEnded = true
     if (body !== undefined) this.#answer.push(body, true)
-    this.#emit(() => this.#owner.events.onResponse(this.handle, head, { status, bodyLength }))
+    this.#tellResponse(head, status, bodyLength)
     this.#answer.keepBorrowed()
+  }
+
+  #tellResponse(head: string, status: number, bodyLength: number): void {
+    if (!this.isOpen) return
+    try {
+      this.#owner.events.onResponse(this.handle, head, { status, bodyLength })
+    } catch (error) {
+      this.failed(error)
+    }
   }
 
   #answerBegins(status: number, bodyLength: number, contentLength: number): void {
@@ -408,16 +445,17 @@ export class ExchangeSlot
   /** See FrontEnd.respond. */
   respond(head: string, body: Uint8Array | string): void {
     if (this.res === null) return
-    this.#dropFilter()
-    this.#dropLeg()
     if (this.#answer.hasBegun) {
       // Bytes of another answer are out.
+      this.#dropLeg()
       this.#end('aborted')
       this.#closeNow()
       return
     }
-    this.#answer.isFiltered = false
     this.#answer.setHead(head)
+    this.#answer.isFiltered = false
+    this.#dropFilter()
+    this.#dropLeg()
     this.#answerWith(typeof body === 'string' ? Buffer.from(body, 'utf8') : body)
     this.body.release()
     this.body.discard()
@@ -596,7 +634,7 @@ export class ExchangeSlot
   onUpstreamWebSocket(socket: UpstreamWebSocket): void {
     this.#answerBegins(101, 0, -1)
     this.#upstreamSocket = socket
-    this.#emit(() => this.#owner.events.onResponse(this.handle, socket.head, { status: 101, bodyLength: 0 }))
+    this.#tellResponse(socket.head, 101, 0)
   }
 
   /** Both sides agreed and the policy did: 101, and from here on messages. */
@@ -637,6 +675,7 @@ export class ExchangeSlot
   }
 
   #dropLeg(): void {
+    this.#heldBack = null
     const leg = this.#leg
     if (leg === null) return
     this.#noteLeg()

@@ -182,6 +182,8 @@ export interface RequestFacts {
   readonly proxyFields: boolean
   /** What the client speaks; absent: HTTP/1.1. */
   readonly version?: 'HTTP/1.0' | 'HTTP/1.1' | 'HTTP/2.0' | undefined
+  /** The Host field, where the front end has it at hand. */
+  readonly host?: string | undefined
 }
 
 /** Facts of an upstream response beside its head. */

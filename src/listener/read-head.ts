@@ -24,6 +24,8 @@ export interface HeadSource {
 export interface RequestHead {
   /** Request line and lines, see front-end.ts. */
   readonly head: string
+  /** The Host field. */
+  readonly host: string
   /** The framing and hop-by-hop lines that `head` lacks. */
   readonly connectionLines: string
   /** See RequestFacts. */
@@ -167,7 +169,7 @@ function takeLine(name: string, value: string): void {
     default:
       break
   }
-  if (name.startsWith('x-')) hasProxyFields = true
+  if (name.charCodeAt(0) === 0x78 && name.charCodeAt(1) === 0x2d) hasProxyFields = true // x-
   if (isHopByHop(name)) {
     connectionLines += `${name}: ${value}\r\n`
     return
@@ -358,6 +360,8 @@ function decide(
   if (limits.bodyBytes > 0 && bodyLength > limits.bodyBytes) return LONG_BODY
 
   return {
+    // the text that was checked before, not its twin: it has been hashed
+    host: goodHost,
     head,
     connectionLines,
     proxyFields: hasProxyFields,

@@ -5,6 +5,7 @@
  * Source: H-30, H-36 … H-38, H-71 (what is kept so that it can be sent again), H-83; T-04, F-10.
  */
 import type { UpstreamLeg } from '../upstream/upstream-pool.ts'
+import { ByteQueue } from './byte-queue.ts'
 import type { FrontEndLimits } from './front-end.ts'
 import type { HttpResponse } from './library.ts'
 
@@ -12,8 +13,6 @@ import type { HttpResponse } from './library.ts'
 export const DISCARD_BYTES: number = 64 * 1024
 /** H-71: what is kept of a request body so that it can be sent again. */
 const REPLAY_BYTES = 64 * 1024
-
-const EMPTY = new Uint8Array(0)
 
 /** The exchange that a body belongs to. */
 export interface RequestBodyOwner {
@@ -24,6 +23,8 @@ export interface RequestBodyOwner {
   readonly hasSentAnswer: boolean
   /** Answer to `collect`. */
   bodyCollected(body: Uint8Array, isComplete: boolean): void
+  /** What was awaited is here, or as much of it as will come at once. */
+  bodyDue(): void
   /** H-36: more came than is allowed. */
   bodyTooLarge(): void
   /** A body that nobody wanted has come to its end. */
@@ -31,7 +32,7 @@ export interface RequestBodyOwner {
   failed(error: unknown): void
 }
 
-type Sink = 'hold' | 'collect' | 'upstream' | 'discard'
+type Sink = 'hold' | 'collect' | 'await' | 'upstream' | 'discard'
 
 export class RequestBody {
   readonly #owner: RequestBodyOwner
@@ -49,8 +50,7 @@ export class RequestBody {
   windowBytes = 0
 
   #sink: Sink = 'hold'
-  #held: Uint8Array[] = []
-  #heldBytes = 0
+  readonly #held = new ByteQueue()
   #collectBytes = -1
   #discarded = 0
   #leg: UpstreamLeg | null = null
@@ -87,7 +87,7 @@ export class RequestBody {
     this.isPaused = false
     this.windowStartMs = this.windowBytes = 0
     this.#sink = 'hold'
-    this.#dropHeld()
+    this.#held.clear()
     this.#collectBytes = -1
     this.#discarded = 0
     this.#leg = null
@@ -103,6 +103,7 @@ export class RequestBody {
     this.received += byteLength
     this.windowBytes += byteLength
     if (byteLength > 0) this.#take(chunk)
+    if (!isLast && this.#sink === 'await') this.#owner.bodyDue()
     if (this.#owner.res === null || !isLast || this.isComplete) return
     if (this.length !== -1) {
       this.#completed()
@@ -135,17 +136,20 @@ export class RequestBody {
         return
       case 'upstream':
         // The bytes are the library's only during this call.
-        if (this.#heldBytes === 0 && this.#legWritable) {
+        if (this.#held.bytes === 0 && this.#legWritable) {
           this.#write(new Uint8Array(chunk.slice(0)))
           if (!this.#legWritable) this.pause()
           return
         }
         this.#hold(chunk)
-        if (this.#heldBytes >= streamBufferBytes) this.pause()
+        if (this.#held.bytes >= streamBufferBytes) this.pause()
         return
       case 'collect':
         this.#hold(chunk)
-        if (this.#heldBytes >= this.#collectBytes) this.#collected(false)
+        if (this.#held.bytes >= this.#collectBytes) this.#collected(false)
+        return
+      case 'await':
+        this.#hold(chunk)
         return
       case 'hold':
         this.#hold(chunk)
@@ -155,12 +159,6 @@ export class RequestBody {
 
   #hold(chunk: ArrayBuffer): void {
     this.#held.push(new Uint8Array(chunk.slice(0)))
-    this.#heldBytes += chunk.byteLength
-  }
-
-  #dropHeld(): void {
-    if (this.#held.length > 0) this.#held = []
-    this.#heldBytes = 0
   }
 
   #completed(): void {
@@ -168,7 +166,8 @@ export class RequestBody {
     // Left paused, the connection would never read its next request.
     this.resume()
     if (this.#sink === 'collect') this.#collected(true)
-    else if (this.#sink === 'upstream' && this.#heldBytes === 0) this.#leg?.end()
+    else if (this.#sink === 'await') this.#owner.bodyDue()
+    else if (this.#sink === 'upstream' && this.#held.bytes === 0) this.#leg?.end()
     else if (this.#sink === 'discard') this.#owner.bodyDiscarded()
   }
 
@@ -194,7 +193,7 @@ export class RequestBody {
     if (this.#sink !== 'hold' || limitBytes <= this.#collectBytes) return
     this.#collectBytes = limitBytes
     this.#sink = 'collect'
-    if (this.isComplete || this.#heldBytes >= limitBytes) {
+    if (this.isComplete || this.#held.bytes >= limitBytes) {
       this.#collected(this.isComplete)
       return
     }
@@ -212,19 +211,33 @@ export class RequestBody {
 
   /** What was received and not passed on, in one piece. */
   joinHeld(): Uint8Array {
-    if (this.#held.length === 0) return EMPTY
-    if (this.#held.length > 1) this.#held = [Buffer.concat(this.#held, this.#heldBytes)]
-    return this.#held[0]! // one piece is left
+    return this.#held.join()
   }
 
   // ── to the upstream ──
+
+  /** All of it is little, and may well lie in the segment that the head came in. */
+  get mayComeAtOnce(): boolean {
+    return this.length > 0 && this.length <= REPLAY_BYTES && this.received === 0
+  }
+
+  /** The owner waits for it before it asks the upstream: `bodyDue` comes with it. */
+  await(): void {
+    this.#sink = 'await'
+    this.resume()
+  }
+
+  /** It is waited for no longer. */
+  awaited(): void {
+    if (this.#sink === 'await') this.#sink = 'hold'
+  }
 
   /** Goes upstream from now on, as fast as the leg takes it. `leg` has just been sent. */
   streamTo(leg: UpstreamLeg): void {
     this.#sink = 'upstream'
     this.#leg = leg
     this.#legWritable = false
-    if (this.#heldBytes < this.#owner.frontEndLimits.streamBufferBytes) this.resume()
+    if (this.#held.bytes < this.#owner.frontEndLimits.streamBufferBytes) this.resume()
   }
 
   /** The leg takes more. */
@@ -232,12 +245,8 @@ export class RequestBody {
     const leg = this.#leg
     if (leg === null || this.#sink !== 'upstream') return
     this.#legWritable = true
-    while (this.#held.length > 0 && this.#legWritable) {
-      const chunk = this.#held.shift()! // there is one
-      this.#heldBytes -= chunk.length
-      this.#write(chunk)
-    }
-    if (this.#heldBytes > 0) return
+    while (this.#held.bytes > 0 && this.#legWritable) this.#write(this.#held.shift())
+    if (this.#held.bytes > 0) return
     if (this.isComplete) leg.end()
     else if (this.#legWritable) this.resume()
   }
@@ -280,8 +289,7 @@ export class RequestBody {
 
   #takeBack(): boolean {
     if (!this.isRepeatable) return false
-    this.#held.unshift(...this.#replay)
-    this.#heldBytes += this.#replayBytes
+    this.#held.putBack(this.#replay)
     this.#replay = []
     this.#replayBytes = 0
     return true
@@ -297,6 +305,6 @@ export class RequestBody {
 
   /** The exchange is over: memory is given back. */
   release(): void {
-    this.#dropHeld()
+    this.#held.clear()
   }
 }

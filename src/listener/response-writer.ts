@@ -9,8 +9,10 @@
  *
  * Source: F-01 … F-14 and their measurements; H-28, H-31, H-32, H-38, H-58.
  */
+import { performance } from 'node:perf_hooks'
+import { ByteQueue } from './byte-queue.ts'
 import type { HttpResponse } from './library.ts'
-import { statusOf, withoutOwnFields, writeHead } from './outgoing-head.ts'
+import { readyHead, statusOf, writeHead } from './outgoing-head.ts'
 
 /** Above it even a whole body goes out in pieces, so that the library does not copy it into its own buffer. */
 const MAX_AT_ONCE_BYTES = 64 * 1024
@@ -65,16 +67,15 @@ export class ResponseWriter {
   wasBlocked = false
   /** Since when the client has taken nothing; only of interest while blocked. */
   blockedSinceMs = 0
-  /** Bytes that wait. */
-  waitingBytes = 0
 
   #head: string | null = null
+  #headIsAscii = false
   #mode: Mode = 'none'
   #total = 0
   #accepted = 0
   /** The library must not know that the answer is complete. */
   #unfinished = false
-  #waiting: Uint8Array[] = []
+  readonly #waiting = new ByteQueue()
   /** Bytes in `#waiting` that are the pool's again when its call returns. */
   #borrowed: Uint8Array | null = null
   #writableAsked = false
@@ -122,9 +123,11 @@ export class ResponseWriter {
 
   // ── what is to be sent ──
 
-  /** Nothing goes out before `flush`. */
+  /** Nothing goes out before `flush`. Throws, and nothing is changed, when it is no head (H-123). */
   setHead(head: string): void {
-    this.#head = head
+    const { text, isAscii } = readyHead(head)
+    this.#head = text
+    this.#headIsAscii = isAscii
   }
 
   /** Takes the head back; nothing of it has left us. */
@@ -132,10 +135,14 @@ export class ResponseWriter {
     this.#head = null
   }
 
+  /** Bytes that wait. */
+  get waitingBytes(): number {
+    return this.#waiting.bytes
+  }
+
   /** `isBorrowed`: the bytes are somebody else's again after this turn, see `keepBorrowed`. */
   push(chunk: Uint8Array, isBorrowed: boolean): void {
     this.#waiting.push(chunk)
-    this.waitingBytes += chunk.length
     if (isBorrowed) this.#borrowed = chunk
   }
 
@@ -144,28 +151,21 @@ export class ResponseWriter {
     const borrowed = this.#borrowed
     if (borrowed === null) return
     this.#borrowed = null
-    const last = this.#waiting.at(-1)
-    if (last?.buffer === borrowed.buffer) this.#waiting[this.#waiting.length - 1] = new Uint8Array(last)
+    this.#waiting.keep(borrowed.buffer)
   }
 
   /** What waits, in one piece; it goes on waiting. */
   join(): Uint8Array {
-    if (this.#waiting.length === 0) return EMPTY
-    if (this.#waiting.length > 1) this.#waiting = [Buffer.concat(this.#waiting, this.waitingBytes)]
-    return this.#waiting[0]! // one piece is left
+    return this.#waiting.join()
   }
 
   /** What waits, taken out. */
   take(): readonly Uint8Array[] {
-    const chunks = this.#waiting
-    this.#waiting = []
-    this.waitingBytes = 0
-    return chunks
+    return this.#waiting.take()
   }
 
   drop(): void {
-    if (this.#waiting.length > 0) this.#waiting = []
-    this.waitingBytes = 0
+    this.#waiting.clear()
   }
 
   // ── sending ──
@@ -187,18 +187,18 @@ export class ResponseWriter {
     const res = this.#owner.res!
     if (this.#head !== null) {
       // The library completes the head of a chunked answer with its first bytes only; until then a failure is still a 502.
-      if (this.length === -1 && this.#waiting.length === 0 && !this.hasEnded) return
+      if (this.length === -1 && this.#waiting.bytes === 0 && !this.hasEnded) return
       if (!this.#start(res, this.#head)) return
     }
-    while (this.#waiting.length > 0 && !this.isBlocked) {
-      const chunk = this.#waiting[0]! // there is one
+    while (this.#waiting.bytes > 0 && !this.isBlocked) {
+      const chunk = this.#waiting.first! // bytes wait
       if (this.#mode === 'chunked') this.#writeChunk(res, chunk)
       else if (this.#writePart(res, chunk)) {
         this.#complete()
         return
       }
     }
-    if (!this.hasEnded || this.#waiting.length > 0) return
+    if (!this.hasEnded || this.#waiting.bytes > 0) return
     if (this.#mode === 'chunked') this.#endChunked(res)
     else if (this.#unfinished) this.isSent = true
     // Otherwise fewer bytes came than were announced; the pool reports that as a failure.
@@ -207,8 +207,7 @@ export class ResponseWriter {
   #writeChunk(res: HttpResponse, chunk: Uint8Array): void {
     // The library keeps what the socket does not take; we stop giving it more.
     const taken = res.write(chunk)
-    this.#waiting.shift()
-    this.waitingBytes -= chunk.length
+    this.#waiting.consume(chunk.length)
     this.bodyBytes += chunk.length
     if (!taken) this.#block(res)
   }
@@ -224,9 +223,7 @@ export class ResponseWriter {
     const accepted = taken ? chunk.length : res.getWriteOffset() - this.#accepted
     this.#accepted += accepted
     this.bodyBytes += accepted
-    this.waitingBytes -= accepted
-    if (accepted === chunk.length) this.#waiting.shift()
-    else this.#waiting[0] = chunk.subarray(accepted)
+    this.#waiting.consume(accepted)
     if (!taken) this.#block(res)
     return false
   }
@@ -262,7 +259,8 @@ export class ResponseWriter {
     const status = statusOf(head)
     this.#head = null
     this.status = status
-    let text = withoutOwnFields(head)
+    let text = head
+    const isAscii = this.#headIsAscii
     const bodiless = isHead || status === 204 || status === 304
     const length = bodiless ? 0 : this.hasEnded && !this.isFiltered ? this.waitingBytes : this.length
     const announced = bodiless ? this.#bodilessLength(status) : -1
@@ -276,10 +274,10 @@ export class ResponseWriter {
     if (bodiless) {
       if (announced >= 0) text += `content-length: ${announced}\r\n`
       if (this.#unfinished) {
-        writeHead(res, `${text}date: ${new Date().toUTCString()}\r\n\r\n`)
+        writeHead(res, `${text}date: ${new Date().toUTCString()}\r\n\r\n`, isAscii)
         this.isSent = true
       } else {
-        writeHead(res, text)
+        writeHead(res, text, isAscii)
         // Not with a length as argument: the library then waits for that many bytes.
         res.endWithoutBody()
         this.#complete()
@@ -287,11 +285,11 @@ export class ResponseWriter {
       return false
     }
     if (length === 0 && this.#unfinished) {
-      writeHead(res, `${text}date: ${new Date().toUTCString()}\r\ncontent-length: 0\r\n\r\n`)
+      writeHead(res, `${text}date: ${new Date().toUTCString()}\r\ncontent-length: 0\r\n\r\n`, isAscii)
       this.isSent = true
       return false
     }
-    writeHead(res, text)
+    writeHead(res, text, isAscii)
     if (endsAtOnce && !this.#unfinished && length <= MAX_AT_ONCE_BYTES) {
       const body = this.join()
       this.bodyBytes = body.length
@@ -306,7 +304,7 @@ export class ResponseWriter {
     }
     this.#mode = 'length'
     this.#total = length
-    if (this.#unfinished || this.#waiting.length === 0) {
+    if (this.#unfinished || this.#waiting.bytes === 0) {
       // Writes head and Content-Length only.
       res.tryEnd(EMPTY, length)
       // One byte more than there will be: never done in the library's eyes.

@@ -9,6 +9,7 @@
  *
  * Source: native-front-end.md §7; operations.md F-01 … F-20.
  */
+import { performance } from 'node:perf_hooks'
 import { isIP } from 'node:net'
 import type { UpstreamHandler, UpstreamPool } from '../upstream/upstream-pool.ts'
 import { ExchangeSlot, type SlotOwner } from './exchange-slot.ts'
@@ -38,7 +39,6 @@ import {
   type TemplatedApp,
   type UpgradeContext,
 } from './library.ts'
-import { checkResponseHead } from './outgoing-head.ts'
 import { addressText } from './peer-address.ts'
 import { describeRequestLine, type HeadRefusal, readHead } from './read-head.ts'
 import { SlotTable } from './slots.ts'
@@ -94,6 +94,9 @@ interface RelayHolder {
 
 const relayOf = (client: unknown): WebSocketRelay => (client as RelayHolder).relay
 
+/** Whoever is asked for after the end. */
+const NOBODY: Peer = Object.freeze({ address: '', port: 0, localAddress: '', localPort: 0 })
+
 const PROXY_HEADER_REFUSED: HeadRefusal = {
   status: 400,
   reason: 'bad_request:F-17',
@@ -106,6 +109,8 @@ interface Listener {
   readonly app: TemplatedApp
   readonly tls: TlsApps | undefined
   readonly localAddress: string
+  /** By IPv4 address; of plain connections. */
+  readonly peers: Map<number, Peer>
   socket: ListenSocket | null
   port: number
   connections: number
@@ -127,6 +132,13 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
   readonly #lingering = new Set<ExchangeSlot>()
   readonly #relays = new Set<WebSocketRelay>()
   #relayTicker: NodeJS.Timeout | undefined
+  /** Whose request bodies are waited for until the end of this turn. */
+  #later: ExchangeSlot[] = []
+  readonly #runLater = (): void => {
+    const slots = this.#later
+    this.#later = []
+    for (const slot of slots) slot.bodyDue()
+  }
   #open = 0
   #ticker: NodeJS.Timeout | undefined
   #ticks = 0
@@ -216,6 +228,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     const listener = {
       options,
       localAddress: isIP(host) === 0 ? '' : host,
+      peers: new Map(),
       socket: null,
       port,
       connections: 0,
@@ -307,7 +320,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     if (onConnect === undefined) return
     let accepted = false
     try {
-      const peer = peerOf(listener, new Uint8Array(res.getRemoteAddress()), null, null)
+      const peer = peerOf(listener, res.getRemoteAddress(), undefined, undefined)
       accepted = this.events.onConnect!(listener.options.id, peer)
     } catch (error) {
       this.report(error)
@@ -341,9 +354,8 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
       slot.expectsContinue = head.expectsContinue
       slot.clientCloses = head.close
       slot.libraryCloses = head.libraryCloses
-      slot.address = res.getRemoteAddress()
-      if (proxied.byteLength > 0) slot.proxiedAddress = proxied
-      slot.tls = name === null ? null : peerTls(name, res)
+      const tls = name === null ? undefined : peerTls(name, res)
+      slot.peer = peerOf(listener, res.getRemoteAddress(), proxied, tls)
       // a valid key has the length that makes the library hand the context over
       if (head.webSocket !== undefined && context !== null) slot.webSocket = { request: head.webSocket, context }
       slot.announce()
@@ -356,6 +368,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
           receivedAtMs,
           connectionLines: head.connectionLines,
           proxyFields: head.proxyFields,
+          host: head.host,
         })
       } catch (error) {
         if (slot.handle === handle) slot.failed(error)
@@ -399,12 +412,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
   // ── what the gateway calls ──
 
   peer(handle: ExchangeHandle): Peer {
-    const slot = this.#slots.find(handle)
-    const listener = slot === undefined ? undefined : this.#listeners.get(slot.listenerId)
-    if (slot === undefined || slot.address === null || listener === undefined) {
-      return { address: '', port: 0, localAddress: '', localPort: 0 }
-    }
-    return peerOf(listener, new Uint8Array(slot.address), slot.proxiedAddress, slot.tls)
+    return this.#slots.find(handle)?.peer ?? NOBODY
   }
 
   readRequestBody(handle: ExchangeHandle, limitBytes: number): void {
@@ -428,14 +436,12 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
   continueResponse(handle: ExchangeHandle, head: string, body?: Uint8Array, filter?: () => BodyFilter): void {
     const slot = this.#find(handle)
     if (slot === undefined) return
-    checkResponseHead(head)
     slot.continueResponse(head, body, filter)
   }
 
   respond(handle: ExchangeHandle, head: string, body: Uint8Array | string): void {
     const slot = this.#find(handle)
     if (slot === undefined) return
-    checkResponseHead(head)
     slot.respond(head, body)
   }
 
@@ -479,6 +485,10 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     this.#relayTicker = undefined
   }
 
+  later(slot: ExchangeSlot): void {
+    if (this.#later.push(slot) === 1) setImmediate(this.#runLater)
+  }
+
   watch(slot: ExchangeSlot): void {
     this.#watched.add(slot)
     this.#ticker ??= setInterval(() => this.#tick(), TICK_MS).unref()
@@ -492,7 +502,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
   release(slot: ExchangeSlot): void {
     this.#watched.delete(slot)
     this.#lingering.delete(slot)
-    slot.address = slot.proxiedAddress = slot.tls = null
+    slot.peer = null
     this.#slots.release(slot)
   }
 
@@ -549,15 +559,39 @@ function peerTls(name: ServerNameFacts, res: HttpResponse): PeerTls {
   return { serverName, certificate, clientCertificate, clientAuthorities }
 }
 
-function peerOf(listener: Listener, address: Uint8Array, proxied: ArrayBuffer | null, tls: PeerTls | null): Peer {
-  const peer: Peer = {
-    address: addressText(address),
-    // The library tells addresses only (F-17).
-    port: 0,
-    localAddress: listener.localAddress,
-    localPort: listener.port,
-    ...(tls === null ? {} : { tls }),
+/** Addresses whose peers are remembered, for each listener. */
+const MAX_REMEMBERED_PEERS = 4096
+
+function peerOf(
+  listener: Listener,
+  address: ArrayBuffer,
+  proxied: ArrayBuffer | undefined,
+  tls: PeerTls | undefined,
+): Peer {
+  const bytes = new Uint8Array(address)
+  if (bytes.length !== 4 || tls !== undefined || (proxied !== undefined && proxied.byteLength > 0)) {
+    return peerAt(listener, addressText(bytes), proxied, tls)
   }
-  const proxiedAddress = proxied === null ? '' : addressText(new Uint8Array(proxied))
+  // a client comes with many requests, and nothing but its address is known of it
+  const key = (bytes[0]! << 24) | (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]! // it has four
+  const { peers } = listener
+  let peer = peers.get(key)
+  if (peer === undefined) {
+    if (peers.size >= MAX_REMEMBERED_PEERS) peers.clear()
+    peers.set(key, (peer = peerAt(listener, addressText(bytes), undefined, undefined)))
+  }
+  return peer
+}
+
+function peerAt(
+  listener: Listener,
+  address: string,
+  proxied: ArrayBuffer | undefined,
+  tls: PeerTls | undefined,
+): Peer {
+  const { localAddress, port: localPort } = listener
+  // The library tells addresses only (F-17).
+  const peer: Peer = { address, port: 0, localAddress, localPort, ...(tls && { tls }) }
+  const proxiedAddress = proxied === undefined ? '' : addressText(new Uint8Array(proxied))
   return proxiedAddress === '' ? peer : { ...peer, proxiedAddress, proxiedPort: 0 }
 }

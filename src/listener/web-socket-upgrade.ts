@@ -6,7 +6,7 @@
 import { withoutFields } from '../upstream/hop-headers.ts'
 import type { UpstreamWebSocket } from '../upstream/web-socket.ts'
 import type { HttpResponse, UpgradeContext } from './library.ts'
-import { writeHead } from './outgoing-head.ts'
+import { readyHead, writeHead } from './outgoing-head.ts'
 import type { WebSocketRequest } from './read-head.ts'
 import type { WebSocketRelay } from './web-socket-relay.ts'
 
@@ -30,9 +30,10 @@ export function switchProtocols(
   socket: UpstreamWebSocket,
   { request, context }: { readonly request: WebSocketRequest; readonly context: UpgradeContext },
 ): void {
-  const lines = withoutFields(head.slice(head.indexOf('\r\n') + 2), UPGRADE_FIELDS)
+  const { text, isAscii } = readyHead(head)
+  const lines = withoutFields(text.slice(text.indexOf('\r\n') + 2), UPGRADE_FIELDS)
   res.cork(() => {
-    writeHead(res, `HTTP/1.1 101 Switching Protocols\r\n${lines}`)
+    writeHead(res, `HTTP/1.1 101 Switching Protocols\r\n${lines}`, isAscii)
     // an extension that the upstream did not accept is not offered to the client (H-91)
     res.upgrade({ relay }, request.key, socket.protocol, socket.compresses ? request.extensions : '', context)
   })

@@ -12,6 +12,7 @@
  *
  * Source: H-31 … H-35, H-56, H-62, H-70, H-80, H-82, H-122; T-30 … T-35.
  */
+import { performance } from 'node:perf_hooks'
 import type { UpstreamFailureReason, UpstreamTarget } from '../listener/front-end.ts'
 import * as native from '../native.ts'
 import { AddressBook } from './address-book.ts'

@@ -111,6 +111,7 @@ describe('framing (H-20 … H-23, T-01, T-28)', () => {
     ])
     expect(passed(read([HOST]))).toEqual({
       head: 'GET / HTTP/1.1\r\nhost: gw.test\r\n',
+      host: 'gw.test',
       connectionLines: '',
       proxyFields: false,
       isHead: false,
