@@ -663,6 +663,8 @@ function settingsOf(
       bufferedBodyBytes: limits.buffered_body,
       streamBufferBytes: limits.stream_buffer,
       hops: limits.hops,
+      connections: limits.connections,
+      connectionsPerAddress: limits.connections_per_address,
     },
     webSocket: {
       maxMessageBytes: webSocket.max_message,
@@ -716,6 +718,7 @@ function settingsOf(
     logLevel: document.log_level,
     admin: { address: document.admin.address },
     drain: { delayMs: document.drain.delay, timeoutMs: document.drain.timeout },
+    reload: { orphanTimeoutMs: document.reload.orphan_timeout },
     policy: { strict: document.policy.strict },
     httpRequest: {
       external: document.http_request.external,

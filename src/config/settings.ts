@@ -66,6 +66,7 @@ export interface Settings {
   /** Undefined = off. */
   readonly admin: { readonly address: HostPort | undefined }
   readonly drain: { readonly delayMs: number; readonly timeoutMs: number }
+  readonly reload: { readonly orphanTimeoutMs: number }
   readonly policy: { readonly strict: boolean }
   readonly httpRequest: {
     readonly external: boolean
@@ -132,6 +133,10 @@ export interface LimitSettings {
   readonly bufferedBodyBytes: number
   readonly streamBufferBytes: number
   readonly hops: number
+  /** Client connections at a time, per worker; 0 = unlimited. */
+  readonly connections: number
+  /** Of one address; 0 = unlimited. */
+  readonly connectionsPerAddress: number
 }
 
 /** Milliseconds, 0 = off. */
@@ -613,9 +618,19 @@ const gatewayFields = {
           'Internal endpoints that a request may be handed on to; beyond it 508.',
           'hops',
         ),
+        connections: described(
+          withDefault(integer({ min: 0, max: 1_000_000 }), 0),
+          'Client connections open at a time, per worker; more are closed as they come; 0 = unlimited.',
+          'connections',
+        ),
+        connections_per_address: described(
+          withDefault(integer({ min: 0, max: 1_000_000 }), 0),
+          'Client connections of one address open at a time, in all workers together; more are closed as they come; 0 = unlimited.',
+          'connections',
+        ),
       }),
     ),
-    'Sizes of requests.',
+    'Sizes of requests, and how many connections clients may open.',
   ),
   websocket: described(
     section(
@@ -880,6 +895,17 @@ const gatewayFields = {
       }),
     ),
     'Stopping.',
+  ),
+  reload: described(
+    section(
+      object({
+        orphan_timeout: described(
+          withDefault(timer(), 60_000),
+          'How long requests and streams of an endpoint go on that a reload has taken away; 0 = until they end.',
+        ),
+      }),
+    ),
+    'Loading another configuration.',
   ),
   policy: described(
     section(

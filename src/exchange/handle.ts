@@ -33,6 +33,8 @@ import { statusLine } from '../response/status-line.ts'
 import type { Endpoint, EndpointUpstream } from '../routing/endpoints.ts'
 import type { Member } from '../upstream/balancer.ts'
 import { connectionAllowed, exchangeConnectionAllowed } from './connect-phase.ts'
+import { isTrusted } from './client-address.ts'
+import { ConnectionLimit } from './connection-limit.ts'
 import { Exchange } from './exchange.ts'
 import { forwardHead } from './forward-head.ts'
 import { logExchange, logRefused } from './log-exchange.ts'
@@ -56,12 +58,14 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
   #listenerPlaces: ReadonlyMap<number, number> = new Map()
   /** Exchanges that run against a configuration other than the current one. */
   readonly #retired = new Map<Snapshot, number>()
+  readonly #connectionLimit: ConnectionLimit
 
   /** `frontEnd` is asked for late, because front end and handler refer to each other. */
   constructor(snapshot: Snapshot, services: GatewayServices, frontEnd: () => FrontEnd) {
     this.#snapshot = snapshot
     this.#services = services
     this.#frontEnd = frontEnd
+    this.#connectionLimit = new ConnectionLimit((facts, text) => services.logger.warn(facts, text))
   }
 
   get snapshot(): Snapshot {
@@ -77,11 +81,28 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
     this.#listenerPlaces = listenerPlaces
     if (previous === next) return
     this.#snapshot = next
-    let users = 0
-    for (const exchange of this.#exchanges) if (exchange?.snapshot === previous) users += 1
-    for (const exchange of this.#subrequests.values()) if (exchange.snapshot === previous) users += 1
-    if (users === 0) previous.release()
-    else this.#retired.set(previous, users)
+    const left = [...this.#exchanges, ...this.#subrequests.values()].filter((one) => one?.snapshot === previous)
+    if (left.length === 0) previous.release()
+    else this.#retired.set(previous, left.length)
+    this.#endOrphansLater(left, next)
+  }
+
+  /** O-24: what has lost its endpoint by a reload may go on for a while. Negative handles end with the request they serve. */
+  #endOrphansLater(left: readonly (Exchange | undefined)[], next: Snapshot): void {
+    const { orphanTimeoutMs } = next.settings.reload
+    const names = new Set(next.endpoints.all.map(({ name }) => name))
+    const orphans = left.filter((one) => {
+      const endpoint = one?.frames[0]?.endpoint
+      return endpoint !== undefined && one!.handle > 0 && !names.has(endpoint.name)
+    })
+    if (orphanTimeoutMs === 0 || orphans.length === 0) return
+    setTimeout(() => {
+      for (const orphan of orphans) {
+        if (orphan === undefined || orphan.finished) continue
+        orphan.reason = 'draining'
+        this.#frontEnd().abort(orphan.handle)
+      }
+    }, orphanTimeoutMs).unref()
   }
 
   /** An exchange that is under way. */
@@ -90,6 +111,13 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
   }
 
   onConnect(listenerId: number, peer: Peer): boolean {
+    const { settings, trustedProxies } = this.#snapshot
+    const { limits } = settings
+    if (limits.connections > 0 || limits.connectionsPerAddress > 0) {
+      const isProxy = isTrusted(peer.address, trustedProxies)
+      if (!this.#connectionLimit.allows(peer.address, isProxy, this.#openConnections(), this.#ports(), limits))
+        return false
+    }
     return connectionAllowed(this.#snapshot, this.#services, this.#listenerPlaces.get(listenerId) ?? -1, peer)
   }
 
@@ -167,6 +195,17 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
     endTransaction(exchange)
     logExchange(exchange, record)
     if (exchange.snapshot !== this.#snapshot) this.#leave(exchange.snapshot)
+  }
+
+  /** Of clients, on the listeners that this configuration knows. */
+  #openConnections(): number {
+    let open = 0
+    for (const id of this.#listenerPlaces.keys()) open += this.#frontEnd().connectionsOf(id)
+    return open
+  }
+
+  #ports(): ReadonlySet<number> {
+    return new Set(this.#snapshot.settings.listeners.map(({ port }) => port))
   }
 
   #find(handle: ExchangeHandle): Exchange | undefined {

@@ -32,6 +32,10 @@ export interface FrontEndCapabilities {
   readonly proxyProtocol: boolean
   /** 413, 414 and 431 are sent by the limits of the configuration, not by the library's own. */
   readonly headLimits: boolean
+  /** A head that is not whole in time is answered 408, and an idle connection may stay as long as is configured (H-81). */
+  readonly slowHeads: boolean
+  /** Interim answers of the upstream, 103 in particular, reach the client (H-62). */
+  readonly interimAnswers: boolean
 }
 
 /** What a front end can do that has no sockets: it plays one request after the other, as the default one would see it. */
@@ -45,6 +49,8 @@ export const NO_SOCKETS: FrontEndCapabilities = Object.freeze({
   tls: Object.freeze({ versions: ['1.2', '1.3'], isFixed: true } as const),
   proxyProtocol: false,
   headLimits: true,
+  slowHeads: false,
+  interimAnswers: false,
 })
 
 export interface ListenOptions {

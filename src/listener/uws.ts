@@ -170,6 +170,8 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
       tls: { versions: ['1.2', '1.3'], isFixed: true },
       proxyProtocol: true,
       headLimits: libraryAllows(this.limits),
+      slowHeads: false,
+      interimAnswers: false,
     }
   }
 
@@ -583,12 +585,7 @@ function peerOf(
   return peer
 }
 
-function peerAt(
-  listener: Listener,
-  address: string,
-  proxied: ArrayBuffer | undefined,
-  tls: PeerTls | undefined,
-): Peer {
+function peerAt(listener: Listener, address: string, proxied: ArrayBuffer | undefined, tls: PeerTls | undefined): Peer {
   const { localAddress, port: localPort } = listener
   // The library tells addresses only (F-17).
   const peer: Peer = { address, port: 0, localAddress, localPort, ...(tls && { tls }) }

@@ -57,6 +57,8 @@ export const NATIVE_CAPABILITIES: FrontEndCapabilities = Object.freeze({
   tls: Object.freeze({ versions: ['1.2', '1.3'], isFixed: false } as const),
   proxyProtocol: true,
   headLimits: true,
+  slowHeads: true,
+  interimAnswers: true,
 })
 
 /** H-14 */

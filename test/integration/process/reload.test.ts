@@ -1,4 +1,6 @@
 /** Reload and drain of the built gateway under load. */
+import { createServer, request, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { afterEach, describe, expect, test } from 'vitest'
 import { startLoad } from '../../support/load.ts'
 import {
@@ -161,6 +163,60 @@ describe('reload', () => {
     expect(refused.code).toBe(1)
     expect(refused.stderr).toContain(`port ${other.port} is in use`)
     expect((await get(gateway.url)).body).toBe('one')
+  })
+
+  test('O-24: a stream whose endpoint a reload takes away goes on for reload.orphan_timeout; others are left alone', async () => {
+    const streams = new Set<ServerResponse>()
+    const server = createServer((_request, response) => {
+      streams.add(response)
+      response.once('close', () => streams.delete(response))
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: 0\n\n')
+    })
+    await new Promise<void>((resolve) => {
+      server.listen(0, '127.0.0.1', resolve)
+    })
+    closers.push(() => {
+      server.closeAllConnections()
+      server.close()
+    })
+    const { port: upstreamPort } = server.address() as AddressInfo
+    const endpoint = (name: string, host: string, port: number): string =>
+      `  - {name: ${name}, url: "http://${host}:${port}", upstream: {url: "http://127.0.0.1:${upstreamPort}"}}\n`
+    const settings = 'reload: {orphan_timeout: 700ms}\nendpoints:\n'
+    const gateway = await start({
+      config: ({ port }) =>
+        `${settings}${endpoint('kept', 'kept.test', port)}${endpoint('gone', 'gone.test', port)}`.replace(
+          'endpoints:',
+          `listeners: [{address: 127.0.0.1:${port}}]\nendpoints:`,
+        ),
+    })
+    const open = (host: string): Promise<{ closedAfterMs: () => number | undefined; end: () => void }> =>
+      new Promise((resolve, reject) => {
+        let closedAtMs: number | undefined
+        const asked = request({ port: gateway.port, host: '127.0.0.1', headers: { host } }, (response) => {
+          response.once('data', () => {
+            resolve({ closedAfterMs: () => closedAtMs, end: () => asked.destroy() })
+          })
+          response.once('error', () => undefined)
+          response.once('close', () => (closedAtMs = performance.now()))
+        })
+        asked.once('error', reject)
+        asked.end()
+      })
+    const [kept, gone] = [await open(`kept.test:${gateway.port}`), await open(`gone.test:${gateway.port}`)]
+    gateway.write(
+      'gateway.yaml',
+      `listeners: [{address: 127.0.0.1:${gateway.port}}]\n${settings}${endpoint('kept', 'kept.test', gateway.port)}`,
+    )
+    const reloadedAtMs = performance.now()
+    expect((await gateway.command('reload')).code).toBe(0)
+    expect(streams.size).toBe(2)
+    await expect.poll(() => gone.closedAfterMs(), { timeout: 10_000 }).toBeDefined()
+    expect(gone.closedAfterMs()! - reloadedAtMs).toBeGreaterThan(650)
+    await expect.poll(() => streams.size).toBe(1)
+    await expect.poll(() => gateway.access().map(({ reason }) => reason)).toEqual(['draining'])
+    expect(kept.closedAfterMs()).toBeUndefined()
+    kept.end()
   })
 
   test('settings that are read at the start are named as a warning', async () => {

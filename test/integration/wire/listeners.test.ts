@@ -152,6 +152,8 @@ test('capabilities say what this front end cannot do', async () => {
     tls: { versions: ['1.2', '1.3'], isFixed: true },
     proxyProtocol: true,
     headLimits: true,
+    slowHeads: false,
+    interimAnswers: false,
   })
 })
 

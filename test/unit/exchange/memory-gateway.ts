@@ -108,6 +108,8 @@ export class MemoryGateway {
         tls: { versions: ['1.2', '1.3'], isFixed: true },
         proxyProtocol: false,
         headLimits: true,
+        slowHeads: false,
+        interimAnswers: false,
       },
       listen: () => Promise.resolve(),
       closeListener: () => {},
