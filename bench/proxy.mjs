@@ -70,12 +70,12 @@ async function main() {
       `wrk (one thread), upstream (nginx) and the measured side share these cores; ${rounds} rounds of ${seconds} s\n`,
   )
   if (names.some((name) => ROWS[name].policy !== 'none')) await startIssuer()
-  if (names.some((name) => ROWS[name].buckets === 'redis')) await startRedis()
+  if (names.some((name) => ROWS[name].buckets !== 'memory')) await startRedis()
   if (names.some((name) => ROWS[name].policy === 'full-crs')) ensureRules()
   if (names.some((name) => ROWS[name].tls)) services.certificate = makeCertificate()
   const results = []
   for (const name of names) {
-    if (ROWS[name].buckets === 'redis' && services.redisPort === undefined) continue
+    if (ROWS[name].buckets !== 'memory' && services.redisPort === undefined) continue
     results.push(...(await measure(name, ROWS[name])))
   }
   if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(results, null, 2)}\n`)
@@ -126,6 +126,8 @@ async function startSides(name, row) {
     let side
     if (other === 'plain')
       side = await startGateway(`${name}-plain`, folder, { ...row, policy: 'none', buckets: 'memory' }, services)
+    else if (other === 'memory')
+      side = await startGateway(`${name}-memory`, folder, { ...row, buckets: 'memory' }, services)
     else if (other === 'one-worker') side = await startGateway(`${name}-one`, folder, { ...row, workers: 1 }, services)
     else if (peers.includes(other))
       side = await PEERS[other].start(folder, services.backendPort, row, services.certificate)
@@ -151,7 +153,7 @@ async function measure(name, row) {
     for (let round = 0; round < rounds; round += 1) {
       const results = new Map()
       for (const side of sides) {
-        const asked = side.name === 'ours' && row.buckets === 'redis' ? redisCalls() : undefined
+        const asked = side.name === 'ours' && row.buckets !== 'memory' ? redisCalls() : undefined
         const before = threadsCpuUs(side.pids)
         const result = await load(folder, side, row, seconds, headers)
         const us = threadsCpuUs(side.pids, before) / result.count

@@ -1,8 +1,9 @@
 /**
  * The rows of `npm run bench:proxy`: which request, how many connections, how our side is set up, and beside whom.
  *
- * `policy`: none, or the microservices policy with (`crs`) or without rule set, its buckets in memory or in Redis.
- * `beside`: peers of the same round; `plain` is our own gateway without a policy, `one-worker` ours with one worker.
+ * `policy`: none, or the microservices policy with (`crs`) or without rule set; its buckets in memory, in Redis, or leased from
+ * it (one key for all requests, so it is hot). `beside`: peers of the same round; `plain` is our own gateway without a
+ * policy, `memory` ours with memory buckets, `one-worker` ours with one worker.
  * `bar`: what issue and goals allow, either `ratio` (ours over the peer's CPU per request) or `addedUs` (ours minus it).
  */
 
@@ -56,4 +57,5 @@ export const ROWS = {
   'full-crs': { ...FULL, policy: 'full-crs', bars: { plain: { addedUs: 60 } } },
   'full-no-crs': { ...FULL, bars: { plain: { addedUs: 12 } } },
   'full-redis': { ...FULL, buckets: 'redis', bars: { plain: { addedUs: 20 } } },
+  'full-lease': { ...FULL, buckets: 'lease', beside: ['memory', 'plain'], bars: { memory: { addedUs: 4 } } },
 }
