@@ -17,6 +17,8 @@ const SWEEP_MS = 50
 /** Permits of one call: doubled while they are used up in less than half a lease, halved when some are left over. */
 const FIRST_BATCH = 8
 const LARGEST_BATCH = 1024
+/** With less than this part of a batch left the next one is asked for, so that nobody waits for it. */
+const AHEAD = 4
 /** Buckets remembered: two generations of so many. The older one is dropped when the newer is full. */
 const GENERATION_ENTRIES = 2048
 /** Takes that may wait for one bucket's permits. */
@@ -81,6 +83,8 @@ class Lease implements BucketName {
   batch = FIRST_BATCH
   refusedUntilMs = 0
   isAsking = false
+  /** The last grant gave something: the next one may, too. */
+  mayAskAhead = false
   waiting: Waiter[] = NOBODY
 
   constructor({ key, capacity, windowMs }: BucketName, nowMs: number) {
@@ -124,7 +128,10 @@ export class Leases {
     const lease = this.#find(name, nowMs)
     if (lease === undefined) return undefined
     lease.takes += 1
-    if (lease.permits > 0 && nowMs < lease.endsMs) return this.#spend(lease)
+    if (lease.permits > 0 && nowMs < lease.endsMs) {
+      if (lease.permits <= lease.batch / AHEAD && lease.mayAskAhead && !lease.isAsking) this.#askAhead(lease, nowMs)
+      return this.#spend(lease)
+    }
     if (nowMs < lease.refusedUntilMs) return refused(lease.refusedUntilMs - nowMs)
     if (nowMs - lease.spanStartMs > HOT_SPAN_MS) {
       lease.takes = 1
@@ -179,11 +186,20 @@ export class Leases {
 
   #ask(lease: Lease, nowMs: number): void {
     this.#giveBack(lease)
+    this.#call(lease, nowMs, lease.waiting.length)
+  }
+
+  /** The permits that are left are used meanwhile; whoever comes after the last of them waits for these. */
+  #askAhead(lease: Lease, nowMs: number): void {
+    lease.mayAskAhead = false
+    this.#call(lease, nowMs, 0)
+  }
+
+  #call(lease: Lease, nowMs: number, need: number): void {
     if (lease.grantedMs > 0 && nowMs - lease.grantedMs < LEASE_MS / 2) {
       lease.batch = Math.min(LARGEST_BATCH, lease.batch * 2)
     }
     lease.isAsking = true
-    const need = lease.waiting.length
     this.#source.ask(lease, need, need + lease.batch, {
       grant: (grant) => {
         lease.isAsking = false
@@ -216,9 +232,11 @@ export class Leases {
   }
 
   #hold(lease: Lease, grant: Grant): void {
-    this.#giveBack(lease)
     const nowMs = performance.now()
-    lease.permits = grant.permits
+    // what is left of the same slot is as good as what comes
+    if (lease.slot !== grant.slot || nowMs >= lease.endsMs) this.#giveBack(lease)
+    lease.mayAskAhead = grant.permits > 0
+    lease.permits += grant.permits
     lease.remaining = grant.remaining
     lease.slot = grant.slot
     lease.grantedMs = nowMs
