@@ -72,7 +72,14 @@ test.each<Cutting>(['whole', 'lines', 'single'])(
       ({ id, needs, timed }) =>
         needs === undefined && timed !== true && (only === undefined || new RegExp(only).test(id)),
     )
-    const verdicts = await runAll(cases, cutting)
+    const first = await runAll(cases, cutting)
+    // The judge waits for silence by the clock: what it finds wrong beside 47 others is judged once more without them.
+    const doubtful = new Set(first.filter(({ isRight }) => !isRight).map(({ id }) => id))
+    const second = await runAll(
+      cases.filter(({ id }) => doubtful.has(id)),
+      cutting,
+    )
+    const verdicts = [...first.filter(({ isRight }) => isRight), ...second]
     const wrong = verdicts.filter(({ isRight }) => !isRight)
     const unexpected = wrong.filter(({ id }) => EXCEPTIONS[id] === undefined)
     const met = verdicts.filter(({ id, isRight }) => isRight && EXCEPTIONS[id] !== undefined)
