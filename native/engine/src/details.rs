@@ -33,9 +33,13 @@ impl Details {
     }
 }
 
-/// [`Details`] in two lines of JSON, made without a copy of what a transaction holds: an object without the matches'
-/// texts, which is all that most readers need, and the list of matches.
-pub(crate) fn two_lines(details: &Details, matches: &[Match]) -> String {
+/// Appends [`Details`] as JSON without the matches' texts, which is all that most readers need: of the matches their
+/// rules' ids and phases.
+pub(crate) fn summary_line(
+    details: &Details,
+    matched: impl Iterator<Item = (u32, u8)>,
+    out: &mut Vec<u8>,
+) {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Summary<'a> {
@@ -53,19 +57,14 @@ pub(crate) fn two_lines(details: &Details, matches: &[Match]) -> String {
     }
     let summary = Summary {
         interruption: &details.interruption,
-        matched: matches.iter().map(|it| Matched { id: it.id, phase: it.phase }).collect(),
+        matched: matched.map(|(id, phase)| Matched { id, phase }).collect(),
         matches_left_out: details.matches_left_out,
         inbound: details.inbound,
         outbound: details.outbound,
         body_error: &details.body_error,
     };
-    // About what a match of the Core Rule Set takes.
-    let mut out = Vec::with_capacity(256 + matches.len() * 1024);
     // Writing to memory cannot fail, nor can these types.
-    let _ = serde_json::to_writer(&mut out, &summary);
-    out.push(b'\n');
-    let _ = serde_json::to_writer(&mut out, matches);
-    String::from_utf8(out).unwrap_or_default()
+    let _ = serde_json::to_writer(out, &summary);
 }
 
 /// The decision to stop an exchange.

@@ -27,6 +27,28 @@ pub(crate) fn escape_bounded(bytes: &[u8], limit: usize) -> String {
     escape_bytes(&bytes[..bytes.len().min(limit)])
 }
 
+/// Appends the same as the inside of a string of JSON.
+pub(crate) fn push_json(out: &mut Vec<u8>, bytes: &[u8]) {
+    let is_special = |byte: &u8| !matches!(byte, 0x20..=0x7e) || matches!(byte, b'"' | b'\\');
+    let mut rest = bytes;
+    while let Some(end) = rest.iter().position(is_special) {
+        out.extend_from_slice(&rest[..end]);
+        push_json_text(out, &escape_bytes(&rest[end..=end]));
+        rest = &rest[end + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Appends text without control characters as the inside of a string of JSON.
+pub(crate) fn push_json_text(out: &mut Vec<u8>, text: &str) {
+    for byte in text.bytes() {
+        if matches!(byte, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

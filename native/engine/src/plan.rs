@@ -5,12 +5,14 @@
 //!
 //! Source: `seclang.md` section 10.2 (paranoia jumps).
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::gate::{Gate, NodeBits, ProbeId};
-use crate::rule::{has_bit, set_bit, Rule, SpecId, TargetSet, Test};
+use crate::operator::Operator;
+use crate::rule::{has_bit, set_bit, Disruption, Rule, SpecId, TargetSet, Test, TxOperand};
 use crate::rule_set::RuleSet;
-use crate::store::Side;
+use crate::store::{NodeId, Side};
 use crate::tx::TxSlot;
 
 /// Rules and gates of a profile.
@@ -34,27 +36,128 @@ pub(crate) struct Plan {
 pub(crate) struct Visits {
     /// A bit per place in the phase's order whose rule is visited whatever the targets are.
     pub(crate) open: Vec<u64>,
-    pub(crate) groups: Vec<Group>,
+    /// What the groups look at, with the lists of transformations before their probes.
+    pub(crate) specs: Vec<(SpecId, NodeBits)>,
+    /// What rules look at first thing; few tables that are read from end to end, for they are seldom in the processor's
+    /// memory when a request comes.
+    groups: Box<[Group]>,
+    group_specs: Box<[SpecId]>,
+    group_words: Box<[GroupWord]>,
+    /// Per bit of the groups' words, and per group, where its places begin, and where the last one's end.
+    starts: Box<[u32]>,
+    /// Places in the phase's order.
+    places: Box<[u32]>,
+    /// Rules of which the gate knows nothing, by entry.
+    pub(crate) screens: Vec<Screen>,
 }
 
-/// Rules whose first links look at the same targets.
+/// A rule whose first link is so cheap that it is asked before the rule is visited.
 #[derive(Debug)]
-pub(crate) struct Group {
-    pub(crate) specs: Box<[SpecId]>,
-    /// The lists of transformations before the probes.
-    pub(crate) nodes: NodeBits,
-    pub(crate) entries: Vec<Entry>,
-}
-
-/// One rule: visited if the gate lets one of the targets in to one of its probes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct Screen {
+    pub(crate) spec: SpecId,
     /// The rule's place in the phase's order.
     pub(crate) place: u32,
-    /// The probe's bit in a row.
-    pub(crate) word: u32,
-    /// 0: the rule is visited if there is a target.
-    pub(crate) mask: u64,
+    pub(crate) operator: Arc<Operator>,
+    pub(crate) negated: bool,
+}
+
+/// Rules whose first links look at the same targets. Each is visited if the gate lets one of the targets in to one of its
+/// probes.
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    /// Where its specs and its words end, those of the next begin.
+    specs_end: u32,
+    words_end: u32,
+    /// The place in `starts` of its rules that are visited if there is a target.
+    any: u32,
+}
+
+/// Some bits of one word of a row.
+#[derive(Clone, Copy, Debug)]
+struct GroupWord {
+    word: u32,
+    /// Where the bits begin in `starts`.
+    first: u32,
+    mask: u64,
+}
+
+impl Visits {
+    fn add_groups(&mut self, groups: Vec<(&[SpecId], Entries)>) {
+        let (mut all, mut specs, mut words) = (Vec::new(), Vec::new(), Vec::<GroupWord>::new());
+        let (mut starts, mut places) = (vec![0], Vec::new());
+        for (own, entries) in groups {
+            specs.extend_from_slice(own);
+            let any = starts.len() as u32 - 1;
+            places.extend(&entries.any);
+            starts.push(places.len() as u32);
+            let mut last = None;
+            for ((word, bit), own) in &entries.by_bit {
+                if last.replace(*word) != Some(*word) {
+                    words.push(GroupWord { word: *word, first: starts.len() as u32 - 1, mask: 0 });
+                }
+                if let Some(last) = words.last_mut() {
+                    last.mask |= 1 << bit;
+                }
+                places.extend(own);
+                starts.push(places.len() as u32);
+            }
+            let (specs_end, words_end) = (specs.len() as u32, words.len() as u32);
+            all.push(Group { specs_end, words_end, any });
+        }
+        self.groups = all.into();
+        self.group_specs = specs.into();
+        self.group_words = words.into();
+        self.starts = starts.into();
+        self.places = places.into();
+    }
+
+    fn mark(&self, at: u32, visits: &mut [u64]) {
+        let [start, end] = [self.starts[at as usize], self.starts[at as usize + 1]];
+        for place in &self.places[start as usize..end as usize] {
+            set_bit(visits, *place);
+        }
+    }
+
+    /// Sets the bits of places whose rules may do something. `summary`: the row of the probes that are let in to at least
+    /// one member of an entry, if it has members.
+    #[inline]
+    pub(crate) fn find<'a>(
+        &self,
+        summary: impl Fn(SpecId) -> Option<&'a [u64]>,
+        visits: &mut [u64],
+    ) {
+        let (mut spec, mut word) = (0, 0);
+        for group in &self.groups {
+            let specs = &self.group_specs[spec..group.specs_end as usize];
+            let words = &self.group_words[word..group.words_end as usize];
+            (spec, word) = (group.specs_end as usize, group.words_end as usize);
+            let mut is_any_there = false;
+            for spec in specs {
+                let Some(row) = summary(*spec) else { continue };
+                is_any_there = true;
+                for word in words {
+                    let mut rest = row.get(word.word as usize).map_or(0, |row| row & word.mask);
+                    while rest != 0 {
+                        let bit = rest.trailing_zeros();
+                        rest &= rest - 1;
+                        let before = (word.mask & ((1 << bit) - 1)).count_ones();
+                        self.mark(word.first + before, visits);
+                    }
+                }
+            }
+            if is_any_there {
+                self.mark(group.any, visits);
+            }
+        }
+    }
+}
+
+/// What goes into a group.
+#[derive(Debug, Default)]
+struct Entries {
+    any: Vec<u32>,
+    /// By word and bit.
+    by_bit: BTreeMap<(u32, u32), Vec<u32>>,
 }
 
 impl Plan {
@@ -89,22 +192,41 @@ impl Plan {
     }
 }
 
-/// What is decided: members of `TX` that keep a number, and rules that never run.
+/// What is decided: members of `TX` that keep what they are, and rules that never run.
 #[derive(Debug)]
 pub(crate) struct Decisions<'a> {
-    pub(crate) numbers: &'a [(TxSlot, i64)],
+    /// A member's number, `None` if it does not exist.
+    pub(crate) numbers: &'a [(TxSlot, Option<i64>)],
     pub(crate) excluded: &'a [u64],
 }
 
 impl Decisions<'_> {
     /// The outcome of a rule, if it is always the same.
     fn outcome(&self, rule: &Rule) -> Option<bool> {
-        let [link] = rule.links.as_slice() else { return None };
-        let Test::TxNumber { slot, count, comparison, operand } = &link.test else { return None };
-        let (_, number) = self.numbers.iter().find(|(known, _)| known == slot)?;
-        let left = if *count { 1 } else { *number };
-        Some(comparison.holds(left, *operand) != link.negated)
+        let (first, chain) = rule.links.split_first()?;
+        let Test::TxNumber { slot, count, comparison, operand } = &first.test else { return None };
+        let number = |slot: &TxSlot| {
+            self.numbers.iter().find(|(known, _)| known == slot).map(|(_, number)| *number)
+        };
+        let left = match (count, number(slot)?) {
+            (true, number) => i64::from(number.is_some()),
+            (false, Some(number)) => number,
+            (false, None) => return Some(false),
+        };
+        let right = match operand {
+            TxOperand::Number(number) => *number,
+            TxOperand::Tx(slot) => number(slot)?.unwrap_or(0),
+        };
+        let holds = comparison.holds(left, right) != first.negated;
+        // What the rest of a chain says is not known.
+        (!holds || chain.is_empty()).then_some(holds)
     }
+}
+
+/// Whether a match of the rule does nothing but jump.
+fn is_inert(rule: &Rule) -> bool {
+    let has_effects = rule.links.iter().any(|link| !link.effects.is_empty());
+    !has_effects && !rule.log && rule.disruption == Disruption::Pass
 }
 
 /// The plans of a rule set that are in use, so that equal ones are one.
@@ -161,10 +283,19 @@ fn live_rules(rules: &RuleSet, decisions: &Decisions<'_>) -> ([Vec<u32>; 5], Vec
             if let (Some(true) | None, Some(jump)) = (outcome, rule.jump) {
                 reached[(jump as usize).min(order.len())] = true;
             }
-            if outcome != Some(false) {
-                runs[place] = true;
-                set_bit(&mut live, index);
+            runs[place] = outcome != Some(false);
+        }
+        // What only jumps over rules that never run need not be visited.
+        for (place, &index) in order.iter().enumerate().rev().filter(|_| !rules.has_loose_reads) {
+            let rule = &rules.rules[index as usize];
+            let to = rule.jump.map_or(place + 1, |jump| (jump as usize).min(order.len()));
+            let jumps_over = runs.get(place + 1..to).unwrap_or(&[]);
+            if has_bit(&decided, index) && is_inert(rule) && !jumps_over.contains(&true) {
+                runs[place] = false;
             }
+        }
+        for (place, _) in runs.iter().enumerate().filter(|(_, runs)| **runs) {
+            set_bit(&mut live, order[place]);
         }
         let mut after = order.len() as u32;
         let mut next = vec![after; order.len()];
@@ -215,32 +346,66 @@ fn build(rules: &RuleSet, next: [Vec<u32>; 5], live: &[u64], decided: Vec<u64>) 
 }
 
 fn visits(rules: &RuleSet, order: &[u32], live: &[u64], gate: &Gate) -> Visits {
-    let mut visits = Visits { open: vec![0; order.len().div_ceil(64)], groups: Vec::new() };
+    let mut visits = Visits { open: vec![0; order.len().div_ceil(64)], ..Visits::default() };
+    let mut groups: Vec<(&[SpecId], Entries)> = Vec::new();
     for (place, &index) in order.iter().enumerate().filter(|(_, index)| has_bit(live, **index)) {
         let place = place as u32;
         let Some((set, probes)) = first_test(rules, &rules.rules[index as usize]) else {
             set_bit(&mut visits.open, place);
             continue;
         };
-        let known = visits.groups.iter().position(|group| *group.specs == *set.specs);
+        let is_scalar = |spec: &SpecId| !rules.specs[spec.0 as usize].variable.is_collection();
+        let knows_more = probes.is_empty() || set.specs.iter().all(is_scalar);
+        let screen = screen(&rules.rules[index as usize]).filter(|_| knows_more);
+        if let Some((operator, negated)) = screen {
+            let screen = |spec: &SpecId| Screen {
+                spec: *spec,
+                place,
+                operator: Arc::clone(operator),
+                negated,
+            };
+            visits.screens.extend(set.specs.iter().map(screen));
+            for spec in &set.specs {
+                if !visits.specs.iter().any(|(known, _)| known == spec) {
+                    visits.specs.push((*spec, 0));
+                }
+            }
+            continue;
+        }
+        let known = groups.iter().position(|(specs, _)| *specs == set.specs.as_slice());
         let known = known.unwrap_or_else(|| {
-            let specs = set.specs.clone().into();
-            visits.groups.push(Group { specs, nodes: 0, entries: Vec::new() });
-            visits.groups.len() - 1
+            groups.push((&set.specs, Entries::default()));
+            groups.len() - 1
         });
-        let group = &mut visits.groups[known];
+        let entries = &mut groups[known].1;
         let bits: Option<Vec<(usize, u64)>> = probes.iter().map(|probe| gate.bit(*probe)).collect();
-        match bits.filter(|bits| !bits.is_empty()) {
-            None => group.entries.push(Entry { place, word: 0, mask: 0 }),
-            Some(bits) => {
-                let entry = |(word, mask)| Entry { place, word: word as u32, mask };
-                group.entries.extend(bits.into_iter().map(entry));
-                let nodes = probes.iter().fold(0, |all, probe| all | gate.nodes_of(*probe));
-                group.nodes |= nodes;
+        let bits = bits.filter(|bits| !bits.is_empty());
+        for (word, mask) in bits.iter().flatten() {
+            entries.by_bit.entry((*word as u32, mask.trailing_zeros())).or_default().push(place);
+        }
+        let mut nodes = 0;
+        match bits {
+            None => entries.any.push(place),
+            Some(_) => nodes = probes.iter().fold(0, |all, probe| all | gate.nodes_of(*probe)),
+        }
+        for spec in &set.specs {
+            match visits.specs.iter_mut().find(|(known, _)| known == spec) {
+                Some((_, known)) => *known |= nodes,
+                None => visits.specs.push((*spec, nodes)),
             }
         }
     }
+    visits.add_groups(groups);
     visits
+}
+
+/// The operator of a rule's first link, and whether it is negated, if it is asked about targets as they are and costs next
+/// to nothing.
+fn screen(rule: &Rule) -> Option<(&Arc<Operator>, bool)> {
+    let link = rule.links.first()?;
+    let Test::Operator { operator, argument: None, .. } = &link.test else { return None };
+    let is_plain = link.transformations == NodeId::ROOT && link.stages.is_empty();
+    (is_plain && operator.is_cheap()).then_some((operator, link.negated))
 }
 
 /// The targets of a rule whose first link needs one to match, and the probes of which one must let it in; no probes when

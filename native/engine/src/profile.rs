@@ -5,8 +5,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::plan::{Decisions, Plan};
+use crate::rule::{has_bit, Effect, SetTarget};
 use crate::rule_set::RuleSet;
-use crate::tx::TxSlot;
+use crate::transaction::{Client, Transaction};
+use crate::tx::{Tx, TxSlot, TxStart};
 
 /// Options of a profile. What is `None` stays as the rule set says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -49,19 +51,31 @@ impl ProfileOptions {
 }
 
 /// A rule set together with the options of one use. Immutable; shared by threads.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Profile {
     pub(crate) rules: Arc<RuleSet>,
     pub(crate) options: ProfileOptions,
     /// Bit per rule: excluded by id.
     pub(crate) excluded: Box<[u64]>,
-    /// Members of `TX` that keep a number.
-    pub(crate) numbers: Vec<(TxSlot, i64)>,
+    /// `TX` before the first rule: members that keep a number.
+    pub(crate) tx_start: Arc<TxStart>,
+    /// What the first rules come to, if they do the same for every exchange.
+    pub(crate) prelude: Option<Prelude>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) request_body_access: bool,
     pub(crate) response_body_access: bool,
     pub(crate) request_body_limit: usize,
     pub(crate) response_body_limit: usize,
+}
+
+/// The rules at the beginning of phase 1 that only ask for members of `TX` and only write such: their outcome. Transactions
+/// begin with it, and their plan leaves these rules out.
+#[derive(Clone, Debug)]
+pub(crate) struct Prelude {
+    /// `TX` behind them.
+    pub(crate) tx: Arc<TxStart>,
+    /// A bit per rule that is one of them.
+    pub(crate) done: Box<[u64]>,
 }
 
 impl Profile {
@@ -101,18 +115,32 @@ impl Profile {
         .into_iter()
         .filter_map(|(slot, number)| Some((slot, number?)))
         .collect();
-        let plan = rules.plans.get(&rules, &Decisions { numbers: &numbers, excluded: &excluded });
-        Profile {
+        let decided: Vec<(TxSlot, Option<i64>)> =
+            numbers.iter().map(|(slot, number)| (*slot, Some(*number))).collect();
+        let plan = rules.plans.get(&rules, &Decisions { numbers: &decided, excluded: &excluded });
+        let draft = Arc::new(Profile {
+            tx_start: TxStart::new(&rules.tx_names, &numbers),
+            prelude: None,
             rules,
             options,
             excluded,
-            numbers,
             plan,
             request_body_access,
             response_body_access,
             request_body_limit,
             response_body_limit,
+        });
+        let prelude = Transaction::start(&draft, &Client::default(), b"", 0).prelude();
+        let mut profile = Profile::clone(&draft);
+        if let Some(prelude) = prelude {
+            let over = profile.excluded.iter().zip(&prelude.done).map(|(one, other)| one | other);
+            let over: Vec<u64> = over.collect();
+            let numbers = constants(&profile.rules, &over, &prelude);
+            let decisions = Decisions { numbers: &numbers, excluded: &over };
+            profile.plan = profile.rules.plans.get(&profile.rules, &decisions);
+            profile.prelude = Some(prelude);
         }
+        profile
     }
 
     /// The rule set.
@@ -129,4 +157,44 @@ impl Profile {
     pub fn options(&self) -> &ProfileOptions {
         &self.options
     }
+}
+
+/// The members of `TX` that no rule writes to but those in `over`, with their numbers.
+fn constants(rules: &RuleSet, over: &[u64], prelude: &Prelude) -> Vec<(TxSlot, Option<i64>)> {
+    let mut written: Vec<TxSlot> = Vec::new();
+    // Beginnings of names that are put together at run time.
+    let mut beginnings: Vec<&[u8]> = Vec::new();
+    for (index, rule) in rules.rules.iter().enumerate() {
+        if has_bit(over, index as u32) {
+            continue;
+        }
+        for link in &rule.links {
+            if link.capture {
+                written.extend((0..10).map(TxSlot));
+            }
+            for effect in &link.effects {
+                match effect {
+                    Effect::SetVariable { target: SetTarget::Tx(slot), .. } => written.push(*slot),
+                    Effect::SetVariable { target: SetTarget::TxNamed(name), .. } => {
+                        beginnings.push(name.beginning());
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    let tx = Tx::new(&prelude.tx);
+    let may_be_written = |slot: &TxSlot| {
+        let begins_name = |beginning: &&[u8]| {
+            tx.name(*slot)
+                .get(..beginning.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(beginning))
+        };
+        !tx.is_locked(*slot) && (written.contains(slot) || beginnings.iter().any(begins_name))
+    };
+    (0..rules.tx_names.len() as u32)
+        .map(TxSlot)
+        .filter(|slot| !may_be_written(slot))
+        .map(|slot| (slot, tx.get(slot).number()))
+        .collect()
 }

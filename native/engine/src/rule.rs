@@ -9,6 +9,7 @@ use crate::gate::ProbeId;
 use crate::operator::Operator;
 use crate::store::NodeId;
 use crate::template::Template;
+use crate::transaction::{push_member, push_tags};
 use crate::tx::TxSlot;
 use crate::variable::Variable;
 
@@ -33,13 +34,69 @@ pub(crate) struct Rule {
     /// Index into the rule set's files.
     pub(crate) file: u32,
     pub(crate) line: u32,
+    /// The beginning of its matches as JSON: an object, not yet closed, with all that is the same for each.
+    pub(crate) json: Box<str>,
 }
+
+/// How many bytes of a match's texts are kept.
+pub(crate) const LOG_DATA_BYTES: usize = 512;
 
 /// Severity names, index = number.
 pub(crate) const SEVERITIES: [&str; 8] =
     ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"];
 
 impl Rule {
+    /// Its tags, where none holds a macro.
+    pub(crate) fn plain_tags(&self) -> impl Iterator<Item = &[u8]> {
+        self.tags.iter().filter_map(Template::as_plain)
+    }
+
+    /// Writes what is the same for all of its matches.
+    pub(crate) fn write_json(&mut self, file: &str) {
+        let severity = self.severity.map_or("", |severity| SEVERITIES[usize::from(severity & 7)]);
+        let mut out = format!(
+            "{{\"id\":{},\"phase\":{},\"severity\":\"{severity}\",\"file\":{},\"line\":{}",
+            self.id,
+            self.phase,
+            serde_json::Value::from(file),
+            self.line,
+        )
+        .into_bytes();
+        if !self.version.is_empty() {
+            let version = serde_json::Value::from(&*self.version);
+            out.extend_from_slice(format!(",\"version\":{version}").as_bytes());
+        }
+        let bounded = |text: &'_ [u8]| text[..text.len().min(LOG_DATA_BYTES)].to_vec();
+        if let Some(message) = self.message.as_ref().map_or(Some(&b""[..]), Template::as_plain) {
+            push_member(&mut out, "message", &bounded(message));
+        }
+        if self.tags.iter().all(|tag| tag.as_plain().is_some()) {
+            let tags: Vec<Vec<u8>> = self.plain_tags().map(bounded).collect();
+            push_tags(&mut out, tags.iter().map(Vec::as_slice));
+        }
+        self.json = String::from_utf8(out).unwrap_or_default().into();
+    }
+
+    /// Whether all that it asks and does is about `TX`, so that what it does depends on nothing else.
+    pub(crate) fn is_closed(&self) -> bool {
+        let [link] = self.links.as_slice() else { return false };
+        let is_closed = |effect: &Effect| match effect {
+            Effect::SetVariable { target: SetTarget::Tx(_), change } => match change {
+                Change::Set(operand) | Change::Add(operand) | Change::Subtract(operand) => {
+                    match operand {
+                        Operand::Number(_) | Operand::Text(_) | Operand::Tx(_) => true,
+                        Operand::Template(template) => template.is_of_tx(),
+                    }
+                }
+                Change::Delete => true,
+            },
+            _ => false,
+        };
+        !matches!(link.test, Test::Operator { .. })
+            && !link.capture
+            && link.effects.iter().all(is_closed)
+    }
+
     /// Whether the rule only prepares things: it detects nothing and decides nothing.
     pub(crate) fn is_setup(&self) -> bool {
         self.severity.is_none() && self.disruption == Disruption::Pass
@@ -86,8 +143,8 @@ pub(crate) struct Link {
 pub(crate) enum Test {
     /// `SecAction`: true once, without a target.
     Always,
-    /// A number in one member of `TX`, or whether the member exists, against a constant: no bytes involved.
-    TxNumber { slot: TxSlot, count: bool, comparison: Comparison, operand: i64 },
+    /// A number in one member of `TX`, or whether the member exists, against another number: no bytes involved.
+    TxNumber { slot: TxSlot, count: bool, comparison: Comparison, operand: TxOperand },
     /// An operator.
     Operator {
         /// The operator.
@@ -97,6 +154,15 @@ pub(crate) enum Test {
         /// Its probes in the gates, one per stage; empty when it is always run.
         probes: Box<[ProbeId]>,
     },
+}
+
+/// What a number of `TX` is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TxOperand {
+    /// A constant.
+    Number(i64),
+    /// A member of `TX`; 0 if it does not exist.
+    Tx(TxSlot),
 }
 
 /// The numeric operators.

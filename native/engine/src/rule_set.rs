@@ -13,7 +13,9 @@ use crate::error::LoadErrors;
 use crate::gate::Probe;
 use crate::load;
 use crate::plan::Plans;
-use crate::rule::{set_bit, Rule, Selector, TargetSet, TargetSpec};
+use crate::rule::{
+    set_bit, Control, Disruption, Effect, Rule, Selector, TargetSet, TargetSpec, Test,
+};
 use crate::store::TransformationTree;
 use crate::transformation::TransformationContext;
 use crate::tx::{TxNames, TxSlot};
@@ -119,6 +121,8 @@ pub struct RuleSet {
     pub(crate) probes: Vec<Probe>,
     pub(crate) plans: Plans,
     pub(crate) well_known: WellKnown,
+    /// Whether a rule's first link reads what an earlier rule matched on.
+    pub(crate) has_loose_reads: bool,
     pub(crate) collections: Collections,
     by_id: HashMap<u32, u32>,
     left_out: Vec<LeftOut>,
@@ -149,7 +153,22 @@ impl RuleSet {
             loaded.rules.iter().enumerate().map(|(index, rule)| (rule.id, index as u32)).collect();
         let context =
             TransformationContext { unicode_map: loaded.configuration.unicode_map.clone() };
+        for rule in &mut loaded.rules {
+            let file = loaded.files.get(rule.file as usize).map_or("", String::as_str);
+            rule.write_json(file);
+        }
+        let has_loose_reads = loaded.rules.iter().any(|rule| {
+            let Some(link) = rule.links.first() else { return false };
+            let set = &loaded.target_sets[link.targets.0 as usize];
+            let variables = set.specs.iter().map(|spec| loaded.specs[spec.0 as usize].variable);
+            let reads = |test: &Test| match test {
+                Test::Operator { argument: Some(text), .. } => text.names(Variable::is_of_hits),
+                _ => false,
+            };
+            variables.into_iter().any(Variable::is_of_hits) || reads(&link.test)
+        });
         Ok(RuleSet {
+            has_loose_reads,
             collections: Collections::new(loaded.configuration.collection_timeout_s),
             configuration: loaded.configuration,
             files: loaded.files,
@@ -170,6 +189,42 @@ impl RuleSet {
                 .map(|(id, construct)| LeftOut { id, construct })
                 .collect(),
         })
+    }
+
+    /// Whether a rule neither reads nor writes `TX`, takes no part in decisions, and leaves the order of rules alone.
+    pub(crate) fn is_apart_from_tx(&self, rule: &Rule) -> bool {
+        let is_tx = |variable| variable == Variable::Tx;
+        let texts = rule.message.iter().chain(&rule.log_data).chain(&rule.tags);
+        rule.disruption == Disruption::Pass
+            && rule.jump.is_none()
+            && texts.into_iter().all(|text| !text.names_tx())
+            && rule.links.iter().all(|link| {
+                let set = &self.target_sets[link.targets.0 as usize];
+                let test = match &link.test {
+                    Test::Always => true,
+                    Test::TxNumber { .. } => false,
+                    Test::Operator { argument, .. } => {
+                        argument.as_ref().is_none_or(|text| !text.names_tx())
+                    }
+                };
+                let effect = |effect: &Effect| {
+                    matches!(
+                        effect,
+                        Effect::Control(
+                            Control::RequestBodyProcessor(_)
+                                | Control::ForceRequestBodyVariable(_)
+                                | Control::RequestBodyAccess(_)
+                                | Control::ResponseBodyAccess(_)
+                                | Control::RequestBodyLimit(_)
+                                | Control::ResponseBodyLimit(_)
+                                | Control::AuditLog
+                        )
+                    )
+                };
+                test && !link.capture
+                    && link.effects.iter().all(effect)
+                    && !set.specs.iter().any(|spec| is_tx(self.specs[spec.0 as usize].variable))
+            })
     }
 
     /// Keeps the collections that outlive a transaction in `store` instead of in memory of its own.

@@ -55,6 +55,54 @@ impl TemplateError {
 }
 
 impl Template {
+    /// Whether it names nothing but members of `TX`.
+    pub(crate) fn is_of_tx(&self) -> bool {
+        self.parts.iter().all(|part| !matches!(part, Part::Variable { .. }))
+    }
+
+    /// Whether it names a member of `TX`, or a text that may.
+    pub(crate) fn names_tx(&self) -> bool {
+        self.parts.iter().any(|part| match part {
+            Part::Text(_) => false,
+            Part::Tx(_) => true,
+            Part::Variable { variable, .. } => {
+                matches!(variable, Variable::Tx | Variable::Rule | Variable::Env)
+            }
+        })
+    }
+
+    /// The text, if it holds no macro.
+    pub(crate) fn as_plain(&self) -> Option<&[u8]> {
+        match self.parts.as_slice() {
+            [] => Some(b""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The member of `TX` that is all it names.
+    pub(crate) fn as_tx(&self) -> Option<TxSlot> {
+        match self.parts.as_slice() {
+            [Part::Tx(slot)] => Some(*slot),
+            _ => None,
+        }
+    }
+
+    /// The text before the first macro.
+    pub(crate) fn beginning(&self) -> &[u8] {
+        match self.parts.first() {
+            Some(Part::Text(text)) => text,
+            _ => b"",
+        }
+    }
+
+    /// Whether it names a variable.
+    pub(crate) fn names(&self, wanted: impl Fn(Variable) -> bool) -> bool {
+        self.parts
+            .iter()
+            .any(|part| matches!(part, Part::Variable { variable, .. } if wanted(*variable)))
+    }
+
     /// Reads a text. `%{` without `}` stands for itself.
     pub(crate) fn parse(text: &[u8], names: &mut TxNames) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();

@@ -5,6 +5,8 @@
 mod effects;
 mod evaluate;
 mod expand;
+mod record;
+mod room;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -14,16 +16,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::configuration::{EngineMode, LimitAction};
-use crate::details::{two_lines, Details, Interruption, Match, Score};
+use crate::details::{summary_line, Details, Interruption, Match, Score};
 use crate::exchange::Exchange;
 use crate::operator::Captures;
-use crate::profile::Profile;
+use crate::profile::{Prelude, Profile};
 use crate::rule::{next_bit, AllowScope, Selector, TargetSpec};
 use crate::rule_set::RuleSet;
 use crate::store::{Side, Store, ValueId};
 use crate::tx::{Tx, TxSlot, TxValue};
 use crate::variable::Variable;
 
+use record::Record;
+pub(crate) use record::{push_member, push_tags};
+use room::{next_reading, Room};
 use targets::{SpecTargets, Target};
 
 /// How many matches of one transaction are kept; further ones count for the score all the same.
@@ -144,6 +149,8 @@ pub struct Transaction {
     /// The members behind `spec_cache`, and its summaries.
     spec_members: Vec<Target>,
     spec_summaries: Vec<u64>,
+    /// Number of the reading that `spec_cache` must be of.
+    reading: u32,
     /// The gate that the summaries are of.
     side: Side,
     /// Whether what the profile's plan decided beforehand still stands.
@@ -153,9 +160,13 @@ pub struct Transaction {
     /// Room for the targets of a set that is not stable.
     target_room: Vec<Target>,
     captures: Captures,
-    matched: Option<Hit>,
+    /// What the running rule has matched on.
     matched_vars: Vec<Hit>,
-    matches: Vec<Match>,
+    /// The last hit before the running rule.
+    matched_before: Option<Hit>,
+    records: Vec<Record>,
+    /// Texts of the records that hold macros.
+    record_texts: Vec<u8>,
     matches_left_out: u32,
     /// Whether a rule that logs has matched since the last scan began.
     logged: bool,
@@ -172,6 +183,16 @@ pub struct Transaction {
 impl Drop for Transaction {
     fn drop(&mut self) {
         std::mem::take(&mut self.store).recycle();
+        let room = Room {
+            spec_cache: std::mem::take(&mut self.spec_cache),
+            spec_members: std::mem::take(&mut self.spec_members),
+            spec_summaries: std::mem::take(&mut self.spec_summaries),
+            visits: std::mem::take(&mut self.visits),
+            target_room: std::mem::take(&mut self.target_room),
+            matched_vars: std::mem::take(&mut self.matched_vars),
+            reading: self.reading,
+        };
+        room.recycle();
     }
 }
 
@@ -219,7 +240,12 @@ impl Transaction {
         transaction
     }
 
-    fn start(profile: &Arc<Profile>, client: &Client, head: &[u8], body_bytes: usize) -> Self {
+    pub(crate) fn start(
+        profile: &Arc<Profile>,
+        client: &Client,
+        head: &[u8],
+        body_bytes: usize,
+    ) -> Self {
         let rules = profile.rules();
         let configuration = rules.configuration();
         let body_bytes = body_bytes.min(profile.request_body_limit);
@@ -238,16 +264,22 @@ impl Transaction {
         set(Variable::UniqueId, &client.request_id);
 
         let options = profile.options();
-        let mut tx = Tx::new(&rules.tx_names);
-        for (slot, number) in &profile.numbers {
-            tx.lock(*slot, TxValue::Number(*number));
-        }
+        let tx = Tx::new(&profile.tx_start);
         let engine = match options.detection_only {
             None => configuration.engine,
             Some(true) => EngineMode::DetectionOnly,
             Some(false) => EngineMode::On,
         };
-        let spec_cache = vec![SpecTargets::default(); rules.specs.len()];
+        let Room {
+            mut spec_cache,
+            spec_members,
+            spec_summaries,
+            visits,
+            target_room,
+            matched_vars,
+            reading,
+        } = Room::take();
+        spec_cache.resize(rules.specs.len(), SpecTargets::default());
         Transaction {
             store,
             exchange,
@@ -263,16 +295,18 @@ impl Transaction {
             removed: profile.excluded.to_vec(),
             target_removals: Vec::new(),
             spec_cache,
-            spec_members: Vec::with_capacity(128),
-            spec_summaries: Vec::with_capacity(512),
+            spec_members,
+            spec_summaries,
+            reading,
             side: Side::Request,
             plan_holds: true,
-            visits: Vec::new(),
-            target_room: Vec::new(),
+            visits,
+            target_room,
             captures: Captures::default(),
-            matched: None,
-            matched_vars: Vec::new(),
-            matches: Vec::new(),
+            matched_vars,
+            matched_before: None,
+            records: Vec::new(),
+            record_texts: Vec::new(),
             matches_left_out: 0,
             logged: false,
             rule_score: 0,
@@ -373,9 +407,9 @@ impl Transaction {
         self.interruption.as_ref()
     }
 
-    /// Logged matches so far, in order.
-    pub fn matches(&self) -> &[Match] {
-        &self.matches
+    /// Logged matches so far, in order. Their texts are made when they are asked for.
+    pub fn matches(&self) -> Vec<Match> {
+        self.matches_from(1)
     }
 
     /// Everything found so far.
@@ -385,17 +419,30 @@ impl Transaction {
 
     /// Everything found so far, with the matches of `phase` and later ones only.
     pub fn details_from(&self, phase: u8) -> Details {
-        Details { matches: self.matches_from(phase).to_vec(), ..self.summary() }
+        Details { matches: self.matches_from(phase), ..self.summary() }
     }
 
     /// What [`Transaction::details_from`] tells, in two lines of JSON: everything without the matches but with a list
     /// `matched` of their ids and phases, then the list of matches.
     pub fn details_in_two_lines(&self, phase: u8) -> String {
-        two_lines(&self.summary(), self.matches_from(phase))
+        let records = self.records_from(phase);
+        let matched = records.iter().map(|record| (self.record_id(record), record.phase));
+        // About what a match of the Core Rule Set takes.
+        let mut out = Vec::with_capacity(256 + records.len() * 1024);
+        summary_line(&self.summary(), matched, &mut out);
+        out.extend_from_slice(b"\n[");
+        for (at, record) in records.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            self.push_record(record, &mut out);
+        }
+        out.push(b']');
+        String::from_utf8(out).unwrap_or_default()
     }
 
-    fn matches_from(&self, phase: u8) -> &[Match] {
-        &self.matches[self.matches.partition_point(|known| known.phase < phase)..]
+    fn matches_from(&self, phase: u8) -> Vec<Match> {
+        self.records_from(phase).iter().map(|record| self.read_record(record)).collect()
     }
 
     /// The details without the matches.
@@ -437,7 +484,7 @@ impl Transaction {
 
     /// Forgets what was read of the stable target sets, because members were added or the other gate takes over.
     fn forget_targets(&mut self) {
-        self.spec_cache.fill(SpecTargets::default());
+        self.reading = next_reading(self.reading, &mut self.spec_cache);
         self.spec_members.clear();
         self.spec_summaries.clear();
     }
@@ -448,7 +495,7 @@ impl Transaction {
             self.side = Side::of_phase(phase);
             self.forget_targets();
         }
-        self.matched_vars.clear();
+        self.forget_hits();
         let skipped = match self.allowed {
             Some(AllowScope::All) => phase < 5,
             Some(AllowScope::Request) => phase <= 2,
@@ -464,6 +511,9 @@ impl Transaction {
         let rules: &RuleSet = profile.rules();
         let order = &rules.phases[usize::from(phase) - 1];
         let visits_few = self.plan_holds && extent == Extent::All;
+        if let (true, 1, Some(prelude)) = (self.plan_holds, phase, &profile.prelude) {
+            self.tx.begin_with(&prelude.tx);
+        }
         if visits_few {
             self.find_visits(&profile, phase);
         }
@@ -497,6 +547,36 @@ impl Transaction {
                 return;
             }
         }
+    }
+
+    /// Runs the rules at the beginning of phase 1 that do the same for every exchange, if there are any.
+    pub(crate) fn prelude(mut self) -> Option<Prelude> {
+        let profile = Arc::clone(&self.profile);
+        let rules = profile.rules();
+        if rules.has_loose_reads || self.engine == EngineMode::Off {
+            return None;
+        }
+        self.phase = 1;
+        let mut done = vec![0; self.removed.len()];
+        for &index in &rules.phases[0] {
+            let rule = &rules.rules[index as usize];
+            if crate::rule::has_bit(&self.removed, index) || rules.is_apart_from_tx(rule) {
+                continue;
+            }
+            if !rule.is_closed() {
+                break;
+            }
+            if self.evaluate(rules, index, rule) {
+                if rule.log || !rule.is_setup() {
+                    return None;
+                }
+                if rule.jump.is_some() {
+                    break;
+                }
+            }
+            crate::rule::set_bit(&mut done, index);
+        }
+        Some(Prelude { tx: self.tx.as_start(), done: done.into() })
     }
 
     /// Does what a rule that matched decides.

@@ -114,11 +114,33 @@ struct Member {
     locked: bool,
 }
 
+/// Members that transactions begin with. They are shared: a transaction copies those that it changes.
+#[derive(Debug)]
+pub(crate) struct TxStart {
+    names: Arc<TxNames>,
+    members: Box<[Member]>,
+    clock: u32,
+}
+
+impl TxStart {
+    /// No member but those in `locked`, for good: writes to them are ignored.
+    pub(crate) fn new(names: &Arc<TxNames>, locked: &[(TxSlot, i64)]) -> Arc<Self> {
+        let members = vec![Member::default(); names.len()].into();
+        let mut tx = Tx::new(&Arc::new(TxStart { names: Arc::clone(names), members, clock: 0 }));
+        for (slot, number) in locked {
+            tx.lock(*slot, TxValue::Number(*number));
+        }
+        tx.as_start()
+    }
+}
+
 /// The `TX` collection of one transaction.
 #[derive(Debug)]
 pub(crate) struct Tx {
-    names: Arc<TxNames>,
-    members: Vec<Member>,
+    start: Arc<TxStart>,
+    /// Per place one more than the index in `own`; 0: the member is still that of the start.
+    own_at: Vec<u32>,
+    own: Vec<Member>,
     /// Names beyond those of the rule set, with their spelling.
     dynamic: NameTable,
     dynamic_names: Vec<Box<[u8]>>,
@@ -126,28 +148,63 @@ pub(crate) struct Tx {
 }
 
 impl Tx {
-    pub(crate) fn new(names: &Arc<TxNames>) -> Self {
+    pub(crate) fn new(start: &Arc<TxStart>) -> Self {
         Tx {
-            names: Arc::clone(names),
-            members: vec![Member::default(); names.len()],
+            start: Arc::clone(start),
+            own_at: vec![0; start.names.len()],
+            own: Vec::with_capacity(32),
             dynamic: NameTable::default(),
             dynamic_names: Vec::new(),
-            clock: 0,
+            clock: start.clock,
         }
+    }
+
+    /// Takes members of the same names to begin with, before any is changed.
+    pub(crate) fn begin_with(&mut self, start: &Arc<TxStart>) {
+        self.clock = start.clock;
+        self.start = Arc::clone(start);
+    }
+
+    /// What the members are now, to begin with; names made at run time are left out.
+    pub(crate) fn as_start(&self) -> Arc<TxStart> {
+        let spelt = 0..self.start.names.len() as u32;
+        let members = spelt.map(|slot| self.member(TxSlot(slot)).cloned().unwrap_or_default());
+        let names = Arc::clone(&self.start.names);
+        Arc::new(TxStart { names, members: members.collect(), clock: self.clock })
+    }
+
+    #[inline]
+    fn member(&self, slot: TxSlot) -> Option<&Member> {
+        let at = slot.0 as usize;
+        match self.own_at.get(at)? {
+            0 => self.start.members.get(at),
+            own => self.own.get(*own as usize - 1),
+        }
+    }
+
+    /// A member, to be changed.
+    fn member_mut(&mut self, slot: TxSlot) -> Option<&mut Member> {
+        let at = slot.0 as usize;
+        if *self.own_at.get(at)? == 0 {
+            let member = self.start.members.get(at).cloned().unwrap_or_default();
+            self.own.push(member);
+            self.own_at[at] = self.own.len() as u32;
+        }
+        self.own.get_mut(self.own_at[at] as usize - 1)
     }
 
     /// The value at a place.
     #[inline]
     pub(crate) fn get(&self, slot: TxSlot) -> &TxValue {
         const UNSET: &TxValue = &TxValue::Unset;
-        self.members.get(slot.0 as usize).map_or(UNSET, |member| &member.value)
+        self.member(slot).map_or(UNSET, |member| &member.value)
     }
 
     /// The name at a place, as first spelt.
     pub(crate) fn name(&self, slot: TxSlot) -> &[u8] {
         let index = slot.0 as usize;
-        match index.checked_sub(self.names.len()) {
-            None => &self.names.names[index],
+        match index.checked_sub(self.start.names.len()) {
+            None => &self.start.names.names[index],
             Some(index) => self.dynamic_names.get(index).map_or(&[], |name| name),
         }
     }
@@ -155,14 +212,14 @@ impl Tx {
     /// The place of a name made at run time; `None` when there are too many.
     pub(crate) fn slot(&mut self, name: &[u8]) -> Option<TxSlot> {
         let key: Box<[u8]> = name.to_ascii_lowercase().into();
-        if let Some(slot) = self.names.slots.get(&key).or_else(|| self.dynamic.get(&key)) {
+        if let Some(slot) = self.start.names.slots.get(&key).or_else(|| self.dynamic.get(&key)) {
             return Some(*slot);
         }
         if self.dynamic_names.len() >= DYNAMIC_LIMIT {
             return None;
         }
-        let slot = TxSlot(self.members.len() as u32);
-        self.members.push(Member::default());
+        let slot = TxSlot(self.own_at.len() as u32);
+        self.own_at.push(0);
         self.dynamic.insert(key, slot);
         self.dynamic_names.push(name.into());
         Some(slot)
@@ -170,21 +227,34 @@ impl Tx {
 
     /// Sets or, with [`TxValue::Unset`], deletes a member.
     pub(crate) fn set(&mut self, slot: TxSlot, value: TxValue) {
-        let Some(member) = self.members.get_mut(slot.0 as usize) else { return };
-        if member.locked {
-            return;
+        match self.member(slot) {
+            // Nothing changes: captures are mostly taken away where there are none.
+            Some(member) if member.locked || member.value == value => return,
+            Some(_) => {}
+            None if (slot.0 as usize) < self.own_at.len() => {}
+            None => return,
         }
-        if member.value == TxValue::Unset {
-            self.clock += 1;
-            member.since = self.clock;
+        let clock = self.clock + 1;
+        let Some(member) = self.member_mut(slot) else { return };
+        let was_unset = member.value == TxValue::Unset;
+        if was_unset {
+            member.since = clock;
         }
         member.value = value;
+        if was_unset {
+            self.clock = clock;
+        }
+    }
+
+    /// Whether writes to a member are ignored.
+    pub(crate) fn is_locked(&self, slot: TxSlot) -> bool {
+        self.member(slot).is_some_and(|member| member.locked)
     }
 
     /// Sets a member for good: later writes to it are ignored.
-    pub(crate) fn lock(&mut self, slot: TxSlot, value: TxValue) {
+    fn lock(&mut self, slot: TxSlot, value: TxValue) {
         self.set(slot, value);
-        if let Some(member) = self.members.get_mut(slot.0 as usize) {
+        if let Some(member) = self.member_mut(slot) {
             member.locked = true;
         }
     }
@@ -194,14 +264,14 @@ impl Tx {
     pub(crate) fn members(&self, known: Option<&[TxSlot]>, selector: &Selector) -> Vec<TxSlot> {
         let is_set = |slot: &TxSlot| *self.get(*slot) != TxValue::Unset;
         let is_meant = |slot: &TxSlot| selector.takes(self.name(*slot));
-        let spelt = self.names.len() as u32;
+        let spelt = self.start.names.len() as u32;
         let mut slots: Vec<TxSlot> = match known {
             Some(known) => known.iter().copied().filter(is_set).collect(),
             None => (0..spelt).map(TxSlot).filter(|slot| is_set(slot) && is_meant(slot)).collect(),
         };
-        let dynamic = (spelt..self.members.len() as u32).map(TxSlot);
+        let dynamic = (spelt..self.own_at.len() as u32).map(TxSlot);
         slots.extend(dynamic.filter(|slot| is_set(slot) && is_meant(slot)));
-        slots.sort_by_key(|slot| self.members[slot.0 as usize].since);
+        slots.sort_by_key(|slot| self.member(*slot).map_or(0, |member| member.since));
         slots
     }
 }
@@ -214,7 +284,7 @@ mod tests {
     fn names_ignore_case_and_keep_their_first_spelling() {
         let mut names = TxNames::default();
         let slot = names.slot(b"Critical_Score");
-        let mut tx = Tx::new(&Arc::new(names));
+        let mut tx = Tx::new(&TxStart::new(&Arc::new(names), &[]));
         assert_eq!(tx.slot(b"critical_SCORE"), Some(slot));
         assert_eq!(tx.name(slot), b"Critical_Score");
         let dynamic = tx.slot(b"ParamCounter_ARGS_NAMES:a").unwrap();
@@ -224,7 +294,7 @@ mod tests {
 
     #[test]
     fn members_come_in_the_order_they_were_set() {
-        let mut tx = Tx::new(&Arc::new(TxNames::default()));
+        let mut tx = Tx::new(&TxStart::new(&Arc::new(TxNames::default()), &[]));
         let b = tx.slot(b"b").unwrap();
         let a = tx.slot(b"a").unwrap();
         tx.set(a, TxValue::Number(1));
@@ -237,7 +307,7 @@ mod tests {
 
     #[test]
     fn locked_members_keep_their_value() {
-        let mut tx = Tx::new(&Arc::new(TxNames::default()));
+        let mut tx = Tx::new(&TxStart::new(&Arc::new(TxNames::default()), &[]));
         tx.lock(TxSlot(3), TxValue::Number(2));
         tx.set(TxSlot(3), TxValue::Number(9));
         assert_eq!(tx.get(TxSlot(3)).number(), Some(2));

@@ -165,6 +165,12 @@ impl Variable {
         matches!(self, Global | Ip | Resource | Session | User)
     }
 
+    /// Whether it tells what rules have matched on.
+    pub(crate) fn is_of_hits(self) -> bool {
+        use Variable::{MatchedVar, MatchedVarName, MatchedVars, MatchedVarsNames};
+        matches!(self, MatchedVar | MatchedVarName | MatchedVars | MatchedVarsNames)
+    }
+
     /// Whether its members can change while a phase runs, so that they must be read anew for every link.
     pub(crate) fn is_volatile(self) -> bool {
         use Variable::{

@@ -171,7 +171,7 @@ SecRule ARGS|!ARGS:Token|!ARGS:/^skip_/ "@rx ." "id:1,phase:1,pass,log,msg:'%{MA
 SecRule ARGS:/^SKIP/ "@rx ." "id:2,phase:1,pass,log,msg:'%{MATCHED_VAR_NAME}'"
 "#;
     let transaction = run(rules, "/?tOKEN=1&Skip_me=2&other=3");
-    let messages: Vec<_> = transaction.matches().iter().map(|m| m.message.as_str()).collect();
+    let messages: Vec<_> = transaction.matches().into_iter().map(|it| it.message).collect();
     assert_eq!(messages, ["ARGS:other", "ARGS:Skip_me"]);
 }
 

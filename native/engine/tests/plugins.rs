@@ -269,7 +269,8 @@ SecRule &REQUEST_COOKIES:/S?DW[a-f0-9]+/ "@eq 1" "id:8,phase:1,pass,log"
     assert_eq!(ids(&found), [2, 5, 8, 6]);
     assert_eq!(tx(&found, "host"), "https accounts.example 8080");
     assert_eq!(tx(&found, "rnd").len(), 1);
-    let data: Vec<_> = found.matches().iter().map(|entry| entry.data.as_str()).collect();
+    let matches = found.matches();
+    let data: Vec<_> = matches.iter().map(|entry| entry.data.as_str()).collect();
     assert!(data.contains(&"HTTP/1.1 GET h") && data.contains(&"200 4"), "{data:?}");
 }
 

@@ -44,7 +44,8 @@ fn targets(of: impl Fn(&str) -> Transaction, variables: &str) -> Vec<String> {
     let rule =
         format!("SecRule {variables} \"@unconditionalMatch\" \"id:1,phase:2,pass,log,t:none\"");
     let transaction = of(&rule);
-    let own = transaction.matches().iter().filter(|entry| entry.id == 1);
+    let matches = transaction.matches();
+    let own = matches.iter().filter(|entry| entry.id == 1);
     own.map(|entry| format!("{}={}", entry.variable, entry.value)).collect()
 }
 
@@ -234,7 +235,7 @@ fn s7_2_captures_are_ten_and_cleared() {
     let rules = "SecRule ARGS:a \"@rx (a)(b)?(c)(d)(e)(f)(g)(h)(i)(j)(k)\" \"id:1,phase:2,pass,log,capture,msg:'%{TX.0}|%{TX.2}|%{TX.9}|%{TX.10}'\"\n\
                  SecRule ARGS:b \"@rx (x)\" \"id:2,phase:2,pass,log,capture,msg:'%{TX.1}|%{TX.3}'\"";
     let found = get(rules, "/?a=acdefghijk&b=x");
-    let messages: Vec<_> = found.matches().iter().map(|it| it.message.as_str()).collect();
+    let messages: Vec<_> = found.matches().into_iter().map(|it| it.message).collect();
     assert_eq!(messages, ["acdefghijk||i|", "x|"]);
 }
 
@@ -277,7 +278,7 @@ fn s7_3_operators_on_empty_values_and_odd_arguments() {
                  SecRule ARGS:x \"@detectXSS\" \"id:2,phase:2,pass,log,capture,msg:'%{TX.0}'\"\n\
                  SecRule ARGS:s \"@detectSQLi\" \"id:3,phase:2,pass,log,capture,msg:'%{TX.0}'\"";
     let found = get(rules, "/?a=a+UNION+select&x=<script>1&s=1%27%20or%20%271%27=%271");
-    let messages: Vec<_> = found.matches().iter().map(|it| it.message.as_str()).collect();
+    let messages: Vec<_> = found.matches().into_iter().map(|it| it.message).collect();
     assert_eq!(messages, ["union", "<script>1", "s&sos"]);
 }
 
@@ -285,7 +286,7 @@ fn s7_3_operators_on_empty_values_and_odd_arguments() {
 fn s7_3_a_negated_operator_matches_each_target_that_fails() {
     let rules = "SecRule ARGS \"!@streq x\" \"id:1,phase:2,pass,log,msg:'%{MATCHED_VAR_NAME}'\"";
     let found = get(rules, "/?a=x&b=y&c=z");
-    let messages: Vec<_> = found.matches().iter().map(|it| it.message.as_str()).collect();
+    let messages: Vec<_> = found.matches().into_iter().map(|it| it.message).collect();
     assert_eq!(messages, ["ARGS:b", "ARGS:c"]);
 }
 
@@ -297,7 +298,7 @@ fn s8_1_the_last_disruptive_action_wins_and_severities_have_names() {
                  SecAction \"id:3,phase:request,pass,log,severity:7\"\nSecAction \"id:4,phase:logging,pass,log\"";
     let found = get(rules, "/");
     assert!(found.interruption().is_none());
-    let severities: Vec<_> = found.matches().iter().map(|it| it.severity).collect();
+    let severities: Vec<_> = found.matches().into_iter().map(|it| it.severity).collect();
     assert_eq!(severities, ["critical", "error", "debug", ""]);
 }
 

@@ -13,7 +13,7 @@ use crate::gate::{Evidences, Probe, ProbeId};
 use crate::number::canonical_number;
 use crate::operator::{Operator, OperatorError};
 use crate::rule::{
-    Comparison, Link, Rule, Selector, SpecId, TargetSet, TargetSetId, TargetSpec, Test,
+    Comparison, Link, Rule, Selector, SpecId, TargetSet, TargetSetId, TargetSpec, Test, TxOperand,
 };
 use crate::store::{NodeId, TransformationTree};
 use crate::template::Template;
@@ -213,6 +213,7 @@ impl Compiler<'_> {
             jump: None,
             file: position.file,
             line: position.line,
+            json: Box::default(),
         };
         debug_assert!((position.file as usize) < self.document.files.len());
         (rule, rule_actions)
@@ -275,10 +276,19 @@ impl Compiler<'_> {
     ) -> Test {
         if let (true, Some(comparison)) = (simple, Comparison::from_name(&text.name)) {
             let specs = &self.target_sets[targets.0 as usize].specs;
-            let operand = canonical_number(text.argument.trim().as_bytes());
-            if let ([spec], Some(operand)) = (specs.as_slice(), operand) {
+            if let [spec] = specs.as_slice() {
                 let spec = &self.specs[spec.0 as usize];
-                if let (Selector::Tx(slot), true) = (&spec.selector, spec.exclusions.is_empty()) {
+                let operand = match canonical_number(text.argument.trim().as_bytes()) {
+                    Some(number) => Some(TxOperand::Number(number)),
+                    None => Template::parse(text.argument.as_bytes(), &mut self.tx_names)
+                        .ok()
+                        .and_then(|template| template.as_tx())
+                        .map(TxOperand::Tx),
+                };
+                let is_whole = spec.exclusions.is_empty();
+                if let (Selector::Tx(slot), true, Some(operand)) =
+                    (&spec.selector, is_whole, operand)
+                {
                     return Test::TxNumber { slot: *slot, count: spec.count, comparison, operand };
                 }
             }

@@ -179,6 +179,15 @@ impl Operator {
         }
     }
 
+    /// Whether asking it costs no more than reading the rule that asks.
+    pub(crate) fn is_cheap(&self) -> bool {
+        match &self.kind {
+            Kind::Comparison(_) | Kind::Text(_) => self.argument_template().is_none(),
+            Kind::Rx(rx) => rx.is_list(),
+            _ => false,
+        }
+    }
+
     /// Whether the value matches; negation (`!`) is the caller's business.
     ///
     /// `expanded` is the expanded argument and is needed exactly when [`Operator::argument_template`] is `Some`.

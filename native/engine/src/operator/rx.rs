@@ -18,6 +18,8 @@ const SIZE_LIMIT_BYTES: usize = 64 * 1024 * 1024;
 
 pub(super) struct Rx {
     pattern: String,
+    /// The texts that it matches as a whole, where the pattern only lists them.
+    texts: Option<Box<[Box<[u8]>]>>,
     regex: Regex,
     /// See [`pcre::Translation`].
     ends_at_last_group: bool,
@@ -29,26 +31,47 @@ impl fmt::Debug for Rx {
     }
 }
 
+/// The texts of a pattern such as `^(?:GET|HEAD)$`, whose bytes all stand for themselves.
+fn whole_texts(pattern: &str) -> Option<Box<[Box<[u8]>]>> {
+    let inner = pattern.strip_prefix('^')?.strip_suffix('$')?;
+    let group = inner.strip_prefix("(?:").and_then(|inner| inner.strip_suffix(')'));
+    let stands_for_itself = |byte: u8| byte.is_ascii_alphanumeric() || b"-_/ ".contains(&byte);
+    let texts: Vec<&str> = match group {
+        Some(group) => group.split('|').collect(),
+        None => vec![inner],
+    };
+    let is_list = texts.iter().all(|text| text.bytes().all(stands_for_itself));
+    is_list.then(|| texts.into_iter().map(|text| text.as_bytes().into()).collect())
+}
+
 impl Rx {
     pub(super) fn compile(argument: &[u8]) -> Result<Self, OperatorError> {
         let argument = equivalents::spell_out(argument);
         let pcre::Translation { pattern, ends_at_last_group } = pcre::translate(&argument)?;
         let regex = choose(&pattern)?;
-        Ok(Rx { pattern, regex, ends_at_last_group })
+        Ok(Rx { texts: whole_texts(&pattern), pattern, regex, ends_at_last_group })
     }
 
     /// A pattern that a request's macros made, without the trials that a load takes the time for.
     fn compile_at_once(argument: &[u8]) -> Result<Self, OperatorError> {
         let pcre::Translation { pattern, ends_at_last_group } = pcre::translate(argument)?;
         let regex = build(&pattern, true)?;
-        Ok(Rx { pattern, regex, ends_at_last_group })
+        Ok(Rx { texts: None, pattern, regex, ends_at_last_group })
     }
 
     pub(super) fn pattern(&self) -> &str {
         &self.pattern
     }
 
+    /// Whether it only lists texts.
+    pub(super) fn is_list(&self) -> bool {
+        self.texts.is_some()
+    }
+
     pub(super) fn matches(&self, value: &[u8], captures: Option<&mut Captures>) -> bool {
+        if let (Some(texts), None) = (&self.texts, &captures) {
+            return texts.iter().any(|text| **text == *value);
+        }
         if !self.regex.is_match(value) {
             return false;
         }
@@ -197,5 +220,29 @@ fn keep(value: &[u8], spans: &Spans, ends_at_last_group: bool, captures: &mut Ca
             span.end = end;
         }
         *slot = Some(span.map_or_else(Vec::new, |span| value[span.range()].to_vec()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_texts_are_matched_as_their_patterns_are() {
+        let values: [&[u8]; 7] = [b"", b"GET", b"GETS", b"get", b"HEAD", b"404", b"GET\n"];
+        for pattern in ["^$", "^(?:GET|HEAD)$", "^404$", "^GET$", "^(?:|HEAD)$"] {
+            let rx = Rx::compile(pattern.as_bytes()).unwrap();
+            assert!(rx.is_list(), "{pattern}");
+            for value in values {
+                assert_eq!(
+                    rx.matches(value, None),
+                    rx.regex.is_match(value),
+                    "{pattern} {value:?}"
+                );
+            }
+        }
+        for pattern in ["^GET|HEAD$", "^.*$", "^(?:a)b(?:c)$", "^(?i)GET$", "GET$", "^\\d$"] {
+            assert!(!Rx::compile(pattern.as_bytes()).unwrap().is_list(), "{pattern}");
+        }
     }
 }

@@ -3,24 +3,20 @@
 //! Source: `seclang.md` sections 6.2, 8.1 and 9.
 
 use super::targets::{SpecTargets, Target, TargetName};
-use super::{Hit, HitValue, TargetRemoval, Transaction, MATCH_LIMIT};
-use crate::details::{Match, MATCH_VALUE_BYTES};
-use crate::escape::escape_bounded;
+use super::{Hit, HitValue, TargetRemoval, Transaction};
 use crate::gate::{NodeBits, ProbeId};
 use crate::operator::Operator;
 use crate::profile::Profile;
-use crate::rule::{has_bit, set_bit, Link, Rule, SpecId, TargetSpec, Test, SEVERITIES};
+use crate::rule::{has_bit, set_bit, Link, Rule, SpecId, TargetSpec, Test, TxOperand};
 use crate::rule_set::RuleSet;
 use crate::store::{Side, ValueId};
 use crate::tx::{TxSlot, TxValue};
 use crate::variable::Variable;
 
-/// How many bytes of `logdata` are kept.
-const LOG_DATA_BYTES: usize = 512;
-
 /// What stays the same while a link's operator is held against its targets.
 struct OperatorTest<'a> {
     rules: &'a RuleSet,
+    index: u32,
     rule: &'a Rule,
     link: &'a Link,
     last: bool,
@@ -30,9 +26,7 @@ struct OperatorTest<'a> {
 impl Transaction {
     /// Evaluates a rule with its chain. True when all of it matched.
     pub(super) fn evaluate(&mut self, rules: &RuleSet, index: u32, rule: &Rule) -> bool {
-        if !self.matched_vars.is_empty() {
-            self.matched_vars.clear();
-        }
+        self.forget_hits();
         self.rule_score = 0;
         let last = rule.links.len() - 1;
         rule.links
@@ -60,7 +54,7 @@ impl Transaction {
                 };
                 self.exchange.visit(Variable::RemoteAddr, &mut |_, value| target.value = value);
                 let value = HitValue::Stored(target.value);
-                self.hit(rule, link, last, target, value);
+                self.hit((index, rule), link, last, target, value);
                 true
             }
             Test::TxNumber { slot, count, comparison, operand } => {
@@ -70,7 +64,11 @@ impl Transaction {
                     (false, Some(number)) => number,
                     (false, None) => return false,
                 };
-                if comparison.holds(left, *operand) == link.negated
+                let right = match operand {
+                    TxOperand::Number(number) => *number,
+                    TxOperand::Tx(slot) => self.tx.get(*slot).number().unwrap_or(0),
+                };
+                if comparison.holds(left, right) == link.negated
                     || (!self.target_removals.is_empty() && self.is_tx_removed(rules, index, link))
                 {
                     return false;
@@ -82,11 +80,11 @@ impl Transaction {
                 let name = TargetName::Tx(*slot);
                 let variable = Variable::Tx;
                 let target = Target { variable, name, count: *count, value: ValueId::EMPTY };
-                self.hit(rule, link, last, target, value);
+                self.hit((index, rule), link, last, target, value);
                 true
             }
             Test::Operator { operator, argument, probes } => {
-                let test = OperatorTest { rules, rule, link, last, operator };
+                let test = OperatorTest { rules, index, rule, link, last, operator };
                 let set = &rules.target_sets[link.targets.0 as usize];
                 if !set.stable {
                     let expanded = argument.as_ref().map(|text| self.expand(text, Some(rule)));
@@ -179,13 +177,14 @@ impl Transaction {
     fn summarize(&mut self, rules: &RuleSet, spec: SpecId, wanted: NodeBits) -> bool {
         let at = spec.0 as usize;
         let side = Side::of_phase(self.phase);
-        if !self.spec_cache[at].read {
+        if self.spec_cache[at].reading != self.reading {
             let mut members = std::mem::take(&mut self.spec_members);
             let start = members.len() as u32;
             self.read_spec(&rules.specs[at], u32::MAX, false, &mut members);
             let end = members.len() as u32;
             self.spec_members = members;
-            self.spec_cache[at] = SpecTargets { read: true, start, end, ..SpecTargets::default() };
+            let reading = self.reading;
+            self.spec_cache[at] = SpecTargets { reading, start, end, ..SpecTargets::default() };
         }
         let cached = &mut self.spec_cache[at];
         if cached.start == cached.end {
@@ -216,24 +215,25 @@ impl Transaction {
         let visits = profile.plan.visits(phase);
         self.visits.clear();
         self.visits.extend_from_slice(&visits.open);
-        for group in &visits.groups {
-            let mut is_any_there = false;
-            for spec in &group.specs {
-                is_any_there |= self.summarize(profile.rules(), *spec, group.nodes);
-            }
-            if !is_any_there {
-                continue;
-            }
-            for entry in &group.entries {
-                let is_let_in = |spec: &SpecId| {
-                    let known = &self.spec_cache[spec.0 as usize];
-                    known.start != known.end
-                        && self.spec_summaries[(known.summary + entry.word) as usize] & entry.mask
-                            != 0
-                };
-                if entry.mask == 0 || group.specs.iter().any(is_let_in) {
-                    set_bit(&mut self.visits, entry.place);
-                }
+        for (spec, nodes) in &visits.specs {
+            self.summarize(profile.rules(), *spec, *nodes);
+        }
+        let words = profile.plan.gate(Side::of_phase(phase)).words();
+        let summary = |spec: SpecId| {
+            let known = &self.spec_cache[spec.0 as usize];
+            let start = known.summary as usize;
+            // Where no probe was asked about there is no row.
+            let end = if known.summarized == 0 { start } else { start + words };
+            (known.start != known.end).then(|| &self.spec_summaries[start..end])
+        };
+        visits.find(summary, &mut self.visits);
+        for screen in &visits.screens {
+            let targets = &self.spec_members[self.spec_cache[screen.spec.0 as usize].range()];
+            let fulfils = |target: &Target| {
+                screen.operator.matches(self.store.get(target.value), None, None) != screen.negated
+            };
+            if targets.iter().any(fulfils) {
+                set_bit(&mut self.visits, screen.place);
             }
         }
     }
@@ -297,15 +297,34 @@ impl Transaction {
         if found == link.negated {
             return false;
         }
-        self.hit(test.rule, link, test.last, target.clone(), HitValue::Stored(value));
+        let rule = (test.index, test.rule);
+        self.hit(rule, link, test.last, target.clone(), HitValue::Stored(value));
         true
     }
 
+    /// A rule begins: only the last hit before it stays readable.
+    pub(super) fn forget_hits(&mut self) {
+        if let Some(last) = self.matched_vars.pop() {
+            self.matched_before = Some(last);
+            self.matched_vars.clear();
+        }
+    }
+
+    /// The last hit.
+    pub(super) fn matched(&self) -> Option<&Hit> {
+        self.matched_vars.last().or(self.matched_before.as_ref())
+    }
+
     /// A link has matched on a target.
-    fn hit(&mut self, rule: &Rule, link: &Link, last: bool, target: Target, value: HitValue) {
-        let hit = Hit { target, value };
-        self.matched_vars.push(hit.clone());
-        self.matched = Some(hit);
+    fn hit(
+        &mut self,
+        (index, rule): (u32, &Rule),
+        link: &Link,
+        last: bool,
+        target: Target,
+        value: HitValue,
+    ) {
+        self.matched_vars.push(Hit { target, value });
         if link.capture && self.captures.groups.iter().any(Option::is_some) {
             for (group, captured) in self.captures.groups.iter_mut().enumerate() {
                 let captured = captured.take().map_or(TxValue::Unset, TxValue::Owned);
@@ -316,48 +335,7 @@ impl Transaction {
             self.apply(effect, rule);
         }
         if last && rule.log {
-            self.log(rule);
+            self.log(index, rule);
         }
-    }
-
-    /// Writes a log entry for a rule that matched as a whole.
-    fn log(&mut self, rule: &Rule) {
-        self.logged = true;
-        let score = std::mem::take(&mut self.rule_score);
-        if self.matches.len() >= MATCH_LIMIT {
-            self.matches_left_out = self.matches_left_out.saturating_add(1);
-            return;
-        }
-        let text = |template: &Option<crate::template::Template>, limit: usize| match template {
-            Some(template) => escape_bounded(&self.expand(template, Some(rule)), limit),
-            None => String::new(),
-        };
-        let (variable, value) = match &self.matched {
-            Some(hit) => (
-                self.logged_name(&hit.target),
-                escape_bounded(&hit.value.bytes(&self.store), MATCH_VALUE_BYTES),
-            ),
-            None => Default::default(),
-        };
-        let rules = self.profile.rules();
-        let entry = Match {
-            id: rule.id,
-            phase: rule.phase,
-            message: text(&rule.message, LOG_DATA_BYTES),
-            data: text(&rule.log_data, LOG_DATA_BYTES),
-            severity: rule.severity.map_or("", |severity| SEVERITIES[usize::from(severity & 7)]),
-            variable,
-            value,
-            tags: rule
-                .tags
-                .iter()
-                .map(|tag| escape_bounded(&self.expand(tag, Some(rule)), LOG_DATA_BYTES))
-                .collect(),
-            score: (score != 0).then_some(score),
-            file: rules.files.get(rule.file as usize).cloned().unwrap_or_default(),
-            line: rule.line,
-            version: rule.version.to_string(),
-        };
-        self.matches.push(entry);
     }
 }

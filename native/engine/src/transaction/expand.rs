@@ -13,6 +13,12 @@ impl Transaction {
     /// Expands a template. `rule` is the rule that runs, for `%{RULE.…}`.
     pub(super) fn expand(&self, template: &Template, rule: Option<&Rule>) -> Vec<u8> {
         let mut text = Vec::new();
+        self.expand_into(template, rule, &mut text);
+        text
+    }
+
+    /// The same, appended to a text.
+    pub(super) fn expand_into(&self, template: &Template, rule: Option<&Rule>, text: &mut Vec<u8>) {
         for part in &template.parts {
             match part {
                 Part::Text(bytes) => text.extend_from_slice(bytes),
@@ -22,11 +28,10 @@ impl Transaction {
                     }
                 }
                 Part::Variable { variable, member } => {
-                    self.expand_variable(*variable, member.as_deref(), rule, &mut text);
+                    self.expand_variable(*variable, member.as_deref(), rule, text);
                 }
             }
         }
-        text
     }
 
     /// Appends the first value of a variable, or of the member of that name.
@@ -40,13 +45,13 @@ impl Transaction {
         let wanted = |name: &[u8]| member.is_none_or(|member| name.eq_ignore_ascii_case(member));
         match variable {
             Variable::MatchedVar => {
-                if let Some(hit) = &self.matched {
+                if let Some(hit) = self.matched() {
                     text.extend_from_slice(&hit.value.bytes(&self.store));
                 }
             }
             Variable::MatchedVarName => {
-                if let Some(hit) = &self.matched {
-                    text.extend(self.full_name(&hit.target));
+                if let Some(hit) = self.matched() {
+                    self.append_name(&hit.target, &[], text);
                 }
             }
             Variable::MatchedVars => {
@@ -56,7 +61,7 @@ impl Transaction {
             }
             Variable::MatchedVarsNames => {
                 if let Some(hit) = self.matched_vars.first() {
-                    text.extend(self.full_name(&hit.target));
+                    self.append_name(&hit.target, &[], text);
                 }
             }
             Variable::Duration | Variable::TimeEpoch => {

@@ -25,8 +25,8 @@ pub(crate) struct Target {
 /// The members of one entry of a variables argument, as long as they stay the same.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SpecTargets {
-    /// Whether they were read.
-    pub(super) read: bool,
+    /// The reading in which they were read; see [`Transaction::forget_targets`].
+    pub(super) reading: u32,
     /// Where they stand among all that were read.
     pub(super) start: u32,
     pub(super) end: u32,
@@ -115,14 +115,13 @@ impl Transaction {
                 self.read_matched(variable, selector, targets);
             }
             (Variable::MatchedVar, _) => {
-                if let Some(hit) = &self.matched {
-                    let value = hit.value.stored(&mut self.store);
+                if let Some(value) = self.matched().map(|hit| hit.value.clone()) {
+                    let value = value.stored(&mut self.store);
                     targets.push(Target { variable, name: TargetName::None, count: false, value });
                 }
             }
             (Variable::MatchedVarName, _) => {
-                if let Some(hit) = self.matched.clone() {
-                    let name = self.full_name(&hit.target);
+                if let Some(name) = self.matched().map(|hit| self.full_name(&hit.target)) {
                     let value = self.store.intern(&name);
                     targets.push(Target { variable, name: TargetName::None, count: false, value });
                 }
@@ -276,42 +275,47 @@ impl Transaction {
 
     /// The full name of a target, such as `ARGS:id`; bytes that cannot be printed are written as `\xHH`.
     pub(super) fn full_name(&self, target: &Target) -> Vec<u8> {
-        self.name_with(target, &[])
+        let mut full = Vec::new();
+        self.append_name(target, &[], &mut full);
+        full
     }
 
     /// The name as logs have it: quotes and backslashes of the member are escaped as well.
     pub(super) fn logged_name(&self, target: &Target) -> String {
-        String::from_utf8(self.name_with(target, b"\"\\")).unwrap_or_default()
+        let mut full = Vec::new();
+        self.append_name(target, b"\"\\", &mut full);
+        String::from_utf8(full).unwrap_or_default()
     }
 
-    fn name_with(&self, target: &Target, escaped: &[u8]) -> Vec<u8> {
+    /// Appends the full name, with a backslash before each of the bytes in `escaped`.
+    pub(super) fn append_name(&self, target: &Target, escaped: &[u8], full: &mut Vec<u8>) {
         // The members of MATCHED_VARS are called by the names under which they matched.
         if matches!(target.variable, Variable::MatchedVars | Variable::MatchedVarsNames) {
             if let TargetName::Spelt(name) = &target.name {
                 // Printable already, but for quotes.
-                let quoted = |byte: &u8| *byte == b'"' && !escaped.is_empty();
-                let pieces = name.iter().map(|byte| [b'\\', *byte]);
-                return pieces
-                    .flat_map(|piece| piece.into_iter().skip(usize::from(!quoted(&piece[1]))))
-                    .collect();
+                for byte in name.iter() {
+                    if *byte == b'"' && !escaped.is_empty() {
+                        full.push(b'\\');
+                    }
+                    full.push(*byte);
+                }
+                return;
             }
         }
-        let mut full = Vec::new();
         if target.count {
             full.push(b'&');
         }
         full.extend_from_slice(target.variable.name().as_bytes());
-        let name = self.member_name(&target.name);
-        if target.name != TargetName::None {
-            full.push(b':');
-            for byte in name {
-                match byte {
-                    _ if escaped.contains(byte) => full.extend_from_slice(&[b'\\', *byte]),
-                    0x20..=0x7e => full.push(*byte),
-                    _ => full.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
-                }
+        if target.name == TargetName::None {
+            return;
+        }
+        full.push(b':');
+        for byte in self.member_name(&target.name) {
+            match byte {
+                _ if escaped.contains(byte) => full.extend_from_slice(&[b'\\', *byte]),
+                0x20..=0x7e => full.push(*byte),
+                _ => full.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
             }
         }
-        full
     }
 }

@@ -1,0 +1,63 @@
+//! Memory that a thread's transactions use one after the other.
+
+use std::cell::Cell;
+
+use super::targets::{SpecTargets, Target};
+use super::Hit;
+
+/// How much memory a thread keeps for its next transaction.
+const SPARE_BYTES: usize = 1 << 20;
+
+thread_local! {
+    /// What the last transaction of this thread left.
+    static SPARE: Cell<Room> = Cell::default();
+}
+
+/// Empty tables with room in them. `spec_cache` alone keeps what it holds: it belongs to readings that are over.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    pub(super) spec_cache: Vec<SpecTargets>,
+    pub(super) spec_members: Vec<Target>,
+    pub(super) spec_summaries: Vec<u64>,
+    pub(super) visits: Vec<u64>,
+    pub(super) target_room: Vec<Target>,
+    pub(super) matched_vars: Vec<Hit>,
+    /// The number of a reading that nothing in `spec_cache` belongs to.
+    pub(super) reading: u32,
+}
+
+impl Room {
+    /// What the last transaction of this thread left.
+    pub(super) fn take() -> Self {
+        let mut room = SPARE.take();
+        // 0 marks what was never read.
+        room.reading = next_reading(room.reading, &mut room.spec_cache);
+        room
+    }
+
+    /// Leaves the room to the next transaction of this thread, unless it is much.
+    pub(super) fn recycle(mut self) {
+        let bytes = self.spec_members.capacity() * size_of::<Target>()
+            + self.target_room.capacity() * size_of::<Target>()
+            + self.matched_vars.capacity() * size_of::<Hit>()
+            + self.spec_summaries.capacity() * size_of::<u64>();
+        if bytes > SPARE_BYTES {
+            return;
+        }
+        self.spec_members.clear();
+        self.spec_summaries.clear();
+        self.visits.clear();
+        self.target_room.clear();
+        self.matched_vars.clear();
+        // A thread that ends keeps nothing.
+        let _ = SPARE.try_with(|spare| spare.set(self));
+    }
+}
+
+/// The number of the next reading; when they are used up, what was read before is forgotten.
+pub(super) fn next_reading(reading: u32, spec_cache: &mut [SpecTargets]) -> u32 {
+    reading.checked_add(1).unwrap_or_else(|| {
+        spec_cache.fill(SpecTargets::default());
+        1
+    })
+}
