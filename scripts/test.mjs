@@ -1,5 +1,7 @@
 /**
- * `npm test`: sets up what is missing and runs every suite, or the ones named: unit, native, integration, conformance.
+ * `npm test`: sets up what is missing and runs every suite, or the ones named: unit, native, integration, engine, conformance.
+ *
+ * `engine`: what of the integration suite depends on what serves clients, once more with `engine: native`.
  *
  * A suite whose data or server is not at hand prints `skipped: …` with the reason. With CI=true and the shared data
  * beside the checkout a skip is a failure. The count of our own cases (unit, native, integration) has a floor.
@@ -18,7 +20,18 @@ import {
 import { runAndWatch } from './run-and-watch.mjs'
 import { fail, root, setUp } from './set-up.mjs'
 
-const SUITES = ['unit', 'native', 'integration', 'conformance']
+const SUITES = ['unit', 'native', 'integration', 'engine', 'conformance']
+/** Of test/integration; what an engine cannot do is skipped by its capabilities. */
+const ENGINE_FOLDERS = [
+  'wire/bodies',
+  'wire/framing.',
+  'wire/listeners',
+  'upstream/balancing',
+  'drills/',
+  'actions/',
+  'process/web-sockets',
+]
+const ON_NATIVE = { env: { ...process.env, SALLYPORT_TEST_ENGINE: 'native' } }
 /** Our own cases that must have passed when every suite ran. */
 const FLOOR = 400
 
@@ -62,7 +75,7 @@ process.exit(broken || totals.failed > 0 ? 1 : 0)
 async function vitest(suite) {
   ensureOpenssl()
   ensureRules()
-  if (suite === 'integration' || suite === 'conformance') {
+  if (suite !== 'unit') {
     ensureRedis()
     ensureOlderRules()
   }
@@ -72,13 +85,14 @@ async function vitest(suite) {
   const args = [
     join(root, 'node_modules', 'vitest', 'vitest.mjs'),
     'run',
+    ...(suite === 'engine' ? ENGINE_FOLDERS.map((folder) => `test/integration/${folder}`) : []),
     '--project',
-    suite,
+    suite === 'engine' ? 'integration' : suite,
     '--reporter=default',
     '--reporter=json',
     `--outputFile.json=${report}`,
   ]
-  const { status, lines } = await runAndWatch(process.execPath, args)
+  const { status, lines } = await runAndWatch(process.execPath, args, suite === 'engine' ? ON_NATIVE : {})
   const found = existsSync(report) ? JSON.parse(readFileSync(report, 'utf8')) : undefined
   rmSync(folder, { recursive: true, force: true })
   if (found === undefined) return { status: 1, passed: 0, failed: 1, skipped: 0, own: 0, skips: [] }

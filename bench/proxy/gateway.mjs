@@ -34,6 +34,7 @@ function configuration(folder, port, adminPort, row, { backendPort, keySet, issu
       : `listeners: [{ address: 127.0.0.1:${port} }]`,
     `workers: ${row.workers}`,
     `state_dir: ${join(folder, 'state')}`,
+    `engine: ${row.engine}`,
     `access_log: { output: ${row.accessLog ? join(folder, 'access.log') : 'off'} }`,
     'log_level: error',
     `admin: { address: 127.0.0.1:${adminPort} }`,

@@ -3,7 +3,7 @@
  *
  * `policy`: none, or the microservices policy with (`crs`) or without rule set; its buckets in memory, in Redis, or leased from
  * it (one key for all requests, so it is hot). `beside`: peers of the same round; `plain` is our own gateway without a
- * policy, `memory` ours with memory buckets, `one-worker` ours with one worker.
+ * policy, `memory` ours with memory buckets, `one-worker` ours with one worker. `engine`: what our listener runs on.
  * `bar`: what issue and goals allow, either `ratio` (ours over the peer's CPU per request) or `addedUs` (ours minus it).
  */
 
@@ -29,6 +29,7 @@ const PLAIN = {
   workers: 1,
   policy: 'none',
   buckets: 'memory',
+  engine: 'uws',
   accessLog: false,
   tls: false,
   beside: ['nginx', 'haproxy', 'envoy'],
@@ -56,6 +57,16 @@ export const ROWS = {
   'tls-get': { ...PLAIN, tls: true },
   'full-crs': { ...FULL, policy: 'full-crs', bars: { plain: { addedUs: 60 } } },
   'full-no-crs': { ...FULL, bars: { plain: { addedUs: 12 } } },
+  'native-plain-get': { ...PLAIN, engine: 'native', beside: ['nginx'], bars: { nginx: { ratio: 0.9 } } },
+  'native-get-1m': {
+    ...PLAIN,
+    engine: 'native',
+    request: { ...GET, path: '/1m.bin' },
+    connections: 16,
+    beside: ['nginx'],
+    bars: { nginx: { ratio: 1.0 } },
+  },
+  'native-full-no-crs': { ...FULL, engine: 'native', beside: ['nginx'], bars: { nginx: { ratio: 1.2 } } },
   'full-redis': { ...FULL, buckets: 'redis', bars: { plain: { addedUs: 20 } } },
   'full-lease': { ...FULL, buckets: 'lease', beside: ['memory', 'plain'], bars: { memory: { addedUs: 4 } } },
 }

@@ -25,6 +25,7 @@ import { mergeNodes, type ConfigNode, type MapNode, type ScalarNode } from './no
 import { plainValue } from './plain-scalar.ts'
 import { PolicyFiles } from './policy-source.ts'
 import { BundleReader, readOrReport, type FileReader, type RecordedFiles } from './reader.ts'
+import type { Engine } from '../listener/front-end.ts'
 import type { Located, Schema } from './schema-kit.ts'
 import {
   besideItsFile,
@@ -467,7 +468,7 @@ function listenersOf(
     const written = root.entries.find((entry) => entry.key === 'listeners')?.value
     // listeners that were refused are not replaced by guesses
     if (written?.kind === 'list' && written.items.length > 0) return []
-    return derivedListeners(publicEndpoints, diagnostics, isAgentFile)
+    return derivedListeners(publicEndpoints, document.engine, diagnostics, isAgentFile)
   }
   const seen = new Map<string, Span>()
   const listeners: ListenerSettings[] = []
@@ -496,10 +497,16 @@ function listenersOf(
       const text = `the listener ${address} speaks TLS and redirects to https: clients would be sent in a circle`
       diagnostics.error('REDIRECT_ON_TLS', text, startOf(span), 'redirect from a listener without tls')
     }
+    const engine = value.engine ?? document.engine
+    if (value.tls !== undefined && engine === 'native') {
+      const text = `the listener ${address} speaks TLS, which the engine native does not yet do`
+      diagnostics.error('ENGINE_WITHOUT_TLS', text, startOf(span), 'use engine: uws')
+    }
     listeners.push({
       ...value.address,
       address,
       proxyProtocol: value.proxy_protocol,
+      engine,
       defaultEndpoint: value.default_endpoint?.value,
       tls,
       redirectPort: value.redirect_to_https,
@@ -562,6 +569,7 @@ function checkDefault(
 /** One listener per port of the public http urls; on the loopback only when no url of the port is meant for others. */
 function derivedListeners(
   endpoints: readonly EndpointDefinition[],
+  engine: Engine,
   diagnostics: Diagnostics,
   isAgentFile: boolean,
 ): ListenerSettings[] {
@@ -589,6 +597,7 @@ function derivedListeners(
       port,
       address: formatHostPort(host, port),
       proxyProtocol: false,
+      engine,
       defaultEndpoint: undefined,
       tls: undefined,
       redirectPort: undefined,
@@ -612,6 +621,7 @@ function settingsOf(
   const {
     upstream,
     limits,
+    clients,
     websocket: webSocket,
     waf,
     jwt,
@@ -665,6 +675,11 @@ function settingsOf(
       hops: limits.hops,
       connections: limits.connections,
       connectionsPerAddress: limits.connections_per_address,
+    },
+    clients: {
+      headMs: clients.head_timeout,
+      idleMs: clients.idle_timeout,
+      progressMs: clients.progress_window,
     },
     webSocket: {
       maxMessageBytes: webSocket.max_message,

@@ -7,6 +7,7 @@
 import { isIP } from 'node:net'
 import { dirname, isAbsolute, join } from 'node:path'
 import { formatHostPort, parseHostPort, type HostPort } from './address.ts'
+import type { ClientTimers, Engine } from '../listener/front-end.ts'
 import type { ServerCertificate } from './certificate.ts'
 import type { MapNode } from './node.ts'
 import {
@@ -48,6 +49,7 @@ export interface Settings {
   readonly region: string
   readonly upstream: UpstreamSettings
   readonly limits: LimitSettings
+  readonly clients: ClientTimers
   readonly webSocket: WebSocketSettings
   readonly waf: WafSettings
   readonly jwt: JwtSettings
@@ -81,6 +83,7 @@ export interface ListenerSettings extends HostPort {
   /** `host:port`, IPv6 in brackets. */
   readonly address: string
   readonly proxyProtocol: boolean
+  readonly engine: Engine
   /** Name of the endpoint that answers hosts nobody names. */
   readonly defaultEndpoint: string | undefined
   /** Undefined: plain HTTP. */
@@ -439,9 +442,10 @@ const listenerSchema = object({
     address(false) as Schema<HostPort>, // `''` is refused, so the address is always there
     'Address and port: 0.0.0.0:8080, 127.0.0.1:8080, [::]:8080.',
   ),
+  engine: described(optional(enumeration(['uws', 'native'])), 'What serves this listener, instead of engine.'),
   proxy_protocol: described(
     withDefault(boolean(), false),
-    'Whether connections from trusted_proxies begin with a PROXY protocol version 2 header.',
+    'Whether connections from trusted_proxies begin with a PROXY protocol header (uws: version 2, native: 1 and 2).',
   ),
   default_endpoint: described(
     optional(located(string({ minLength: 1 }))),
@@ -489,6 +493,10 @@ const gatewayFields = {
   listeners: described(
     withDefault(list(located(listenerSchema)), []),
     'Where clients connect; empty: one listener per port of the public endpoints.',
+  ),
+  engine: described(
+    withDefault(enumeration(['uws', 'native']), 'uws'),
+    'What serves listeners that do not say: uws (uWebSockets.js), or native (strict HTTP/1).',
   ),
   workers: described(withDefault(workers, 'auto'), 'Worker processes, 1 to 64; auto: the CPU quota, rounded up.'),
   state_dir: described(
@@ -631,6 +639,25 @@ const gatewayFields = {
       }),
     ),
     'Sizes of requests, and how many connections clients may open.',
+  ),
+  clients: described(
+    section(
+      object({
+        head_timeout: described(
+          withDefault(timer(), 10_000),
+          'Longest time for a request head, from its first byte, beyond it 408; 0 = off. Listeners with engine: uws always have 10s.',
+        ),
+        idle_timeout: described(
+          withDefault(timer(), 75_000),
+          'How long a connection without a request is kept; 0 = off. Listeners with engine: uws always have 10s.',
+        ),
+        progress_window: described(
+          withDefault(timer(), 60_000),
+          'A client must send or take 240 bytes a second on the average of such a time; 0 = off.',
+        ),
+      }),
+    ),
+    'Patience with clients.',
   ),
   websocket: described(
     section(

@@ -12,24 +12,32 @@
  * handle again; `onDone` comes exactly once for every handle that `onRequest` announced.
  */
 
-/** Slot in the low 20 bits, generation above them. 0 is never a handle. */
+/** Slot in the low 20 bits, generation above them. 0 is never a handle. Odd ones are the native front end's. */
 export type ExchangeHandle = number
+
+/** What a listener runs on. */
+export type Engine = 'uws' | 'native'
 
 export const HANDLE_SLOT_MASK = 0xf_ffff
 
 /** What a front end can do beside plain HTTP/1.1; tests and `check` ask here, never for a name. */
 export interface FrontEndCapabilities {
-  readonly name: 'uws' | 'native'
+  readonly name: Engine
   readonly http10: boolean
   readonly http2: boolean
   readonly trailers: boolean
   readonly tunnel: boolean
-  /** Versions of TLS that listeners speak; the range cannot be narrowed when it is fixed. */
-  readonly tls: { readonly versions: readonly ['1.2', '1.3']; readonly isFixed: boolean }
+  /** Versions of TLS that listeners speak, none = no TLS; the range cannot be narrowed when it is fixed. */
+  readonly tls: { readonly versions: readonly ('1.2' | '1.3')[]; readonly isFixed: boolean }
   /** WebSockets are taken apart into messages, and put together again (H-92). */
   readonly webSockets: boolean
   /** PROXY protocol version 2 is understood. */
   readonly proxyProtocol: boolean
+  /**
+   * Every malformed request is answered and recorded at once, chunks are judged byte for byte, pipelined requests are answered
+   * in order (H-01 … H-39, H-51); else a library decides much of that.
+   */
+  readonly strict: boolean
   /** 413, 414 and 431 are sent by the limits of the configuration, not by the library's own. */
   readonly headLimits: boolean
   /** A head that is not whole in time is answered 408, and an idle connection may stay as long as is configured (H-81). */
@@ -48,6 +56,7 @@ export const NO_SOCKETS: FrontEndCapabilities = Object.freeze({
   webSockets: false,
   tls: Object.freeze({ versions: ['1.2', '1.3'], isFixed: true } as const),
   proxyProtocol: false,
+  strict: false,
   headLimits: true,
   slowHeads: false,
   interimAnswers: false,
@@ -55,6 +64,8 @@ export const NO_SOCKETS: FrontEndCapabilities = Object.freeze({
 
 export interface ListenOptions {
   readonly id: number
+  /** For whoever has several; absent: the only one, or the default one. */
+  readonly engine?: Engine | undefined
   /** An IP address or host name of this machine, and a port. */
   readonly host: string
   readonly port: number
@@ -142,6 +153,18 @@ export interface FrontEndLimits {
   /** H-38: what may wait in memory per direction and exchange. */
   readonly streamBufferBytes: number
   readonly webSocket: WebSocketLimits
+  /** Absent: the defaults of H-80 and H-83. The library of the engine `uws` has timers of its own for heads and idle connections. */
+  readonly timers?: ClientTimers | undefined
+}
+
+/** Milliseconds, 0 = off. */
+export interface ClientTimers {
+  /** H-80: a request head, from its first byte; beyond it 408. */
+  readonly headMs: number
+  /** H-80: a connection without a request. */
+  readonly idleMs: number
+  /** H-83: the window on whose average a client must send or take 240 B/s. */
+  readonly progressMs: number
 }
 
 /** Milliseconds, 0 = off. */

@@ -45,6 +45,22 @@ import { SlotTable } from './slots.ts'
 import { type ServerNameFacts, TlsApps } from './tls-apps.ts'
 import type { WebSocketRelay } from './web-socket-relay.ts'
 
+/** `headLimits` holds where the process was started with the library's limit raised. */
+export const UWS_CAPABILITIES: FrontEndCapabilities = Object.freeze({
+  name: 'uws',
+  http10: false,
+  http2: false,
+  trailers: false,
+  tunnel: false,
+  webSockets: true,
+  tls: Object.freeze({ versions: ['1.2', '1.3'], isFixed: true } as const),
+  proxyProtocol: true,
+  strict: false,
+  headLimits: true,
+  slowHeads: false,
+  interimAnswers: false,
+})
+
 export interface UwsFrontEndOptions {
   readonly events: FrontEndEvents
   readonly pool: UpstreamPool
@@ -124,7 +140,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
   draining = false
 
   readonly #pool: UpstreamPool
-  readonly #progressWindowMs: number
+  readonly #progressWindowMs: number | undefined
   readonly #slots: SlotTable<ExchangeSlot>
   readonly #listeners = new Map<number, Listener>()
   /** Exchanges whose request body is still coming, or whose client does not read. */
@@ -155,24 +171,12 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     this.report = options.report
     this.limits = options.limits
     this.#pool = options.pool
-    this.#progressWindowMs = options.progressWindowMs ?? DEFAULT_PROGRESS_WINDOW_MS
+    this.#progressWindowMs = options.progressWindowMs
     this.#slots = new SlotTable((slot) => new ExchangeSlot(slot, this), options.maxExchanges)
   }
 
   get capabilities(): FrontEndCapabilities {
-    return {
-      name: 'uws',
-      http10: false,
-      http2: false,
-      trailers: false,
-      tunnel: false,
-      webSockets: true,
-      tls: { versions: ['1.2', '1.3'], isFixed: true },
-      proxyProtocol: true,
-      headLimits: libraryAllows(this.limits),
-      slowHeads: false,
-      interimAnswers: false,
-    }
+    return { ...UWS_CAPABILITIES, headLimits: libraryAllows(this.limits) }
   }
 
   get inFlight(): number {
@@ -516,12 +520,13 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     }
     const nowMs = performance.now()
     for (const slot of this.#lingering) if (nowMs >= slot.closeAtMs) slot.close()
+    const windowMs = this.#progressWindowMs ?? this.limits.timers?.progressMs ?? DEFAULT_PROGRESS_WINDOW_MS
     this.#ticks++
     if (this.#ticks % REFRESH_TICKS !== 0) return
     for (const slot of this.#watched) {
-      if (slot.isStalled) keepDownload(slot, nowMs, this.#progressWindowMs)
+      if (slot.isStalled) keepDownload(slot, nowMs, windowMs)
       else if (!slot.isReceiving) this.#watched.delete(slot)
-      else if (!slot.body.isPaused) keepUpload(slot, nowMs, this.#progressWindowMs)
+      else if (!slot.body.isPaused) keepUpload(slot, nowMs, windowMs)
     }
   }
 }
@@ -532,7 +537,7 @@ function keepUpload(slot: ExchangeSlot, nowMs: number, windowMs: number): void {
   if (body.windowStartMs === 0) {
     body.windowStartMs = nowMs
     body.windowBytes = 0
-  } else if (nowMs - body.windowStartMs >= windowMs) {
+  } else if (windowMs > 0 && nowMs - body.windowStartMs >= windowMs) {
     const needed = (PROGRESS_BYTES_PER_SECOND * (nowMs - body.windowStartMs)) / 1000
     if (body.windowBytes < needed) {
       slot.tooSlow()
@@ -546,7 +551,7 @@ function keepUpload(slot: ExchangeSlot, nowMs: number, windowMs: number): void {
 
 /** A client may rest between reads as long as an upload may (H-83). */
 function keepDownload(slot: ExchangeSlot, nowMs: number, windowMs: number): void {
-  if (nowMs - slot.stalledSinceMs >= windowMs) slot.close()
+  if (windowMs > 0 && nowMs - slot.stalledSinceMs >= windowMs) slot.close()
   else slot.refreshTimer()
 }
 

@@ -12,6 +12,8 @@ import type { DnsSettings, ListenerSettings, Settings } from '../config/settings
 import { ExchangeHandler } from '../exchange/handle.ts'
 import { JwtService } from '../jwt/service.ts'
 import type { FrontEnd, FrontEndLimits, ListenTls, PreparedTls } from '../listener/front-end.ts'
+import { FrontEnds } from '../listener/front-ends.ts'
+import { NativeFrontEnd } from '../listener/native/native-front-end.ts'
 import { UwsFrontEnd } from '../listener/uws.ts'
 import { OpenidClients } from '../login/openid.ts'
 import { type CollectionsHandle, openCollections, openTransactions, stopNewConnections } from '../native.ts'
@@ -139,6 +141,8 @@ class Gateway {
   readonly #handler: ExchangeHandler
   readonly #memory: MemoryStore
   readonly #pool: UpstreamPool
+  /** Once a listener runs on it; it has connections to upstreams of its own. */
+  #native: NativeFrontEnd | undefined
   readonly #upstreams: WorkerUpstreams
   #listeners: readonly OpenListener[] = []
   #lastListenerId = 0
@@ -154,7 +158,7 @@ class Gateway {
     const pool = new UpstreamPools({ bufferBytes: streamBufferBytes, addressBook: upstreams.addressBook })
     this.#pool = pool
     this.#upstreams = upstreams
-    upstreams.onChange = () => pool.retain(upstreams.targets)
+    upstreams.onChange = () => this.#retain()
     this.#services = {
       logger,
       metrics,
@@ -173,14 +177,19 @@ class Gateway {
       jwt: new JwtService({ ...settings.jwt, stateDirectory: setting.stateDir, threads, logger }),
     }
     this.#handler = new ExchangeHandler(snapshot, this.#services, () => this.#frontEnd)
-    this.#frontEnd = new UwsFrontEnd({
+    const shared = {
       events: this.#handler,
-      pool,
       limits: frontEndLimits(settings),
-      report: (error) => logger.error({ err: error }, 'an exchange failed'),
+      report: (error: unknown) => logger.error({ err: error }, 'an exchange failed'),
+    }
+    this.#frontEnd = new FrontEnds((engine) => {
+      if (engine === 'uws') return new UwsFrontEnd({ ...shared, pool })
+      this.#native = new NativeFrontEnd({ ...shared, addressBook: upstreams.addressBook })
+      return this.#native
     })
     for (const state of ['active', 'idle', 'pending'] as const) {
-      metrics.gauge('upstreamConnections', [state], () => pool.connections[state])
+      const ofNative = (): number => this.#native?.connections[state] ?? 0
+      metrics.gauge('upstreamConnections', [state], () => pool.connections[state] + ofNative())
     }
     metrics.gauge('wafTransactions', [], openTransactions)
     countKeySetFetches(this.#services.jwt, metrics)
@@ -198,7 +207,8 @@ class Gateway {
     try {
       for (const [place, listener] of snapshot.settings.listeners.entries()) {
         const tls = snapshot.listenTls[place]
-        const identity = `${listener.address} ${listener.proxyProtocol} ${tls === undefined ? 'plain' : 'tls'}`
+        const { address, engine, proxyProtocol } = listener
+        const identity = `${address} ${engine} ${proxyProtocol} ${tls === undefined ? 'plain' : 'tls'}`
         const known = open.get(identity)
         if (known === undefined) {
           added.push(await this.#listen(listener, tls, identity))
@@ -258,6 +268,12 @@ class Gateway {
     return open.reduce((sum, { id }) => sum + count(id), 0)
   }
 
+  /** Only these servers are used from now on. */
+  #retain(): void {
+    this.#pool.retain(this.#upstreams.targets)
+    this.#native?.retain(this.#upstreams.targets)
+  }
+
   /** O-38: load and response times of the targets, as this worker sees them. */
   targetUses(): readonly TargetUse[] {
     return this.#upstreams.uses(this.#handler.snapshot)
@@ -286,14 +302,15 @@ class Gateway {
     this.#upstreams.close()
     // closing ends the exchanges, and their log lines are still to be written
     await this.#frontEnd.close()
+    await this.#pool.close()
     await Promise.allSettled([jwt.close(), external.close(), threads.close(), rateLimits.close(), this.#memory.close()])
     await Promise.all([accessLog.close(), matchLog.close()])
   }
 
   async #listen(listener: ListenerSettings, tls: ListenTls | undefined, identity: string): Promise<OpenListener> {
     const id = ++this.#lastListenerId
-    const { host, port, proxyProtocol } = listener
-    await this.#frontEnd.listen({ id, host, port, proxyProtocol, tls })
+    const { host, port, proxyProtocol, engine } = listener
+    await this.#frontEnd.listen({ id, engine, host, port, proxyProtocol, tls })
     return { id, identity, port, tlsIdentity: tls?.identity ?? '' }
   }
 
@@ -331,7 +348,7 @@ class Gateway {
     this.#frontEnd.setLimits(frontEndLimits(settings))
     this.#services.jwt.watch(snapshot.keySetUrls)
     this.#upstreams.use(snapshot)
-    this.#pool.retain(this.#upstreams.targets)
+    this.#retain()
     this.#watch(snapshot)
     this.#keySetUrls = snapshot.keySetUrls
     this.#logger.setLevel(settings.logLevel)
@@ -349,9 +366,9 @@ function nextTurn(): Promise<number> {
   })
 }
 
-function frontEndLimits({ limits, webSocket }: Settings): FrontEndLimits {
+function frontEndLimits({ limits, clients, webSocket }: Settings): FrontEndLimits {
   const { headBytes, uriBytes, bodyBytes, streamBufferBytes } = limits
-  return { headBytes, uriBytes, bodyBytes, streamBufferBytes, webSocket }
+  return { headBytes, uriBytes, bodyBytes, streamBufferBytes, webSocket, timers: clients }
 }
 
 /** Threads of one worker: the machine's cores divided among the workers, at least one. */

@@ -6,6 +6,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { testEngine } from './test-engine.ts'
 
 /** The built program. */
 export const MAIN: string = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
@@ -127,6 +128,7 @@ export async function startGateway(options: StartOptions): Promise<RunningGatewa
     `state_dir: ${stateDir}`,
     `admin: { address: 127.0.0.1:${adminPort} }`,
     'drain: { delay: 0s, timeout: 5s }',
+    `engine: ${testEngine}`,
   ]
   write('test-settings.yaml', `${settings.join('\n')}\n`)
   write('gateway.yaml', typeof options.config === 'function' ? options.config(context) : options.config)

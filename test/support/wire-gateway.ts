@@ -1,6 +1,7 @@
 /** The front end with a trivial gateway behind it: no policy, everything goes to one upstream. */
 import './head-limit.ts'
 import type {
+  Engine,
   ExchangeHandle,
   ExchangeRecord,
   FrontEnd,
@@ -20,6 +21,7 @@ import { UndiciPool } from '../../src/upstream/pool.ts'
 import { UpstreamPools } from '../../src/upstream/pools.ts'
 import type { UpstreamPool } from '../../src/upstream/upstream-pool.ts'
 import { echoTls } from './echo-upstream.ts'
+import { testEngine } from './test-engine.ts'
 
 export const WIRE_LIMITS: FrontEndLimits = {
   headBytes: 64 * 1024,
@@ -97,9 +99,6 @@ export class PlainEvents implements FrontEndEvents {
   }
 }
 
-/** The engine of every gateway that a test starts: SALLYPORT_TEST_ENGINE, `uws` when it is not set. */
-export const testEngine: 'uws' | 'native' = process.env.SALLYPORT_TEST_ENGINE === 'native' ? 'native' : 'uws'
-
 /** The pool behind the gateways of a test file; `wire-native.ts` chooses the other one for the files imported after it. */
 export const wirePool: { name: 'undici' | 'native' } = { name: 'undici' }
 
@@ -120,6 +119,7 @@ export async function startWireGateway<E extends PlainEvents>(
     readonly proxyProtocol?: boolean
     readonly host?: string
     readonly progressWindowMs?: number
+    readonly engine?: Engine
   } = {},
 ): Promise<WireGateway<E>> {
   const limits = { ...WIRE_LIMITS, ...options.limits }
@@ -133,7 +133,7 @@ export async function startWireGateway<E extends PlainEvents>(
     ...(options.progressWindowMs === undefined ? {} : { progressWindowMs: options.progressWindowMs }),
   }
   const frontEnd =
-    testEngine === 'native'
+    (options.engine ?? testEngine) === 'native'
       ? new NativeFrontEnd({ ...shared, addressBook: new AddressBook() })
       : new UwsFrontEnd({ ...shared, pool })
   events.frontEnd = frontEnd

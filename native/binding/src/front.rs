@@ -48,6 +48,19 @@ const BAD_HEAD: i32 = -1;
 const RECORD_NUMBERS: usize = 12;
 const ARGUMENTS: usize = 8;
 
+/// Handles of exchanges, as JavaScript has them: the generation above 20 bits, below it twice the slot and one. Those of the
+/// other front end are even, so that both may serve in one worker.
+fn handle_of(exchange: ExchangeId) -> f64 {
+    ((exchange.0 & !SLOT_MASK) | ((exchange.0 & SLOT_MASK) << 1) | 1) as f64
+}
+
+fn exchange_of(handle: f64) -> ExchangeId {
+    let handle = handle as u64;
+    ExchangeId((handle & !SLOT_MASK) | ((handle & SLOT_MASK) >> 1))
+}
+
+const SLOT_MASK: u64 = (1 << 20) - 1;
+
 extern "C" {
     fn uv_ref(handle: *mut UvPoll);
 }
@@ -295,7 +308,7 @@ impl Driver {
                 Event::Request(exchange, request) => {
                     let request = *request;
                     arguments[0] = self.number(f64::from(REQUEST));
-                    arguments[1] = self.number(exchange.0 as f64);
+                    arguments[1] = self.number(handle_of(exchange));
                     arguments[2] = self.latin1(&request.head);
                     // The last bit: some field is one that proxies write; the two before it: the version.
                     let facts = request.version as u8 * 2 + u8::from(request.proxy_fields);
@@ -313,39 +326,39 @@ impl Driver {
                 }
                 Event::RequestBody { exchange, is_complete } => {
                     arguments[0] = self.number(f64::from(REQUEST_BODY));
-                    arguments[1] = self.number(exchange.0 as f64);
+                    arguments[1] = self.number(handle_of(exchange));
                     arguments[3] = self.number(f64::from(u8::from(is_complete)));
                     arguments[7] = self.bytes(self.front.borrow().request_body(exchange));
                 }
                 Event::Response { exchange, status, body_length } => {
                     arguments[0] = self.number(f64::from(RESPONSE));
-                    arguments[1] = self.number(exchange.0 as f64);
+                    arguments[1] = self.number(handle_of(exchange));
                     arguments[2] = self.latin1(self.front.borrow().response_head());
                     arguments[3] = self.number(f64::from(status));
                     arguments[4] = self.number(body_length as f64);
                 }
                 Event::ResponseBody { exchange, is_complete } => {
                     arguments[0] = self.number(f64::from(RESPONSE_BODY));
-                    arguments[1] = self.number(exchange.0 as f64);
+                    arguments[1] = self.number(handle_of(exchange));
                     arguments[3] = self.number(f64::from(u8::from(is_complete)));
                     arguments[7] = self.bytes(self.front.borrow().response_body(exchange));
                 }
                 Event::FilterData { exchange, data } => {
                     arguments[0] = self.number(f64::from(FILTER_DATA));
-                    arguments[1] = self.number(exchange.0 as f64);
+                    arguments[1] = self.number(handle_of(exchange));
                     arguments[7] = self.bytes(&data);
                 }
                 Event::FilterEnd { exchange } => {
                     arguments[0] = self.number(f64::from(FILTER_END));
-                    arguments[1] = self.number(exchange.0 as f64);
+                    arguments[1] = self.number(handle_of(exchange));
                 }
                 Event::FilterWritable { exchange } => {
                     arguments[0] = self.number(f64::from(FILTER_WRITABLE));
-                    arguments[1] = self.number(exchange.0 as f64);
+                    arguments[1] = self.number(handle_of(exchange));
                 }
                 Event::UpstreamFailed { exchange, failure, body_consumed } => {
                     arguments[0] = self.number(f64::from(UPSTREAM_FAILED));
-                    arguments[1] = self.number(exchange.0 as f64);
+                    arguments[1] = self.number(handle_of(exchange));
                     arguments[2] = self.utf8(&failure.detail);
                     arguments[3] = self.number(f64::from(failure.reason as u8));
                     arguments[4] = self.number(f64::from(u8::from(failure.not_processed)));
@@ -353,7 +366,7 @@ impl Driver {
                 }
                 Event::Done(exchange, record) => {
                     arguments[0] = self.number(f64::from(DONE));
-                    arguments[1] = self.number(exchange.0 as f64);
+                    arguments[1] = self.number(handle_of(exchange));
                     if let Some(failure) = &record.failure {
                         arguments[2] = self.utf8(&failure.detail);
                     }
@@ -396,8 +409,8 @@ impl Driver {
     }
 
     /// The end of an exchange that a call brought about needs no event, unless there is more to tell than numbers.
-    fn outcome(&self, exchange: u64) -> i32 {
-        let done = self.front.borrow_mut().take_done(ExchangeId(exchange));
+    fn outcome(&self, exchange: ExchangeId) -> i32 {
+        let done = self.front.borrow_mut().take_done(exchange);
         match done {
             None => NOTHING,
             Some(record) => {
@@ -716,7 +729,7 @@ pub fn retire_front_target(front: u32, target: f64) -> Result<()> {
 #[napi(catch_unwind)]
 pub fn front_read_request_body(front: u32, exchange: f64, limit_bytes: f64) -> Result<()> {
     let driver = driver(front)?;
-    driver.front.borrow_mut().read_request_body(ExchangeId(exchange as u64), limit_bytes as usize);
+    driver.front.borrow_mut().read_request_body(exchange_of(exchange), limit_bytes as usize);
     Ok(())
 }
 
@@ -732,7 +745,7 @@ pub fn front_forward(
     let driver = driver(front)?;
     HEAD_TEXT.with_borrow_mut(|text| {
         let head = latin1(&head, text)?;
-        let exchange = ExchangeId(exchange as u64);
+        let exchange = exchange_of(exchange);
         let target = TargetId(target as u64);
         let sent = driver.front.borrow_mut().forward(exchange, target, head, body);
         Ok(sent.map_or(BAD_HEAD, |()| NOTHING))
@@ -742,14 +755,14 @@ pub fn front_forward(
 /// See `Front::can_repeat`.
 #[napi(catch_unwind)]
 pub fn front_can_repeat(front: u32, exchange: f64) -> Result<bool> {
-    Ok(driver(front)?.front.borrow().can_repeat(ExchangeId(exchange as u64)))
+    Ok(driver(front)?.front.borrow().can_repeat(exchange_of(exchange)))
 }
 
 /// See `Front::read_response_body`.
 #[napi(catch_unwind)]
 pub fn front_read_response_body(front: u32, exchange: f64, limit_bytes: f64) -> Result<()> {
     let driver = driver(front)?;
-    driver.front.borrow_mut().read_response_body(ExchangeId(exchange as u64), limit_bytes as usize);
+    driver.front.borrow_mut().read_response_body(exchange_of(exchange), limit_bytes as usize);
     Ok(())
 }
 
@@ -764,11 +777,11 @@ pub fn front_continue(
     is_filtered: bool,
 ) -> Result<i32> {
     let driver = driver(front)?;
-    let id = exchange as u64;
+    let id = exchange_of(exchange);
     let continued = HEAD_TEXT.with_borrow_mut(|text| {
         let head = latin1(&head, text)?;
         let mut front = driver.front.borrow_mut();
-        Ok::<_, Error>(front.continue_response(ExchangeId(id), head, body, is_filtered))
+        Ok::<_, Error>(front.continue_response(id, head, body, is_filtered))
     })?;
     Ok(match continued {
         Err(_) => BAD_HEAD,
@@ -781,10 +794,10 @@ pub fn front_continue(
 #[napi(catch_unwind)]
 pub fn front_respond(front: u32, exchange: f64, head: Unknown, body: &[u8]) -> Result<i32> {
     let driver = driver(front)?;
-    let id = exchange as u64;
+    let id = exchange_of(exchange);
     let responded = HEAD_TEXT.with_borrow_mut(|text| {
         let head = latin1(&head, text)?;
-        Ok::<_, Error>(driver.front.borrow_mut().respond(ExchangeId(id), head, body))
+        Ok::<_, Error>(driver.front.borrow_mut().respond(id, head, body))
     })?;
     Ok(match responded {
         Err(_) => BAD_HEAD,
@@ -796,33 +809,33 @@ pub fn front_respond(front: u32, exchange: f64, head: Unknown, body: &[u8]) -> R
 #[napi(catch_unwind)]
 pub fn front_abort(front: u32, exchange: f64) -> Result<i32> {
     let driver = driver(front)?;
-    driver.front.borrow_mut().abort(ExchangeId(exchange as u64));
-    Ok(driver.outcome(exchange as u64))
+    driver.front.borrow_mut().abort(exchange_of(exchange));
+    Ok(driver.outcome(exchange_of(exchange)))
 }
 
 /// A piece of what a filter made. False: wait for the event.
 #[napi(catch_unwind)]
 pub fn front_write(front: u32, exchange: f64, bytes: &[u8]) -> Result<bool> {
-    Ok(driver(front)?.front.borrow_mut().write_response(ExchangeId(exchange as u64), bytes))
+    Ok(driver(front)?.front.borrow_mut().write_response(exchange_of(exchange), bytes))
 }
 
 /// The filter has made everything.
 #[napi(catch_unwind)]
 pub fn front_end(front: u32, exchange: f64) -> Result<()> {
-    driver(front)?.front.borrow_mut().end_response(ExchangeId(exchange as u64));
+    driver(front)?.front.borrow_mut().end_response(exchange_of(exchange));
     Ok(())
 }
 
 /// The filter wants no more of the upstream's body at present, or wants more again.
 #[napi(catch_unwind)]
 pub fn front_hold(front: u32, exchange: f64, is_held: bool) -> Result<()> {
-    driver(front)?.front.borrow_mut().hold_upstream(ExchangeId(exchange as u64), is_held);
+    driver(front)?.front.borrow_mut().hold_upstream(exchange_of(exchange), is_held);
     Ok(())
 }
 
 /// The upstream's body cannot be changed as asked.
 #[napi(catch_unwind)]
 pub fn front_break(front: u32, exchange: f64, detail: String) -> Result<()> {
-    driver(front)?.front.borrow_mut().break_response(ExchangeId(exchange as u64), &detail);
+    driver(front)?.front.borrow_mut().break_response(exchange_of(exchange), &detail);
     Ok(())
 }

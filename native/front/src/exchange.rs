@@ -81,6 +81,8 @@ pub(crate) struct Exchange {
     /// Of the upstream's answer, as lines, for a client that takes them.
     pub(crate) trailers_down: Vec<u8>,
     pub(crate) filtered: bool,
+    /// The head in front of what the filter makes, until there is any of that.
+    pub(crate) filtered_head: Option<Vec<u8>>,
     pub(crate) answer: Answer,
     pub(crate) status: u16,
     pub(crate) sent: u64,
@@ -124,6 +126,7 @@ impl Exchange {
             out: Vec::new(),
             trailers_down: Vec::new(),
             filtered: false,
+            filtered_head: None,
             answer: Answer::None,
             status: 0,
             sent: 0,
@@ -143,6 +146,8 @@ impl Exchange {
         self.out = Vec::new();
         self.leg_writable = false;
         self.leg_touched = false;
+        self.filtered = false;
+        self.filtered_head = None;
     }
 
     /// Keeps what goes upstream, as long as it is little.

@@ -3,7 +3,9 @@
 //! One exchange at a time: what comes behind a complete request stays unread, or in the connection's buffer, until its
 //! answer is out (H-51). Source: RFC 9112; H-01 … H-39, H-51, H-53, H-61, H-81.
 
-use sallyport_http1::{request_line, BodyReader, Framing, Refusal, Upgrade, Version};
+use sallyport_http1::{
+    proxy::read_proxy_header, request_line, BodyReader, Framing, Refusal, Upgrade, Version,
+};
 
 use crate::connection::Phase;
 use crate::event::{self, ConnectionId, End, Event, ExchangeId, Refused, Request};
@@ -17,6 +19,8 @@ use crate::wire::Received;
 const READS: usize = 4;
 /// H-37: what is read and thrown away of a body that nobody wants any more.
 pub(crate) const DISCARD_BYTES: usize = 64 * 1024;
+/// At a time; beyond it 503.
+const MOST_EXCHANGES: usize = 1 << 19;
 /// Of a refused request's line, for the log.
 const LOGGED_BYTES: usize = 256;
 
@@ -74,11 +78,6 @@ impl Front {
         }
     }
 
-    fn read_proxy_header(&mut self, key: u64, bytes: &[u8]) -> usize {
-        self.close_connection(key, End::Aborted);
-        bytes.len()
-    }
-
     /// New bytes of a connection: used at once, as far as may be; the rest waits in its buffer.
     fn received(&mut self, key: u64, bytes: &mut [u8]) {
         let Some(connection) = self.connections.get_mut(key) else { return };
@@ -134,6 +133,31 @@ impl Front {
         used
     }
 
+    /// A listener that takes the header takes nothing before it; what is none ends the connection without an answer.
+    fn read_proxy_header(&mut self, key: u64, bytes: &[u8]) -> usize {
+        let header = match read_proxy_header(bytes) {
+            Ok(Some(header)) => header,
+            Ok(None) => return 0,
+            Err(_) => {
+                if let Some(connection) = self.connections.get(key) {
+                    let (listener, peer) = (connection.listener, connection.peer);
+                    let request_line = Vec::new();
+                    let rule = "O-71";
+                    let refused = Refused { listener, peer, status: 0, rule, request_line };
+                    self.push(Event::Refused(Box::new(refused)));
+                }
+                self.close_connection(key, End::Aborted);
+                return bytes.len();
+            }
+        };
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.proxied =
+                header.addresses.map(|known| Box::new((known.source, known.destination)));
+            connection.phase = Phase::Head;
+        }
+        header.consumed
+    }
+
     fn read_head(&mut self, key: u64, bytes: &[u8]) -> usize {
         if bytes[0] == PREFACE[0] && self.connections.get(key).is_some_and(|one| !one.is_used) {
             if let Some(used) = self.read_preface(key, bytes) {
@@ -184,7 +208,12 @@ impl Front {
         exchange.expects_continue = facts.expects_continue && !is_complete;
         exchange.keeps_alive = facts.keep_alive;
         exchange.upgrade = facts.upgrade == Upgrade::WebSocket;
-        let Some(id) = self.exchanges.insert(exchange) else {
+        let id = if self.exchanges.len() < MOST_EXCHANGES {
+            self.exchanges.insert(exchange)
+        } else {
+            None
+        };
+        let Some(id) = id else {
             self.refuse_with(key, bytes, 503, "overflow", "too many requests are under way\n");
             return bytes.len();
         };
@@ -265,6 +294,15 @@ impl Front {
             self.linger(key);
             return;
         }
+        if let Some(request) = self.take_unannounced(exchange) {
+            // Nobody knows of it yet: it is refused like a head that is wrong.
+            self.exchanges.remove(exchange);
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.http1().exchange = 0;
+            }
+            self.refuse_request(key, &request.head, refusal);
+            return;
+        }
         let Some(state) = self.exchanges.get_mut(exchange) else { return };
         state.keeps_alive = false;
         state.rule = refusal.rule;
@@ -280,6 +318,16 @@ impl Front {
         } else {
             let text = format!("{}\n", refusal.text);
             self.answer_error(exchange, refusal.status, &text);
+        }
+    }
+
+    /// Takes a request back that was not told yet.
+    fn take_unannounced(&mut self, exchange: u64) -> Option<Box<Request>> {
+        let is_it = |event: &Event| matches!(event, Event::Request(id, _) if id.0 == exchange);
+        let at = self.pending.iter().rposition(is_it)?;
+        match self.pending.remove(at) {
+            Some(Event::Request(_, request)) => Some(request),
+            _ => None,
         }
     }
 

@@ -514,10 +514,14 @@ impl Front {
         if self.borrowed == key {
             self.keep_borrowed();
         }
-        let body = BodyFacts { length: -1, announced: -1 };
-        self.start_answer(key, head, body, &[], false)?;
+        let mut text = self.buffer();
+        let written = crate::head::write_answer(&mut text, head);
+        self.recycle(text);
+        written?;
         let Some(state) = self.exchanges.get_mut(key) else { return Ok(()) };
         state.filtered = true;
+        // It leaves with the first bytes that the filter makes: until then what goes wrong is still a 502.
+        state.filtered_head = Some(head.to_vec());
         let data = std::mem::take(&mut state.out);
         let is_ended = state.upstream_ended;
         if !data.is_empty() {
@@ -580,7 +584,7 @@ impl Front {
     pub fn write_response(&mut self, exchange: ExchangeId, data: &[u8]) -> bool {
         self.look_at_clock();
         if !data.is_empty() {
-            self.send_body(exchange.0, data, false);
+            self.send_filtered(exchange.0, data, false);
         }
         self.exchanges.get(exchange.0).is_none_or(|state| !state.is_blocked)
     }
@@ -588,7 +592,18 @@ impl Front {
     /// The filter has made everything.
     pub fn end_response(&mut self, exchange: ExchangeId) {
         self.look_at_clock();
-        self.send_body(exchange.0, &[], true);
+        self.send_filtered(exchange.0, &[], true);
+    }
+
+    fn send_filtered(&mut self, key: u64, data: &[u8], is_last: bool) {
+        let Some(state) = self.exchanges.get_mut(key) else { return };
+        let Some(head) = state.filtered_head.take() else {
+            self.send_body(key, data, is_last);
+            return;
+        };
+        let body = BodyFacts { length: -1, announced: -1 };
+        // It was looked at when it came.
+        let _ = self.start_answer(key, &head, body, data, is_last);
     }
 
     /// The filter wants no more of the upstream's body at present, or wants more again.

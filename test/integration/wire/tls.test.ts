@@ -4,8 +4,11 @@ import { makeCertificate, opensslSkipReason, type MadeCertificate } from '../../
 import { startEchoUpstream, type EchoUpstream } from '../../support/echo-upstream.ts'
 import { freePorts, get, runCommand, startGateway, type RunningGateway } from '../../support/start-gateway.ts'
 import { openTls, type TlsClient } from '../../support/tls-client.ts'
+import { testCapabilities } from '../../support/test-engine.ts'
 
-describe.skipIf(opensslSkipReason !== undefined)('TLS listeners', () => {
+const hasTls = opensslSkipReason === undefined && testCapabilities.tls.versions.length > 0
+
+describe.skipIf(!hasTls)('TLS listeners', () => {
   let upstream: EchoUpstream
   let gateway: RunningGateway
   let plainPort = 0

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import type { WebSocketLimits } from '../../../src/listener/front-end.ts'
 import { eventually, openRaw } from '../../support/raw-client.ts'
+import { testCapabilities } from '../../support/test-engine.ts'
 import { PlainEvents, startWireGateway, target, WIRE_LIMITS, type WireGateway } from '../../support/wire-gateway.ts'
 
 const KEY = 'dGhlIHNhbXBsZSBub25jZQ=='
@@ -87,7 +88,7 @@ afterEach(async () => {
   await new Promise((resolve) => http.close(resolve))
 })
 
-describe('the handshake', () => {
+describe.skipIf(!testCapabilities.webSockets)('the handshake', () => {
   test('H-60, H-90: the upstream gets a handshake of our own, with the rest of the request as it came', async () => {
     const { port, events } = await start()
     await open(port, '/chat/%7e?a=%20b', ['one', 'two'], { headers: { Cookie: 'a=b', 'X-Twice': ['1', '2'] } })
@@ -222,7 +223,7 @@ describe('the handshake', () => {
   })
 })
 
-describe('messages', () => {
+describe.skipIf(!testCapabilities.webSockets)('messages', () => {
   test('texts and bytes pass both ways as they are, empty and large ones too; the record counts them', async () => {
     const { port, events } = await start()
     const client = await open(port)
@@ -366,7 +367,7 @@ describe('messages', () => {
   })
 })
 
-describe('ends', () => {
+describe.skipIf(!testCapabilities.webSockets)('ends', () => {
   test('H-93: codes and reasons pass both ways, and their absence', async () => {
     const { port } = await start()
     const cases = [

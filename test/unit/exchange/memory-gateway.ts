@@ -107,6 +107,7 @@ export class MemoryGateway {
         webSockets: true,
         tls: { versions: ['1.2', '1.3'], isFixed: true },
         proxyProtocol: false,
+        strict: false,
         headLimits: true,
         slowHeads: false,
         interimAnswers: false,

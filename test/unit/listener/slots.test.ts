@@ -16,7 +16,7 @@ test('handles are never 0, never equal, and stale after release', () => {
     const item = table.acquire()!
     const { handle } = item
     expect(handle).not.toBe(0)
-    expect(handle % (HANDLE_SLOT_MASK + 1)).toBe(item.slot)
+    expect(handle % (HANDLE_SLOT_MASK + 1)).toBe(item.slot * 2)
     expect(seen.has(handle)).toBe(false)
     seen.add(handle)
     expect(table.find(handle)).toBe(item)
