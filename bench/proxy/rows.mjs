@@ -66,6 +66,7 @@ export const ROWS = {
     beside: ['nginx'],
     bars: { nginx: { ratio: 1.0 } },
   },
+  'native-tls-get': { ...PLAIN, engine: 'native', tls: true, beside: ['nginx'], bars: { nginx: { ratio: 1.1 } } },
   'native-full-no-crs': { ...FULL, engine: 'native', beside: ['nginx'], bars: { nginx: { ratio: 1.2 } } },
   'full-redis': { ...FULL, buckets: 'redis', bars: { plain: { addedUs: 20 } } },
   'full-lease': { ...FULL, buckets: 'lease', beside: ['memory', 'plain'], bars: { memory: { addedUs: 4 } } },

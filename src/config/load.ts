@@ -497,16 +497,11 @@ function listenersOf(
       const text = `the listener ${address} speaks TLS and redirects to https: clients would be sent in a circle`
       diagnostics.error('REDIRECT_ON_TLS', text, startOf(span), 'redirect from a listener without tls')
     }
-    const engine = value.engine ?? document.engine
-    if (value.tls !== undefined && engine === 'native') {
-      const text = `the listener ${address} speaks TLS, which the engine native does not yet do`
-      diagnostics.error('ENGINE_WITHOUT_TLS', text, startOf(span), 'use engine: uws')
-    }
     listeners.push({
       ...value.address,
       address,
       proxyProtocol: value.proxy_protocol,
-      engine,
+      engine: value.engine ?? document.engine,
       defaultEndpoint: value.default_endpoint?.value,
       tls,
       redirectPort: value.redirect_to_https,

@@ -4,7 +4,8 @@
 //! answer is out (H-51). Source: RFC 9112; H-01 … H-39, H-51, H-53, H-61, H-81.
 
 use sallyport_http1::{
-    proxy::read_proxy_header, request_line, BodyReader, Framing, Refusal, Upgrade, Version,
+    proxy::read_proxy_header, request_line, BodyReader, Framing, Refusal, RequestRules, Upgrade,
+    Version,
 };
 
 use crate::connection::Phase;
@@ -167,9 +168,10 @@ impl Front {
         let mut head = self.buffer();
         let mut connection_lines = self.buffer();
         let Some(connection) = self.connections.get_mut(key) else { return 0 };
+        let rules = RequestRules { is_https: connection.wire.is_tls(), ..self.rules };
         let reader = &mut connection.http1().reader;
         let had_begun = reader.has_begun();
-        let facts = match reader.read(bytes, &self.rules, &mut head, &mut connection_lines) {
+        let facts = match reader.read(bytes, &rules, &mut head, &mut connection_lines) {
             Ok(Some(facts)) => facts,
             Ok(None) => {
                 let begins = !had_begun && reader.has_begun();

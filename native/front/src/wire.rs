@@ -71,6 +71,11 @@ impl Wire {
         &self.socket
     }
 
+    /// Whether its bytes travel encrypted.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self.transport, Transport::Tls(_))
+    }
+
     /// Bytes that the system has not taken yet.
     pub(crate) fn pending(&self) -> usize {
         self.out.len() - self.out_at

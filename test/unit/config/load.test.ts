@@ -356,7 +356,7 @@ listeners: [{address: "[::]:8080", proxy_protocol: true, default_endpoint: shop}
     ])
   })
 
-  it('run on the engine that they name, or on the one of all; TLS needs uws', () => {
+  it('run on the engine that they name, or on the one of all', () => {
     const endpoints = 'endpoints: [{name: shop, url: "http://shop.example:8080", upstream: {url: 1}}]\n'
     const engines = (text: string): string[] => {
       const loaded = endpointsOf(endpoints + text)
@@ -368,8 +368,6 @@ listeners: [{address: "[::]:8080", proxy_protocol: true, default_endpoint: shop}
     expect(
       engines('engine: native\nlisteners: [{address: "0.0.0.0:80", engine: uws}, {address: "0.0.0.0:81"}]'),
     ).toEqual(['uws', 'native'])
-    const refused = endpointsOf(`${endpoints}engine: native\nlisteners: [{address: "0.0.0.0:443", tls: {}}]`)
-    expect(refused.diagnostics.all.map(({ code }) => code)).toContain('ENGINE_WITHOUT_TLS')
   })
 
   it('refuses doubles and unknown or internal defaults, warns about PROXY headers nobody may send', () => {
