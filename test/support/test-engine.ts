@@ -1,4 +1,5 @@
 /** The engine of every gateway that a test starts: SALLYPORT_TEST_ENGINE, `uws` when it is not set. */
+import './head-limit.ts'
 import { type Engine, type FrontEndCapabilities } from '../../src/listener/front-end.ts'
 import { NATIVE_CAPABILITIES } from '../../src/listener/native/native-front-end.ts'
 import { UWS_CAPABILITIES } from '../../src/listener/uws.ts'
