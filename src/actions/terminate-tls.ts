@@ -56,8 +56,14 @@ export const terminateTls: Action<Config, Plan> = {
   configRequired: false,
   schema: policyKit.object(
     {
-      min_version: described(optional(policyKit.text()), '`1.2`; the front end cannot be given another range.'),
-      max_version: described(optional(policyKit.text()), '`1.3`; likewise.'),
+      min_version: described(
+        optional(policyKit.text()),
+        '`1.2` or `1.3`; on a listener with `engine: uws` only `1.2`.',
+      ),
+      max_version: described(
+        optional(policyKit.text()),
+        '`1.2` or `1.3`; on a listener with `engine: uws` only `1.3`.',
+      ),
       server_private_key: described(optional(policyKit.text()), 'PEM; with `server_certificate`.'),
       server_certificate: described(
         optional(policyKit.text()),
@@ -69,7 +75,7 @@ export const terminateTls: Action<Config, Plan> = {
       ),
       mutual_tls_verification_strategy: described(
         optional(policyKit.text()),
-        '`require-and-verify`; the front end cannot leave out either half.',
+        '`require-and-verify`, `require-any` or `request`; on a listener with `engine: uws` only the first.',
       ),
     },
     { allowNull: true },

@@ -50,6 +50,7 @@ export type { EndpointDefinition, PolicyDocument, UpstreamDefinition } from './e
 export type { UpstreamAddress } from './address.ts'
 export { BundleReader, DiskReader, type FileReader, type RecordedFiles } from './reader.ts'
 export type { Settings } from './settings.ts'
+import { BOTH_VERSIONS, tlsRange } from './tls-range.ts'
 
 /** Which configuration to load. Plain JSON. */
 export interface ConfigurationInput {
@@ -136,10 +137,6 @@ export function loadConfiguration(input: ConfigurationInput, reader: FileReader)
 export function loadBundle(bundle: ConfigurationBundle): LoadedConfiguration {
   return loadConfiguration(bundle.input, new BundleReader(bundle))
 }
-
-/** What `check` says to a range of versions that the library of the front end cannot be given. */
-export const TLS_RANGE_TEXT: string =
-  'the front end uws (uWebSockets.js) speaks TLS 1.2 and 1.3, and its range of versions cannot be changed'
 
 interface Context {
   readonly reader: FileReader
@@ -492,7 +489,8 @@ function listenersOf(
       diagnostics.warning('NO_TRUSTED_PROXIES', text, startOf(span))
     }
     checkDefault(value.default_endpoint, publicEndpoints, diagnostics)
-    const tls = value.tls && listenerTls(value.tls, startOf(span), reader, diagnostics)
+    const engine = value.engine ?? document.engine
+    const tls = value.tls && listenerTls(value.tls, engine, startOf(span), reader, diagnostics)
     if (value.tls !== undefined && value.redirect_to_https !== undefined) {
       const text = `the listener ${address} speaks TLS and redirects to https: clients would be sent in a circle`
       diagnostics.error('REDIRECT_ON_TLS', text, startOf(span), 'redirect from a listener without tls')
@@ -501,7 +499,7 @@ function listenersOf(
       ...value.address,
       address,
       proxyProtocol: value.proxy_protocol,
-      engine: value.engine ?? document.engine,
+      engine,
       defaultEndpoint: value.default_endpoint?.value,
       tls,
       redirectPort: value.redirect_to_https,
@@ -513,14 +511,15 @@ function listenersOf(
 /** Certificates are read now, so that workers show what was checked, whatever happens to the files (O-23). */
 function listenerTls(
   tls: NonNullable<GatewayDocument['listeners'][number]['value']['tls']>,
+  engine: Engine,
   span: Span,
   reader: FileReader,
   diagnostics: Diagnostics,
 ): ListenerTlsSettings {
-  for (const version of [tls.min_version, tls.max_version]) {
-    if (version === undefined || version.value === (version === tls.min_version ? '1.2' : '1.3')) continue
-    diagnostics.error('TLS_RANGE', TLS_RANGE_TEXT, version.span, 'leave min_version and max_version out')
-  }
+  const written = [tls.min_version, tls.max_version].map(
+    (version) => version && { text: version.value, span: version.span },
+  )
+  const versions = tlsRange([written[0], written[1]], engine !== 'native', BOTH_VERSIONS, diagnostics)
   const given = new Map<string, Span>()
   const certificates = tls.certificates.flatMap(({ certificate, key, names }) => {
     for (const { value, span: place } of names ?? []) {
@@ -544,7 +543,7 @@ function listenerTls(
     }
     return serverCertificate(source, diagnostics) ?? []
   })
-  return { certificates, span }
+  return { certificates, versions, span }
 }
 
 function checkDefault(

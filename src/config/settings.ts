@@ -38,6 +38,7 @@ import {
 } from './schema-kit.ts'
 import type { SourceFile, Span } from './source.ts'
 import { retryOn, targetEntry, trafficFields, type UpstreamTrafficDefaults } from './upstream-settings.ts'
+import type { TlsRange } from './tls-range.ts'
 
 export interface Settings {
   /** As configured, else one per port of the public endpoints. */
@@ -95,6 +96,8 @@ export interface ListenerSettings extends HostPort {
 export interface ListenerTlsSettings {
   /** Of this listener's own settings; policies with `terminate-tls` may add more. */
   readonly certificates: readonly ServerCertificate[]
+  /** For clients whose endpoint's policy says nothing else. */
+  readonly versions: TlsRange
   /** Where it is configured. */
   readonly span: Span
 }
@@ -474,9 +477,9 @@ const listenerSchema = object({
           ),
           min_version: described(
             optional(tlsVersion()),
-            'Oldest version of TLS; this front end speaks 1.2 and 1.3, and refuses another range.',
+            'Oldest version of TLS, 1.2 or 1.3; with engine: uws it is 1.2 and cannot be changed.',
           ),
-          max_version: described(optional(tlsVersion()), 'Newest version of TLS; likewise.'),
+          max_version: described(optional(tlsVersion()), 'Newest version of TLS; with engine: uws it is 1.3.'),
         },
         { allowNull: true },
       ),

@@ -8,8 +8,9 @@ import { createHash } from 'node:crypto'
 import { authoritiesText, type TlsTermination } from '../actions/terminate-tls.ts'
 import { nameCovers, serverCertificate, type ServerCertificate } from '../config/certificate.ts'
 import type { Diagnostics } from '../config/diagnostic.ts'
-import { TLS_RANGE_TEXT, type EndpointDefinition } from '../config/load.ts'
+import type { EndpointDefinition } from '../config/load.ts'
 import type { ListenerSettings } from '../config/settings.ts'
+import { BOTH_VERSIONS, tlsRange } from '../config/tls-range.ts'
 import type { ListenTls, TlsClientStrategy, TlsRules } from '../listener/front-end.ts'
 
 /** An endpoint, and what its policy asks of the listener before it. */
@@ -92,10 +93,12 @@ function wishOf(
     diagnostics.error('TLS_NOT_TERMINATED', text, span, hint)
   }
   if (termination.isConditional) {
-    const text = `${FRONT_END} decides how it speaks TLS before a rule can be asked: this one must have no expressions`
+    const text = `${isOneFixed ? FRONT_END : 'the native front end'} decides how it speaks TLS before a rule can be asked: this one must have no expressions`
     diagnostics.error('TLS_CONDITIONAL', text, span, 'take the expressions away')
   }
-  const [minVersion, maxVersion] = rangeOf(termination, isOneFixed, diagnostics)
+  const versions = [termination.minVersion, termination.maxVersion] as const
+  const otherwise = before[0]?.tls?.versions ?? BOTH_VERSIONS
+  const [minVersion, maxVersion] = tlsRange(versions, isOneFixed, otherwise, diagnostics)
   const strategy = (termination.strategy?.text ?? 'require-and-verify') as TlsClientStrategy
   const authorities = authoritiesOf(termination, isOneFixed, diagnostics)
   const clients =
@@ -108,31 +111,6 @@ function wishOf(
     termination,
     rules: { minVersion, maxVersion, clients },
   }
-}
-
-function rangeOf(
-  { minVersion, maxVersion }: TlsTermination,
-  isFixed: boolean,
-  diagnostics: Diagnostics,
-): readonly ['1.2' | '1.3', '1.2' | '1.3'] {
-  if (isFixed) {
-    for (const [version, only] of [
-      [minVersion, '1.2'],
-      [maxVersion, '1.3'],
-    ] as const) {
-      if (version === undefined || version.text === only) continue
-      diagnostics.error('TLS_RANGE', TLS_RANGE_TEXT, version.span, 'leave min_version and max_version out')
-    }
-    return ['1.2', '1.3']
-  }
-  for (const version of [minVersion, maxVersion]) {
-    if (version === undefined || version.text === '1.2' || version.text === '1.3') continue
-    diagnostics.error('TLS_RANGE', `TLS ${version.text} is not spoken any more`, version.span, 'write 1.2 or 1.3')
-  }
-  if (minVersion?.text === '1.3' && maxVersion?.text === '1.2') {
-    diagnostics.error('TLS_RANGE', 'max_version is below min_version', maxVersion.span)
-  }
-  return [minVersion?.text === '1.3' ? '1.3' : '1.2', maxVersion?.text === '1.2' ? '1.2' : '1.3']
 }
 
 function certificateOf(
@@ -192,8 +170,14 @@ function listenerTls(
   })
   // what an endpoint brings for its host counts more than what the listener has for it
   const taken = new Set(brought.flatMap(({ names }) => names))
+  const [minVersion, maxVersion] = tls!.versions
+  const rules: TlsRules | undefined = isFixed ? undefined : { minVersion, maxVersion, clients: undefined }
   const certificates: readonly ShownCertificate[] = [
-    ...own.map((certificate) => ({ ...certificate, names: certificate.names.filter((name) => !taken.has(name)) })),
+    ...own.map((certificate) => ({
+      ...certificate,
+      names: certificate.names.filter((name) => !taken.has(name)),
+      rules,
+    })),
     ...brought,
   ]
   if (certificates.length === 0) {

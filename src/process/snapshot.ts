@@ -9,7 +9,7 @@ import type { ServerCertificate } from '../config/certificate.ts'
 import type { Diagnostics } from '../config/diagnostic.ts'
 import type { EndpointDefinition, LoadedConfiguration } from '../config/load.ts'
 import type { FileReader } from '../config/reader.ts'
-import { besideItsFile, type Settings } from '../config/settings.ts'
+import { besideItsFile, type ListenerSettings, type Settings } from '../config/settings.ts'
 import { SourceFile } from '../config/source.ts'
 import { type Cidr, parseCidr } from '../exchange/cidr.ts'
 import type { ExpressionEnvironment } from '../expression/environment.ts'
@@ -188,7 +188,8 @@ function compile(loaded: LoadedConfiguration, reader: FileReader, stateDir: stri
   const folder = settings.waf.rules ?? installedRulesFolder(stateDir)
   const rules = needsRules ? readRuleFiles(settings.waf, folder, reader, diagnostics) : undefined
   const tlsEndpoints = endpoints.map(({ definition, needs }) => ({ definition, terminations: needs.terminations }))
-  const listenTls = resolveTls(settings.listeners, tlsEndpoints, diagnostics)
+  const isFixed = ({ engine }: ListenerSettings): boolean => engine !== 'native'
+  const listenTls = resolveTls(settings.listeners, tlsEndpoints, diagnostics, isFixed)
   return { endpoints, rules, addressData: openAddressData(settings, diagnostics), listenTls }
 }
 

@@ -82,9 +82,9 @@ function policySettings(text: string): string {
 
 const terminatesTls = (text: string): boolean => /terminate[-_]tls/.test(text)
 
-/** TLS is terminated where TLS is spoken. */
+/** TLS is terminated where TLS is spoken, by the engine that can be told how. */
 function listenersFor(text: string): string {
-  const tls = '{address: 0.0.0.0:443, tls: {certificates: [{certificate: it.pem, key: it.key}]}}'
+  const tls = '{address: 0.0.0.0:443, engine: native, tls: {certificates: [{certificate: it.pem, key: it.key}]}}'
   return `listeners: [{address: 0.0.0.0:8080}${terminatesTls(text) ? `, ${tls}` : ''}]\n`
 }
 

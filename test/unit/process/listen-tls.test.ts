@@ -19,7 +19,7 @@ const certificate = (...names: string[]): ServerCertificate => ({
 const listener = {
   address: '127.0.0.1:8443',
   port: 8443,
-  tls: { certificates: [certificate('a.test', '*.b.test')], span },
+  tls: { certificates: [certificate('a.test', '*.b.test')], versions: ['1.2', '1.3'], span },
 } as unknown as ListenerSettings
 
 const endpoint = (
@@ -62,9 +62,23 @@ describe('ranges of versions and strategies (§5.25)', () => {
     expect(codes).toEqual([])
     const clients = { strategy: 'require-any', authorities: undefined }
     expect(shown).toEqual([
-      [['a.test', '*.b.test'], 'chain of a.test', undefined],
+      [['a.test', '*.b.test'], 'chain of a.test', { minVersion: '1.2', maxVersion: '1.3', clients: undefined }],
       [['x.b.test'], 'chain of a.test', { minVersion: '1.3', maxVersion: '1.3', clients }],
     ])
+  })
+
+  test('what a policy leaves out is as its listener has it', () => {
+    const strict = { ...listener, tls: { ...listener.tls!, versions: ['1.3', '1.3'] as const } }
+    const diagnostics = new Diagnostics()
+    const [tls] = resolveTls([strict], [endpoint('x.b.test', { strategy: 'request' })], diagnostics, () => false)
+    expect(diagnostics.all).toEqual([])
+    expect(tls?.certificates.map(({ rules }) => [rules?.minVersion, rules?.maxVersion])).toEqual([
+      ['1.3', '1.3'],
+      ['1.3', '1.3'],
+    ])
+    const wider = endpoint('x.b.test', { maxVersion: '1.2' })
+    resolveTls([strict], [wider], diagnostics, () => false)
+    expect(diagnostics.all.map(({ code }) => code)).toEqual(['TLS_RANGE'])
   })
 
   test('what nobody speaks any more, and a range without a version in it', () => {
