@@ -27,6 +27,7 @@ const ENGINE_FOLDERS = [
   'wire/framing.',
   'wire/listeners',
   'upstream/balancing',
+  'upstream/memory',
   'drills/',
   'actions/',
   'process/web-sockets',

@@ -11,6 +11,11 @@ import type { HttpResponse } from './library.ts'
 
 /** H-37: what we read and throw away of a body that nobody wants any more. */
 export const DISCARD_BYTES: number = 64 * 1024
+/**
+ * What piles up at most while the client is paused. The library reads on for as long as each read fills its 512 KiB, whatever
+ * was said in between; a client on the same machine, or on a very fast link, can keep that up.
+ */
+const MOST_HELD_BYTES = 64 * 1024 * 1024
 /** H-71: what is kept of a request body so that it can be sent again. */
 const REPLAY_BYTES = 64 * 1024
 
@@ -124,8 +129,10 @@ export class RequestBody {
 
   #take(chunk: ArrayBuffer): void {
     const { bodyBytes, streamBufferBytes } = this.#owner.frontEndLimits
-    if (bodyBytes > 0 && this.received > bodyBytes && this.#sink !== 'discard') {
+    const isTooLarge = bodyBytes > 0 && this.received > bodyBytes
+    if (this.#sink !== 'discard' && (isTooLarge || (this.isPaused && this.#held.bytes > MOST_HELD_BYTES))) {
       this.#sink = 'discard'
+      this.#held.clear()
       this.#owner.bodyTooLarge()
       return
     }
@@ -135,9 +142,8 @@ export class RequestBody {
         if (this.#discarded > DISCARD_BYTES && this.#owner.hasSentAnswer) this.pause()
         return
       case 'upstream':
-        // The bytes are the library's only during this call.
         if (this.#held.bytes === 0 && this.#legWritable) {
-          this.#write(new Uint8Array(chunk.slice(0)))
+          this.#write(new Uint8Array(chunk))
           if (!this.#legWritable) this.pause()
           return
         }
@@ -157,6 +163,7 @@ export class RequestBody {
     }
   }
 
+  /** The bytes are the library's only during its call. */
   #hold(chunk: ArrayBuffer): void {
     this.#held.push(new Uint8Array(chunk.slice(0)))
   }
@@ -253,7 +260,7 @@ export class RequestBody {
 
   #write(chunk: Uint8Array): void {
     this.#replayBytes += chunk.length
-    if (this.#replayBytes <= REPLAY_BYTES) this.#replay.push(chunk)
+    if (this.#replayBytes <= REPLAY_BYTES) this.#replay.push(chunk.slice())
     else this.#replay = []
     this.#legWritable = this.#leg!.write(chunk) // where it goes upstream, there is one
   }

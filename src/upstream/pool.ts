@@ -308,7 +308,7 @@ class Leg implements UpstreamLeg {
   write(chunk: Uint8Array): boolean {
     if (this.#handler === null || this.#body === null) return true
     this.#bodyTouched = true
-    return this.#body.write(chunk)
+    return this.#body.write(Buffer.from(chunk)) // undici sends it later
   }
 
   end(): void {

@@ -57,7 +57,7 @@ export interface UpstreamLeg {
   readonly connectedAtMs: number
   /** The connection had carried a request before. */
   readonly connectionReused: boolean
-  /** A piece of the request body, kept by the leg. False: wait for `onUpstreamWritable`. */
+  /** A piece of the request body; its bytes are the caller's again after the call. False: wait for `onUpstreamWritable`. */
   write(chunk: Uint8Array): boolean
   /** The request body is complete. */
   end(): void
