@@ -90,6 +90,7 @@ async function vitest(suite) {
     '--project',
     suite === 'engine' ? 'integration' : suite,
     '--reporter=default',
+    `--reporter=${join(root, 'scripts', 'second-tries.mjs')}`,
     '--reporter=json',
     `--outputFile.json=${report}`,
   ]
