@@ -132,9 +132,11 @@ impl Front {
         if state.upgrade {
             return self.forward_upgrade(key, target, head);
         }
+        // collected whole its length is known, however it came (H-28)
+        let is_known = state.is_complete && state.held.len() as i64 <= state.collect;
         let purpose = Use {
             interim: !state.is_http10,
-            chunked: state.body_length == -1,
+            chunked: state.body_length == -1 && !is_known,
             says_zero: state.says_zero,
             trailers: state.accepts_trailers && state.stream != 0,
             ..Use::default()
