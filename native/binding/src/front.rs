@@ -1,14 +1,10 @@
-//! The native front end on the worker's own event loop: libuv polls its epoll descriptor, JavaScript is called once per
-//! event, and all calls of one turn share a callback scope (microtasks run at its end).
+//! The native front end on the worker's own event loop (`driver`): its calls, and what its events are to JavaScript.
 //!
-//! A front end belongs to the thread that made it. No borrow of it is held while JavaScript runs: it calls back into the
-//! same front end. With `unsafe`: libuv and the raw Node-API have no safe form.
+//! With `unsafe`: the raw Node-API has no safe form.
 
-use std::cell::{Cell, RefCell};
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_char, c_void, CStr};
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::null_mut;
 use std::rc::Rc;
 
@@ -17,11 +13,9 @@ use napi_derive::napi;
 use sallyport_front::{ConnectionId, Event, ExchangeId, Front, Limits, Record};
 use sallyport_upstream::TargetId;
 
+use crate::driver::{check, Arguments, Driver, Drivers, SharedMemory, Source};
 use crate::tls::{client_context, facts_text, take_prepared};
-use crate::upstream::{
-    check, latin1, options, socket_addresses, uv_close, uv_handle_size, uv_poll_init,
-    uv_poll_start, uv_unref, UvPoll, HEAD_TEXT, UV_POLL, UV_READABLE,
-};
+use crate::upstream::{latin1, options, socket_addresses, HEAD_TEXT};
 
 /// Kinds of events; src/native.ts has the same.
 const CONNECTED: u32 = 1;
@@ -46,7 +40,6 @@ const BAD_HEAD: i32 = -1;
 
 /// Numbers of a record, in the order of src/native.ts.
 const RECORD_NUMBERS: usize = 12;
-const ARGUMENTS: usize = 8;
 
 /// Handles of exchanges, as JavaScript has them: the generation above 20 bits, below it twice the slot and one. Those of the
 /// other front end are even, so that both may serve in one worker.
@@ -61,36 +54,13 @@ fn exchange_of(handle: f64) -> ExchangeId {
 
 const SLOT_MASK: u64 = (1 << 20) - 1;
 
-extern "C" {
-    fn uv_ref(handle: *mut UvPoll);
-}
-
-/// A front end and what drives it.
-struct Driver {
-    front: RefCell<Front>,
-    env: sys::napi_env,
-    callback: sys::napi_ref,
-    /// Memory that JavaScript sees too, which `numbers_owner` keeps: the last record.
-    numbers: *mut f64,
-    numbers_owner: sys::napi_ref,
-    context: sys::napi_async_context,
-    handle: *mut UvPoll,
-    cleanup: Cell<sys::napi_async_cleanup_hook_handle>,
-    is_closed: Cell<bool>,
-    is_dispatching: Cell<bool>,
-}
-
 thread_local! {
-    /// By handle minus one. A handle is not used again: a worker makes one.
-    static FRONTS: RefCell<Vec<Option<Rc<Driver>>>> = const { RefCell::new(Vec::new()) };
+    static FRONTS: Drivers<Front> = const { Drivers::new() };
 }
 
-fn driver(front: u32) -> Result<Rc<Driver>> {
+fn driver(front: u32) -> Result<Rc<Driver<Front>>> {
     FRONTS
-        .with_borrow(|fronts| {
-            let index = (front as usize).checked_sub(1);
-            index.and_then(|index| fronts.get(index)?.clone())
-        })
+        .with(|fronts| fronts.get(front))
         .ok_or_else(|| Error::from_reason(format!("no front end has the handle {front}")))
 }
 
@@ -126,23 +96,14 @@ pub fn create_front(
     let function = on_event.value();
     let (env, value) = (function.env, function.value);
     let front = Front::new(limits_of(&limits)?, clock_ms)?;
-    let fd = front.fd().as_raw_fd();
-    let name = c"sallyport:front";
-    let mut uv_loop = null_mut();
-    let mut name_value = null_mut();
-    let mut callback = null_mut();
-    let mut context = null_mut();
-    let (mut memory, mut memory_length, mut numbers_owner) = (null_mut(), 0, null_mut());
-    // SAFETY: `env` and `value` come from the call under way; all out pointers are to locals that live long enough.
-    unsafe {
-        check(sys::napi_get_uv_event_loop(env, &mut uv_loop), "napi_get_uv_event_loop")?;
-        check(sys::napi_create_reference(env, value, 1, &mut callback), "napi_create_reference")?;
-        let array = numbers.value().value;
-        let mut kind = 0;
+    let (mut memory, mut memory_length, mut kind) = (null_mut(), 0, 0);
+    // SAFETY: all values come from the call under way; all out pointers are to locals.
+    let driver = unsafe {
+        let owner = numbers.value().value;
         check(
             sys::napi_get_typedarray_info(
                 env,
-                array,
+                owner,
                 &mut kind,
                 &mut memory_length,
                 &mut memory,
@@ -154,239 +115,136 @@ pub fn create_front(
         if kind != sys::TypedarrayType::float64_array || memory_length < RECORD_NUMBERS {
             return Err(Error::from_reason("a Float64Array for a record is expected"));
         }
-        check(sys::napi_create_reference(env, array, 1, &mut numbers_owner), "the numbers")?;
-        let length = name.to_bytes().len() as isize;
-        check(
-            sys::napi_create_string_latin1(env, name.as_ptr(), length, &mut name_value),
-            "the name",
-        )?;
-        check(sys::napi_async_init(env, null_mut(), name_value, &mut context), "napi_async_init")?;
-        if uv_handle_size(UV_POLL) > size_of::<UvPoll>() {
-            return Err(Error::from_reason("this libuv's uv_poll_t is larger than expected"));
-        }
-    }
-    let handle = Box::into_raw(Box::new(UvPoll { data: null_mut(), rest: [0; 63] }));
-    // SAFETY: the loop is this thread's; the handle lives until `on_closed` frees it; the descriptor lives as long as
-    // the driver, which `on_closed` lets go of after libuv has.
-    let started = unsafe { uv_poll_init(uv_loop, handle, fd) };
-    if started != 0 {
-        // SAFETY: libuv did not take the handle, and nobody else knows the pointer.
-        drop(unsafe { Box::from_raw(handle) });
-        return Err(Error::from_reason(format!("uv_poll_init failed with {started}")));
-    }
-    let driver = Rc::new(Driver {
-        front: RefCell::new(front),
-        env,
-        callback,
-        numbers: memory.cast(),
-        numbers_owner,
-        context,
-        handle,
-        cleanup: Cell::new(null_mut()),
-        is_closed: Cell::new(false),
-        is_dispatching: Cell::new(false),
-    });
-    let mut cleanup = null_mut();
-    let shared = Rc::into_raw(Rc::clone(&driver));
-    // SAFETY: the handle is initialised; `shared` is one count of the driver that `on_closed` takes back; the hook's
-    // argument is that same pointer, valid until `on_closed`, which also removes the hook.
-    unsafe {
-        (*handle).data = shared.cast_mut().cast();
-        uv_poll_start(handle, UV_READABLE, on_ready);
-        // Until it listens, nothing of it keeps the process.
-        uv_unref(handle);
-        sys::napi_add_async_cleanup_hook(
-            env,
-            Some(on_teardown),
-            shared.cast_mut().cast(),
-            &mut cleanup,
-        );
-    }
-    driver.cleanup.set(cleanup);
-    FRONTS.with_borrow_mut(|fronts| {
-        fronts.push(Some(driver));
-        Ok(fronts.len() as u32)
-    })
+        Driver::start(front, env, value, SharedMemory { start: memory, owner })?
+    };
+    Ok(FRONTS.with(|fronts| fronts.add(driver)))
 }
 
 /// Closes every connection; the ends of open exchanges are told before it returns. A stale handle does no harm.
 #[napi(catch_unwind)]
 pub fn close_front(front: u32) {
     let Ok(driver) = driver(front) else { return };
-    driver.front.borrow_mut().close();
+    driver.source.borrow_mut().close();
     driver.deliver_all();
-    FRONTS.with_borrow_mut(|fronts| fronts[front as usize - 1] = None);
-    driver.stop();
-    // SAFETY: the environment is alive, since JavaScript is calling; both things were made by it and are used no more.
-    unsafe {
-        sys::napi_delete_reference(driver.env, driver.callback);
-        sys::napi_delete_reference(driver.env, driver.numbers_owner);
-        sys::napi_async_destroy(driver.env, driver.context);
-    }
+    FRONTS.with(|fronts| fronts.remove(front));
+    driver.end();
 }
 
-impl Driver {
-    /// Closes front end and handle, once.
-    fn stop(&self) {
-        if self.is_closed.replace(true) {
-            return;
-        }
-        self.front.borrow_mut().close();
-        // SAFETY: the handle is initialised and not yet closing; `on_closed` frees it.
-        unsafe { uv_close(self.handle, on_closed) };
+impl Source for Front {
+    type Event = Event;
+    const NAME: &'static CStr = c"sallyport:front";
+    const PANIC: &'static CStr = c"the front end panicked";
+    const ARGUMENTS: usize = 8;
+
+    fn descriptor(&self) -> RawFd {
+        self.fd().as_raw_fd()
     }
 
-    /// Asks the system, and hands all events to JavaScript. Must run inside a handle scope.
-    fn dispatch(&self) {
-        // A turn inside a turn would throw the outer one's batch away.
-        if self.is_closed.get() || self.is_dispatching.replace(true) {
-            return;
-        }
-        self.front.borrow_mut().turn();
-        self.deliver_all();
-        self.is_dispatching.set(false);
+    fn turn(&mut self) {
+        Front::turn(self);
     }
 
-    fn deliver_all(&self) {
-        while !self.is_closed.get() {
-            let Some(event) = self.front.borrow_mut().next_event() else { break };
-            if !self.deliver(event) {
-                break;
-            }
-        }
+    fn next_event(&mut self) -> Option<Event> {
+        Front::next_event(self)
     }
 
-    /// Calls JavaScript with one event. False when it cannot run any more.
-    fn deliver(&self, event: Event) -> bool {
-        let env = self.env;
-        let mut scope = null_mut();
-        let mut receiver = null_mut();
-        let mut function = null_mut();
-        let mut arguments = [null_mut(); ARGUMENTS];
-        // SAFETY: we are on the environment's thread inside a handle scope; all pointers are to locals, or to bytes of
-        // the event or the front end that are copied before the borrow ends; no borrow is held during
-        // `napi_call_function`.
-        unsafe {
-            if sys::napi_open_handle_scope(env, &mut scope) != sys::Status::napi_ok {
-                return false;
-            }
-            sys::napi_get_undefined(env, &mut receiver);
-            sys::napi_get_reference_value(env, self.callback, &mut function);
-            arguments.fill(receiver);
-            self.fill(event, &mut arguments);
-            let status = sys::napi_call_function(
-                env,
-                receiver,
-                function,
-                ARGUMENTS,
-                arguments.as_ptr(),
-                null_mut(),
-            );
-            if status == sys::Status::napi_pending_exception {
-                let mut error = null_mut();
-                sys::napi_get_and_clear_last_exception(env, &mut error);
-                sys::napi_fatal_exception(env, error);
-            }
-            sys::napi_close_handle_scope(env, scope);
-            status == sys::Status::napi_ok || status == sys::Status::napi_pending_exception
-        }
+    fn close(&mut self) {
+        Front::close(self);
     }
 
-    /// The arguments of an event.
-    ///
-    /// # Safety
-    /// Only on the environment's thread, inside a handle scope.
-    unsafe fn fill(&self, event: Event, arguments: &mut [sys::napi_value; ARGUMENTS]) {
+    unsafe fn fill(driver: &Driver<Self>, event: Event, arguments: &mut Arguments) {
         // SAFETY: as for this function.
         unsafe {
             match event {
                 Event::Connected { listener, connection } => {
-                    arguments[0] = self.number(f64::from(CONNECTED));
-                    arguments[3] = self.number(f64::from(listener));
-                    arguments[4] = self.number(connection.0 as f64);
+                    arguments[0] = driver.number(f64::from(CONNECTED));
+                    arguments[3] = driver.number(f64::from(listener));
+                    arguments[4] = driver.number(connection.0 as f64);
                 }
                 Event::Request(exchange, request) => {
                     let request = *request;
-                    arguments[0] = self.number(f64::from(REQUEST));
-                    arguments[1] = self.number(handle_of(exchange));
-                    arguments[2] = self.latin1(&request.head);
+                    arguments[0] = driver.number(f64::from(REQUEST));
+                    arguments[1] = driver.number(handle_of(exchange));
+                    arguments[2] = driver.latin1(&request.head);
                     // The last bit: some field is one that proxies write; the two before it: the version.
                     let facts = request.version as u8 * 2 + u8::from(request.proxy_fields);
                     arguments[3] =
-                        self.number(f64::from(request.listener) * 8.0 + f64::from(facts));
-                    arguments[4] = self.number(request.body_length as f64);
-                    arguments[5] = self.number(request.connection.0 as f64);
-                    arguments[6] = self.number(request.received_at_ms);
+                        driver.number(f64::from(request.listener) * 8.0 + f64::from(facts));
+                    arguments[4] = driver.number(request.body_length as f64);
+                    arguments[5] = driver.number(request.connection.0 as f64);
+                    arguments[6] = driver.number(request.received_at_ms);
                     if !request.connection_lines.is_empty() {
-                        arguments[7] = self.latin1(&request.connection_lines);
+                        arguments[7] = driver.latin1(&request.connection_lines);
                     }
-                    let mut front = self.front.borrow_mut();
+                    let mut front = driver.source.borrow_mut();
                     front.recycle(request.head);
                     front.recycle(request.connection_lines);
                 }
                 Event::RequestBody { exchange, is_complete } => {
-                    arguments[0] = self.number(f64::from(REQUEST_BODY));
-                    arguments[1] = self.number(handle_of(exchange));
-                    arguments[3] = self.number(f64::from(u8::from(is_complete)));
-                    arguments[7] = self.bytes(self.front.borrow().request_body(exchange));
+                    arguments[0] = driver.number(f64::from(REQUEST_BODY));
+                    arguments[1] = driver.number(handle_of(exchange));
+                    arguments[3] = driver.number(f64::from(u8::from(is_complete)));
+                    arguments[7] = driver.bytes(driver.source.borrow().request_body(exchange));
                 }
                 Event::Response { exchange, status, body_length } => {
-                    arguments[0] = self.number(f64::from(RESPONSE));
-                    arguments[1] = self.number(handle_of(exchange));
-                    arguments[2] = self.latin1(self.front.borrow().response_head());
-                    arguments[3] = self.number(f64::from(status));
-                    arguments[4] = self.number(body_length as f64);
+                    arguments[0] = driver.number(f64::from(RESPONSE));
+                    arguments[1] = driver.number(handle_of(exchange));
+                    arguments[2] = driver.latin1(driver.source.borrow().response_head());
+                    arguments[3] = driver.number(f64::from(status));
+                    arguments[4] = driver.number(body_length as f64);
                 }
                 Event::ResponseBody { exchange, is_complete } => {
-                    arguments[0] = self.number(f64::from(RESPONSE_BODY));
-                    arguments[1] = self.number(handle_of(exchange));
-                    arguments[3] = self.number(f64::from(u8::from(is_complete)));
-                    arguments[7] = self.bytes(self.front.borrow().response_body(exchange));
+                    arguments[0] = driver.number(f64::from(RESPONSE_BODY));
+                    arguments[1] = driver.number(handle_of(exchange));
+                    arguments[3] = driver.number(f64::from(u8::from(is_complete)));
+                    arguments[7] = driver.bytes(driver.source.borrow().response_body(exchange));
                 }
                 Event::FilterData { exchange, data } => {
-                    arguments[0] = self.number(f64::from(FILTER_DATA));
-                    arguments[1] = self.number(handle_of(exchange));
-                    arguments[7] = self.bytes(&data);
+                    arguments[0] = driver.number(f64::from(FILTER_DATA));
+                    arguments[1] = driver.number(handle_of(exchange));
+                    arguments[7] = driver.bytes(&data);
                 }
                 Event::FilterEnd { exchange } => {
-                    arguments[0] = self.number(f64::from(FILTER_END));
-                    arguments[1] = self.number(handle_of(exchange));
+                    arguments[0] = driver.number(f64::from(FILTER_END));
+                    arguments[1] = driver.number(handle_of(exchange));
                 }
                 Event::FilterWritable { exchange } => {
-                    arguments[0] = self.number(f64::from(FILTER_WRITABLE));
-                    arguments[1] = self.number(handle_of(exchange));
+                    arguments[0] = driver.number(f64::from(FILTER_WRITABLE));
+                    arguments[1] = driver.number(handle_of(exchange));
                 }
                 Event::UpstreamFailed { exchange, failure, body_consumed } => {
-                    arguments[0] = self.number(f64::from(UPSTREAM_FAILED));
-                    arguments[1] = self.number(handle_of(exchange));
-                    arguments[2] = self.utf8(&failure.detail);
-                    arguments[3] = self.number(f64::from(failure.reason as u8));
-                    arguments[4] = self.number(f64::from(u8::from(failure.not_processed)));
-                    arguments[5] = self.number(f64::from(u8::from(body_consumed)));
+                    arguments[0] = driver.number(f64::from(UPSTREAM_FAILED));
+                    arguments[1] = driver.number(handle_of(exchange));
+                    arguments[2] = driver.utf8(&failure.detail);
+                    arguments[3] = driver.number(f64::from(failure.reason as u8));
+                    arguments[4] = driver.number(f64::from(u8::from(failure.not_processed)));
+                    arguments[5] = driver.number(f64::from(u8::from(body_consumed)));
                 }
                 Event::Done(exchange, record) => {
-                    arguments[0] = self.number(f64::from(DONE));
-                    arguments[1] = self.number(handle_of(exchange));
+                    arguments[0] = driver.number(f64::from(DONE));
+                    arguments[1] = driver.number(handle_of(exchange));
                     if let Some(failure) = &record.failure {
-                        arguments[2] = self.utf8(&failure.detail);
+                        arguments[2] = driver.utf8(&failure.detail);
                     }
                     if !record.rule.is_empty() {
-                        arguments[7] = self.utf8(record.rule);
+                        arguments[7] = driver.utf8(record.rule);
                     }
-                    self.write_record(&record);
+                    driver.write_record(&record);
                 }
                 Event::Refused(refused) => {
-                    arguments[0] = self.number(f64::from(REFUSED));
-                    arguments[2] = self.latin1(&refused.request_line);
-                    arguments[3] = self.number(f64::from(refused.listener));
-                    arguments[4] = self.number(f64::from(refused.status));
+                    arguments[0] = driver.number(f64::from(REFUSED));
+                    arguments[2] = driver.latin1(&refused.request_line);
+                    arguments[3] = driver.number(f64::from(refused.listener));
+                    arguments[4] = driver.number(f64::from(refused.status));
                     let text = format!("{} {}", refused.rule, refused.peer.ip());
-                    arguments[7] = self.utf8(&text);
+                    arguments[7] = driver.utf8(&text);
                 }
             }
         }
     }
+}
 
+impl Driver<Front> {
     fn write_record(&self, record: &Record) {
         let failure = record.failure.as_ref();
         let numbers: [f64; RECORD_NUMBERS] = [
@@ -403,14 +261,16 @@ impl Driver {
             f64::from(u8::from(record.tunnel)),
             0.0,
         ];
-        // SAFETY: the array has at least RECORD_NUMBERS (checked at creation) and lives as long as `numbers_owner`, which
+        // SAFETY: the array has at least RECORD_NUMBERS (checked at creation) and lives as long as its owner, which
         // goes only after the last event; JavaScript never detaches it.
-        unsafe { std::ptr::copy_nonoverlapping(numbers.as_ptr(), self.numbers, RECORD_NUMBERS) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(numbers.as_ptr(), self.memory.cast(), RECORD_NUMBERS)
+        };
     }
 
     /// The end of an exchange that a call brought about needs no event, unless there is more to tell than numbers.
     fn outcome(&self, exchange: ExchangeId) -> i32 {
-        let done = self.front.borrow_mut().take_done(exchange);
+        let done = self.source.borrow_mut().take_done(exchange);
         match done {
             None => NOTHING,
             Some(record) => {
@@ -464,84 +324,19 @@ impl Driver {
     }
 }
 
-/// libuv: the front end has something to do.
-unsafe extern "C" fn on_ready(handle: *mut UvPoll, _status: c_int, _events: c_int) {
-    // SAFETY: `data` holds a count of the driver until `on_closed`, which does not come while this runs; the count
-    // taken here keeps the driver until the end of this function.
-    let driver = unsafe {
-        let shared = (*handle).data.cast::<Driver>().cast_const();
-        Rc::increment_strong_count(shared);
-        Rc::from_raw(shared)
-    };
-    let (mut handles, mut callbacks) = (null_mut(), null_mut());
-    // SAFETY: libuv calls on the environment's thread, outside of JavaScript; the scopes are closed in reverse order.
-    unsafe {
-        if sys::napi_open_handle_scope(driver.env, &mut handles) != sys::Status::napi_ok {
-            return;
-        }
-        let opened =
-            sys::napi_open_callback_scope(driver.env, null_mut(), driver.context, &mut callbacks);
-        if opened == sys::Status::napi_ok {
-            dispatch_caught(&driver);
-            sys::napi_close_callback_scope(driver.env, callbacks);
-        }
-        sys::napi_close_handle_scope(driver.env, handles);
-    }
-}
-
-/// A panic must not cross into C: it becomes an uncaught exception of this worker, which reports it like any other.
-fn dispatch_caught(driver: &Driver) {
-    if catch_unwind(AssertUnwindSafe(|| driver.dispatch())).is_err() {
-        driver.is_dispatching.set(false);
-        // SAFETY: on the environment's thread, inside a handle scope.
-        unsafe {
-            let (mut text, mut error) = (null_mut(), null_mut());
-            let message = c"the front end panicked";
-            let length = message.to_bytes().len() as isize;
-            sys::napi_create_string_latin1(driver.env, message.as_ptr(), length, &mut text);
-            sys::napi_create_error(driver.env, null_mut(), text, &mut error);
-            sys::napi_fatal_exception(driver.env, error);
-        }
-    }
-}
-
-/// libuv has let go of the handle.
-unsafe extern "C" fn on_closed(handle: *mut UvPoll) {
-    // SAFETY: called once; `data` is the count given at creation, `handle` the box made there.
-    let driver = unsafe {
-        let handle = Box::from_raw(handle);
-        Rc::from_raw(handle.data.cast::<Driver>().cast_const())
-    };
-    let cleanup = driver.cleanup.replace(null_mut());
-    if !cleanup.is_null() {
-        // SAFETY: the hook was added at creation and is removed only here.
-        unsafe { sys::napi_remove_async_cleanup_hook(cleanup) };
-    }
-}
-
-/// The environment ends (a worker thread, or the process) with the front end open.
-unsafe extern "C" fn on_teardown(
-    _hook: sys::napi_async_cleanup_hook_handle,
-    argument: *mut c_void,
-) {
-    // SAFETY: the argument is the count that `on_closed` takes back, and that has not run: it removes this hook.
-    let driver = unsafe { &*argument.cast::<Driver>().cast_const() };
-    driver.stop();
-}
-
 // ── settings and listeners ──
 
 /// Limits and timers for what begins from now on; see `limits_of`.
 #[napi(catch_unwind)]
 pub fn front_limits(front: u32, limits: Vec<f64>) -> Result<()> {
-    driver(front)?.front.borrow_mut().set_limits(limits_of(&limits)?);
+    driver(front)?.source.borrow_mut().set_limits(limits_of(&limits)?);
     Ok(())
 }
 
 /// Whether connections are announced.
 #[napi(catch_unwind)]
 pub fn front_ask_connect(front: u32, asks: bool) -> Result<()> {
-    driver(front)?.front.borrow_mut().ask_connect(asks);
+    driver(front)?.source.borrow_mut().ask_connect(asks);
     Ok(())
 }
 
@@ -553,26 +348,25 @@ pub fn front_listen(front: u32, id: u32, address: String, proxy_protocol: bool) 
         .parse()
         .map_err(|_| Error::from_reason(format!("{address} is no address and port")))?;
     let port = driver
-        .front
+        .source
         .borrow_mut()
         .listen(id, parsed, proxy_protocol)
         .map_err(|error| Error::from_reason(error.to_string()))?;
-    // SAFETY: the handle is initialised, and open as long as the driver is registered.
-    unsafe { uv_ref(driver.handle) };
+    driver.keep_alive();
     Ok(u32::from(port))
 }
 
 /// Accepts nothing more there.
 #[napi(catch_unwind)]
 pub fn front_close_listener(front: u32, id: u32) -> Result<()> {
-    driver(front)?.front.borrow_mut().close_listener(id);
+    driver(front)?.source.borrow_mut().close_listener(id);
     Ok(())
 }
 
 /// Every answer closes its connection from now on.
 #[napi(catch_unwind)]
 pub fn front_drain(front: u32) -> Result<()> {
-    driver(front)?.front.borrow_mut().drain();
+    driver(front)?.source.borrow_mut().drain();
     Ok(())
 }
 
@@ -580,7 +374,7 @@ pub fn front_drain(front: u32) -> Result<()> {
 #[napi(catch_unwind)]
 pub fn front_counts(front: u32) -> Result<Vec<u32>> {
     let driver = driver(front)?;
-    let front = driver.front.borrow();
+    let front = driver.source.borrow();
     let upstream = front.upstream_connections();
     let counts = [front.in_flight(), upstream.open, upstream.idle, upstream.waiting];
     Ok(counts.map(|count| count as u32).to_vec())
@@ -589,7 +383,7 @@ pub fn front_counts(front: u32) -> Result<Vec<u32>> {
 /// `[connections, of these tunnels]`
 #[napi(catch_unwind)]
 pub fn front_connections(front: u32, listener: u32) -> Result<Vec<u32>> {
-    let (connections, tunnels) = driver(front)?.front.borrow().connections_of(listener);
+    let (connections, tunnels) = driver(front)?.source.borrow().connections_of(listener);
     Ok(vec![connections as u32, tunnels as u32])
 }
 
@@ -597,7 +391,7 @@ pub fn front_connections(front: u32, listener: u32) -> Result<Vec<u32>> {
 #[napi(catch_unwind)]
 pub fn front_peer(front: u32, connection: f64) -> Result<String> {
     let driver = driver(front)?;
-    let front = driver.front.borrow();
+    let front = driver.source.borrow();
     let Some(addresses) = front.addresses_of(ConnectionId(connection as u64)) else {
         return Ok(String::new());
     };
@@ -613,7 +407,7 @@ pub fn front_peer(front: u32, connection: f64) -> Result<String> {
 #[napi(catch_unwind)]
 pub fn front_tls(front: u32, connection: f64) -> Result<String> {
     let driver = driver(front)?;
-    let facts = driver.front.borrow().tls_of(ConnectionId(connection as u64));
+    let facts = driver.source.borrow().tls_of(ConnectionId(connection as u64));
     Ok(facts.map(|facts| facts_text(&facts)).unwrap_or_default())
 }
 
@@ -623,14 +417,14 @@ pub fn front_use_tls(front: u32, listener: u32, number: u32) -> Result<()> {
     let driver = driver(front)?;
     let context = take_prepared(number)
         .ok_or_else(|| Error::from_reason(format!("nothing prepared has the number {number}")))?;
-    driver.front.borrow_mut().set_tls(listener, context);
+    driver.source.borrow_mut().set_tls(listener, context);
     Ok(())
 }
 
 /// Turns a connection away.
 #[napi(catch_unwind)]
 pub fn front_refuse(front: u32, connection: f64) -> Result<()> {
-    driver(front)?.front.borrow_mut().refuse(ConnectionId(connection as u64));
+    driver(front)?.source.borrow_mut().refuse(ConnectionId(connection as u64));
     Ok(())
 }
 
@@ -660,7 +454,7 @@ pub fn add_front_target(
         max_queued,
     );
     let addresses = socket_addresses(&addresses)?;
-    let target = driver(front)?.front.borrow_mut().add_target(options, addresses);
+    let target = driver(front)?.source.borrow_mut().add_target(options, addresses);
     target
         .map(|target| target.0 as f64)
         .ok_or_else(|| Error::from_reason("too many upstream targets"))
@@ -669,7 +463,7 @@ pub fn add_front_target(
 /// Has a new target speak HTTP/2; see `upstream_speaks_http2`.
 #[napi(catch_unwind)]
 pub fn front_speaks_http2(front: u32, target: f64) -> Result<()> {
-    driver(front)?.front.borrow_mut().speak_http2(TargetId(target as u64));
+    driver(front)?.source.borrow_mut().speak_http2(TargetId(target as u64));
     Ok(())
 }
 
@@ -683,7 +477,7 @@ pub fn secure_front_target(
     is_http2: bool,
 ) -> Result<bool> {
     let Some(context) = client_context(authorities, &name, is_http2) else { return Ok(false) };
-    driver(front)?.front.borrow_mut().secure_target(TargetId(target as u64), context, name);
+    driver(front)?.source.borrow_mut().secure_target(TargetId(target as u64), context, name);
     Ok(true)
 }
 
@@ -712,14 +506,14 @@ pub fn change_front_target(
         max_queued,
     );
     let addresses = socket_addresses(&addresses)?;
-    driver(front)?.front.borrow_mut().change_target(TargetId(target as u64), options, addresses);
+    driver(front)?.source.borrow_mut().change_target(TargetId(target as u64), options, addresses);
     Ok(())
 }
 
 /// No new requests; idle connections close.
 #[napi(catch_unwind)]
 pub fn retire_front_target(front: u32, target: f64) -> Result<()> {
-    driver(front)?.front.borrow_mut().retire_target(TargetId(target as u64));
+    driver(front)?.source.borrow_mut().retire_target(TargetId(target as u64));
     Ok(())
 }
 
@@ -729,7 +523,7 @@ pub fn retire_front_target(front: u32, target: f64) -> Result<()> {
 #[napi(catch_unwind)]
 pub fn front_read_request_body(front: u32, exchange: f64, limit_bytes: f64) -> Result<()> {
     let driver = driver(front)?;
-    driver.front.borrow_mut().read_request_body(exchange_of(exchange), limit_bytes as usize);
+    driver.source.borrow_mut().read_request_body(exchange_of(exchange), limit_bytes as usize);
     Ok(())
 }
 
@@ -747,7 +541,7 @@ pub fn front_forward(
         let head = latin1(&head, text)?;
         let exchange = exchange_of(exchange);
         let target = TargetId(target as u64);
-        let sent = driver.front.borrow_mut().forward(exchange, target, head, body);
+        let sent = driver.source.borrow_mut().forward(exchange, target, head, body);
         Ok(sent.map_or(BAD_HEAD, |()| NOTHING))
     })
 }
@@ -755,14 +549,14 @@ pub fn front_forward(
 /// See `Front::can_repeat`.
 #[napi(catch_unwind)]
 pub fn front_can_repeat(front: u32, exchange: f64) -> Result<bool> {
-    Ok(driver(front)?.front.borrow().can_repeat(exchange_of(exchange)))
+    Ok(driver(front)?.source.borrow().can_repeat(exchange_of(exchange)))
 }
 
 /// See `Front::read_response_body`.
 #[napi(catch_unwind)]
 pub fn front_read_response_body(front: u32, exchange: f64, limit_bytes: f64) -> Result<()> {
     let driver = driver(front)?;
-    driver.front.borrow_mut().read_response_body(exchange_of(exchange), limit_bytes as usize);
+    driver.source.borrow_mut().read_response_body(exchange_of(exchange), limit_bytes as usize);
     Ok(())
 }
 
@@ -780,7 +574,7 @@ pub fn front_continue(
     let id = exchange_of(exchange);
     let continued = HEAD_TEXT.with_borrow_mut(|text| {
         let head = latin1(&head, text)?;
-        let mut front = driver.front.borrow_mut();
+        let mut front = driver.source.borrow_mut();
         Ok::<_, Error>(front.continue_response(id, head, body, is_filtered))
     })?;
     Ok(match continued {
@@ -797,7 +591,7 @@ pub fn front_respond(front: u32, exchange: f64, head: Unknown, body: &[u8]) -> R
     let id = exchange_of(exchange);
     let responded = HEAD_TEXT.with_borrow_mut(|text| {
         let head = latin1(&head, text)?;
-        Ok::<_, Error>(driver.front.borrow_mut().respond(id, head, body))
+        Ok::<_, Error>(driver.source.borrow_mut().respond(id, head, body))
     })?;
     Ok(match responded {
         Err(_) => BAD_HEAD,
@@ -809,33 +603,33 @@ pub fn front_respond(front: u32, exchange: f64, head: Unknown, body: &[u8]) -> R
 #[napi(catch_unwind)]
 pub fn front_abort(front: u32, exchange: f64) -> Result<i32> {
     let driver = driver(front)?;
-    driver.front.borrow_mut().abort(exchange_of(exchange));
+    driver.source.borrow_mut().abort(exchange_of(exchange));
     Ok(driver.outcome(exchange_of(exchange)))
 }
 
 /// A piece of what a filter made. False: wait for the event.
 #[napi(catch_unwind)]
 pub fn front_write(front: u32, exchange: f64, bytes: &[u8]) -> Result<bool> {
-    Ok(driver(front)?.front.borrow_mut().write_response(exchange_of(exchange), bytes))
+    Ok(driver(front)?.source.borrow_mut().write_response(exchange_of(exchange), bytes))
 }
 
 /// The filter has made everything.
 #[napi(catch_unwind)]
 pub fn front_end(front: u32, exchange: f64) -> Result<()> {
-    driver(front)?.front.borrow_mut().end_response(exchange_of(exchange));
+    driver(front)?.source.borrow_mut().end_response(exchange_of(exchange));
     Ok(())
 }
 
 /// The filter wants no more of the upstream's body at present, or wants more again.
 #[napi(catch_unwind)]
 pub fn front_hold(front: u32, exchange: f64, is_held: bool) -> Result<()> {
-    driver(front)?.front.borrow_mut().hold_upstream(exchange_of(exchange), is_held);
+    driver(front)?.source.borrow_mut().hold_upstream(exchange_of(exchange), is_held);
     Ok(())
 }
 
 /// The upstream's body cannot be changed as asked.
 #[napi(catch_unwind)]
 pub fn front_break(front: u32, exchange: f64, detail: String) -> Result<()> {
-    driver(front)?.front.borrow_mut().break_response(exchange_of(exchange), &detail);
+    driver(front)?.source.borrow_mut().break_response(exchange_of(exchange), &detail);
     Ok(())
 }
