@@ -2,14 +2,17 @@
 import { readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { fail, run, setUp } from '../scripts/set-up.mjs'
+import { failUsage, readArguments } from '../scripts/arguments.mjs'
+import { run, setUp } from '../scripts/set-up.mjs'
 
 const folder = join(dirname(fileURLToPath(import.meta.url)), 'micro')
 const there = readdirSync(folder)
   .filter((name) => name.endsWith('.mjs'))
   .map((name) => name.slice(0, -'.mjs'.length))
-const named = process.argv.slice(2)
-for (const name of named) if (!there.includes(name)) fail(`unknown benchmark ${name}: there are ${there.join(', ')}`)
+const USAGE = `usage: npm run bench:micro [NAME …]
+benchmarks: ${there.join(', ')}`
+const { positionals: named } = readArguments(USAGE, {}, { allowPositionals: true })
+for (const name of named) if (!there.includes(name)) failUsage(`unknown benchmark ${name}`, USAGE)
 
 setUp()
 for (const name of named.length === 0 ? there : named) {

@@ -14,8 +14,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
 import { freePort, startNode, stop, stopAll, track } from '../demo/processes.mjs'
+import { failUsage, readArguments } from '../scripts/arguments.mjs'
 import { ensureRules } from '../scripts/ensure-rules.mjs'
 import { ensureProgram, ensureRedis } from '../scripts/ensure-servers.mjs'
 import { fail, root, setUp } from '../scripts/set-up.mjs'
@@ -27,19 +27,23 @@ import { ROWS } from './proxy/rows.mjs'
 
 const ISSUER = 'https://id.bench.example'
 
-const { values: options } = parseArgs({
-  options: {
-    rows: { type: 'string', default: Object.keys(ROWS).join(',') },
-    rounds: { type: 'string', default: '7' },
-    seconds: { type: 'string', default: '3' },
-    json: { type: 'string' },
-  },
+const USAGE = `usage: npm run bench:proxy -- [OPTIONS]
+  --rows A,B   which rows (all)
+  --rounds N   rounds over the sides (7)
+  --seconds N  for each side in a round (3)
+  --json FILE  write the rows there
+rows: ${Object.keys(ROWS).join(', ')}`
+const { values: options } = readArguments(USAGE, {
+  rows: { type: 'string', default: Object.keys(ROWS).join(',') },
+  rounds: { type: 'string', default: '7' },
+  seconds: { type: 'string', default: '3' },
+  json: { type: 'string' },
 })
 const rounds = Number(options.rounds)
 const seconds = Number(options.seconds)
 const names = options.rows.split(',')
 for (const name of names) {
-  if (ROWS[name] === undefined) fail(`unknown row ${name}: there are ${Object.keys(ROWS).join(', ')}`)
+  if (ROWS[name] === undefined) failUsage(`unknown row ${name}`, USAGE)
 }
 
 setUp()

@@ -13,9 +13,8 @@ import { cpus, tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
-import autocannon from 'autocannon'
 import { freePort, startNode, stopAll, track } from '../demo/processes.mjs'
+import { failUsage, readArguments } from '../scripts/arguments.mjs'
 import { ensureRules } from '../scripts/ensure-rules.mjs'
 import { root, setUp } from '../scripts/set-up.mjs'
 import { cpuUs, processTree } from './cpu.mjs'
@@ -23,15 +22,20 @@ import { cpuUs, processTree } from './cpu.mjs'
 const here = dirname(fileURLToPath(import.meta.url))
 const ISSUER = 'https://id.bench.example'
 
-const { values: options } = parseArgs({
-  options: {
-    scenario: { type: 'string', default: 'full' },
-    rounds: { type: 'string', default: '5' },
-    seconds: { type: 'string', default: '4' },
-    connections: { type: 'string', default: '32' },
-    workers: { type: 'string', default: '1' },
-    json: { type: 'string' },
-  },
+const USAGE = `usage: npm run bench -- [OPTIONS]
+  --scenario NAME  bare, jwt, rate-limit, waf, full or sse (full)
+  --rounds N       rounds over the two sides (5)
+  --seconds N      for each side in a round (4)
+  --connections N  connections at once (32)
+  --workers N      of the gateway (1)
+  --json FILE      write the rows there`
+const { values: options } = readArguments(USAGE, {
+  scenario: { type: 'string', default: 'full' },
+  rounds: { type: 'string', default: '5' },
+  seconds: { type: 'string', default: '4' },
+  connections: { type: 'string', default: '32' },
+  workers: { type: 'string', default: '1' },
+  json: { type: 'string' },
 })
 
 const waf = '{ type: owasp-crs-request, config: { on_error: halt } }'
@@ -57,12 +61,11 @@ const SCENARIOS = {
   sse: () => [[], [wafResponse]],
 }
 
-if (SCENARIOS[options.scenario] === undefined) {
-  process.stderr.write(`unknown scenario ${options.scenario}: there are ${Object.keys(SCENARIOS).join(', ')}\n`)
-  process.exit(2)
-}
+if (SCENARIOS[options.scenario] === undefined) failUsage(`unknown scenario ${options.scenario}`, USAGE)
 
 setUp()
+// not before: a new clone has no packages yet
+const { default: autocannon } = await import('autocannon')
 ensureRules()
 const folder = mkdtempSync(join(tmpdir(), 'sallyport-bench-'))
 try {

@@ -17,8 +17,8 @@ import { connect } from 'node:net'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
 import { freePort, stopAll, track } from '../demo/processes.mjs'
+import { failUsage, readArguments } from '../scripts/arguments.mjs'
 import { ensureRules } from '../scripts/ensure-rules.mjs'
 import { ensureNginxModsecurity } from '../scripts/ensure-servers.mjs'
 import { root, setUp } from '../scripts/set-up.mjs'
@@ -26,15 +26,21 @@ import { processTree, threadsCpuUs } from './cpu.mjs'
 import { pages, ROWS } from './waf-requests.mjs'
 import { loggedIds, startBackend, startPeer } from './waf-peer.mjs'
 
-const { values: options } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '9' },
-    seconds: { type: 'string', default: '2' },
-    connections: { type: 'string', default: '8' },
-    scenarios: { type: 'string', default: Object.keys(ROWS).join(',') },
-    rules: { type: 'string' },
-    json: { type: 'string' },
-  },
+const USAGE = `usage: npm run bench:waf -- [OPTIONS]
+  --scenarios A,B  which rows (all)
+  --rounds N       rounds over the modes (9)
+  --seconds N      for each mode in a round (2)
+  --connections N  connections at once (8)
+  --rules DIR      rule set for both sides (the installed one)
+  --json FILE      write the rows there
+scenarios: ${Object.keys(ROWS).join(', ')}`
+const { values: options } = readArguments(USAGE, {
+  rounds: { type: 'string', default: '9' },
+  seconds: { type: 'string', default: '2' },
+  connections: { type: 'string', default: '8' },
+  scenarios: { type: 'string', default: Object.keys(ROWS).join(',') },
+  rules: { type: 'string' },
+  json: { type: 'string' },
 })
 const ANSWER = JSON.stringify({ id: 123, name: 'Ada Example', roles: ['admin', 'editor'], active: true })
 /** Rules that add up and decide; both engines have them, each reports them in its own way. */
@@ -42,9 +48,7 @@ const DECISIONS = /^(?:949|959|980)/
 
 const names = options.scenarios.split(',')
 for (const name of names) {
-  if (ROWS[name] !== undefined) continue
-  process.stderr.write(`unknown scenario ${name}: there are ${Object.keys(ROWS).join(', ')}\n`)
-  process.exit(2)
+  if (ROWS[name] === undefined) failUsage(`unknown scenario ${name}`, USAGE)
 }
 
 setUp()

@@ -11,9 +11,9 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
 import { parse, stringify } from 'yaml'
 import { ensureRules } from '../scripts/ensure-rules.mjs'
+import { ACTIONS, readOptions } from './options.mjs'
 import { freePort, startNode, stop, stopAll, track } from './processes.mjs'
 import { tell } from './story.mjs'
 
@@ -26,19 +26,9 @@ const cache = join(root, '.state')
 const ISSUER = 'id.demo.example'
 const AUDIENCE = 'demo-api'
 const SERVICES = { users: 'user-service', orders: 'order-service', notifications: 'notification-service' }
-const ACTIONS = { waf: 'owasp-crs-request', jwt: 'jwt-validation', limit: 'rate-limit' }
 
-const { values: options } = parseArgs({
-  options: {
-    once: { type: 'boolean', default: false },
-    port: { type: 'string', default: '8080' },
-    without: { type: 'string' },
-  },
-})
+const options = readOptions()
 const port = Number(options.port)
-if (options.without !== undefined && ACTIONS[options.without] === undefined) {
-  end(2, `--without takes ${Object.keys(ACTIONS).join(', ')}`)
-}
 
 const say = (line) => process.stdout.write(`${line}\n`)
 let folder
@@ -220,10 +210,5 @@ async function portIsFree() {
 async function finish(code) {
   await stopAll()
   if (folder !== undefined) rmSync(folder, { recursive: true, force: true })
-  process.exit(code)
-}
-
-function end(code, sentence) {
-  process.stderr.write(`${sentence}\n`)
   process.exit(code)
 }

@@ -6,10 +6,10 @@
  * the native front end alone. The last line is `N passed, N failed, N skipped`.
  */
 import { join, resolve } from 'node:path'
-import { parseArgs } from 'node:util'
+import { failUsage, readArguments } from './arguments.mjs'
 import { ensureLibmodsecurity } from './ensure-servers.mjs'
 import { runAndWatch } from './run-and-watch.mjs'
-import { fail, root, setUp } from './set-up.mjs'
+import { root, setUp } from './set-up.mjs'
 
 /** How each suite runs, and the variable that names its folder. */
 const SUITES = {
@@ -36,17 +36,21 @@ const SUITES = {
   },
 }
 
-const { values, positionals } = parseArgs({
-  options: {
-    dir: { type: 'string' },
-    address: { type: 'string' },
-    upstream: { type: 'string' },
-    engine: { type: 'string' },
-  },
-  allowPositionals: true,
-})
+const USAGE = `usage: npm run conformance:NAME -- [--dir D]
+  --dir D            cases of the same format instead of the shared ones
+conformance:http1 takes, too:
+  --engine native    the native front end alone
+  --address A        judge what listens at HOST:PORT (a list: one upstream for each)
+  --upstream PORT    where that forwards to, on this machine (9000)
+suites: ${Object.keys(SUITES).join(', ')}`
+const text = { type: 'string' }
+const { values, positionals } = readArguments(
+  USAGE,
+  { dir: text, address: text, upstream: text, engine: text },
+  { allowPositionals: true },
+)
 const suite = SUITES[positionals[0]]
-if (suite === undefined) fail(`unknown suite ${positionals[0]}: there are ${Object.keys(SUITES).join(', ')}`)
+if (suite === undefined) failUsage(`unknown suite ${positionals[0]}`, USAGE)
 
 setUp()
 suite.prepare?.()

@@ -9,7 +9,7 @@
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
+import { failUsage, readArguments } from './arguments.mjs'
 import { ensureProgram } from './ensure-servers.mjs'
 import { fail, root } from './set-up.mjs'
 
@@ -28,12 +28,16 @@ const FLAGS = [
 const KEPT_BYTES = 160
 const KEPT_INPUTS = 64
 
-const { values, positionals } = parseArgs({ options: { keep: { type: 'boolean' } }, allowPositionals: true })
-const [name = '', seconds = '60'] = positionals
+const USAGE = `usage: npm run fuzz -- TARGET|all [SECONDS] [--keep]
+  SECONDS  for each target (60)
+  --keep   write short inputs that cover most to native/fuzz/corpus
+targets: ${TARGETS.join(', ')}`
+const { values, positionals } = readArguments(USAGE, { keep: { type: 'boolean' } }, { allowPositionals: true })
+const [name, seconds = '60'] = positionals
+if (name === undefined) failUsage('which target?', USAGE)
 const targets = name === 'all' ? TARGETS : [name]
-for (const target of targets)
-  if (!TARGETS.includes(target)) fail(`unknown target ${target}: there are all, ${TARGETS.join(', ')}`)
-if (!/^[1-9][0-9]{0,5}$/.test(seconds)) fail(`not a number of seconds: ${seconds}`)
+for (const target of targets) if (!TARGETS.includes(target)) failUsage(`unknown target ${target}`, USAGE)
+if (!/^[1-9][0-9]{0,5}$/.test(seconds)) failUsage(`not a number of seconds: ${seconds}`, USAGE)
 if (!ensureProgram('c++', 'g++')) fail('libFuzzer needs a C++ compiler (c++), and none can be installed here')
 
 // A target of its own keeps build scripts free of the flags.

@@ -9,6 +9,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { failUsage, readArguments } from './arguments.mjs'
 import { ensureRules } from './ensure-rules.mjs'
 import {
   ensureChromium,
@@ -18,7 +19,7 @@ import {
   ensureRedis,
 } from './ensure-servers.mjs'
 import { runAndWatch } from './run-and-watch.mjs'
-import { fail, root, setUp } from './set-up.mjs'
+import { root, setUp } from './set-up.mjs'
 
 const SUITES = ['unit', 'native', 'integration', 'engine', 'conformance']
 /** Of test/integration; what an engine cannot do is skipped by its capabilities. */
@@ -34,10 +35,12 @@ const ENGINE_FOLDERS = [
 ]
 const ON_NATIVE = { env: { ...process.env, SALLYPORT_TEST_ENGINE: 'native' } }
 /** Our own cases that must have passed when every suite ran. */
-const FLOOR = 400
+const FLOOR = 4_500
 
-const named = process.argv.slice(2).filter((argument) => !argument.startsWith('-'))
-for (const name of named) if (!SUITES.includes(name)) fail(`unknown suite ${name}: there are ${SUITES.join(', ')}`)
+const USAGE = `usage: npm test [-- SUITE …]
+suites: ${SUITES.join(', ')}`
+const { positionals: named } = readArguments(USAGE, {}, { allowPositionals: true })
+for (const name of named) if (!SUITES.includes(name)) failUsage(`unknown suite ${name}`, USAGE)
 const suites = named.length === 0 ? SUITES : named
 const skipsFail = process.env.CI === 'true' && existsSync(join(root, '..', 'shared'))
 

@@ -3,7 +3,7 @@
  *
  * Each stage comes from a loopback address of its own, by which its access line is found. A test that does not hold is
  * excused only if the front end refused its request before any rule could run: its access line, if there is one, then
- * has no score. Whatever reached the rules must hold, in any folder. `SALLYPORT_TEST_ENGINE` says what reads the requests:
+ * has no score; ten tests at most, in any folder. Whatever reached the rules must hold, in any folder. `SALLYPORT_TEST_ENGINE` says what reads the requests:
  * `native`, which is the default where listeners have that setting, or `uws`, which loses two tests that it lets reach the
  * rules (exceptions.ts). Folders: sources.ts. `SALLYPORT_CRS_ONLY`: a regular expression on test names.
  */
@@ -18,8 +18,10 @@ import { matchLine, problemOf, type StageResult } from './judge.ts'
 import { type Reflector, startReflector } from './reflector.ts'
 import { findSources } from './sources.ts'
 
-/** How many of the 3,315 tests in the shared folder must pass, and the most that may be excused. */
-const LIMITS = { native: { floor: 3_312, mostExcused: 3 }, uws: { floor: 3_305, mostExcused: 8 } } as const
+/** How many of the 3,315 tests in the shared folder must pass. */
+const FLOORS = { native: 3_313, uws: 3_305 } as const
+/** The most that may be excused, in any folder: a front end that refuses more would hide what the rules do. */
+const MOST_EXCUSED = 10
 /** Stages in flight. The library leaves some malformed requests without an answer for ten seconds. */
 const LANES = 64
 /** The same for tests whose log lines are wanted: the gateway drops lines rather than wait for a slow reader. */
@@ -123,9 +125,8 @@ test('the regression tests of the Core Rule Set pass through the gateway', ({ sk
   expect(failed.filter(({ name }) => !exceptions.has(name)).map(({ name, problem }) => `${name}: ${problem}`)).toEqual(
     [],
   )
-  if (!sources.isWhole || only !== undefined) return
-  expect(passed.length).toBeGreaterThanOrEqual(LIMITS[engine].floor)
-  expect(skipped.length).toBeLessThanOrEqual(LIMITS[engine].mostExcused)
+  expect(skipped.length).toBeLessThanOrEqual(MOST_EXCUSED)
+  if (sources.isWhole && only === undefined) expect(passed.length).toBeGreaterThanOrEqual(FLOORS[engine])
 })
 
 /** Failures by what is wrong, then by rule; excused tests with what they were answered. */
