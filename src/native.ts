@@ -107,7 +107,7 @@ export interface NativeAddon {
   dropTls(number: number): void
   frontDrain(front: number): void
   frontCounts(front: number): [number, number, number, number]
-  frontConnections(front: number, listener: number): [number, number]
+  frontConnections(front: number, listener: number): [number, number, number, number]
   frontPeer(front: number, connection: number): string
   frontRefuse(front: number, connection: number): void
   addFrontTarget(
@@ -1107,8 +1107,8 @@ export function frontCounts(front: FrontHandle): readonly [number, number, numbe
   return addon().frontCounts(front)
 }
 
-/** `[connections, of these tunnels]` of a listener. */
-export function frontConnections(front: FrontHandle, listener: number): readonly [number, number] {
+/** `[connections, of these with HTTP/2, tunnels, of these streams of HTTP/2]` of a listener. */
+export function frontConnections(front: FrontHandle, listener: number): readonly [number, number, number, number] {
   return addon().frontConnections(front, listener)
 }
 

@@ -12,6 +12,8 @@ import {
   type ExchangeRecord,
   type FrontEnd,
   type FrontEndEvents,
+  NOTHING_OPEN,
+  type OpenConnections,
   type Peer,
   type PreparedTls,
   type UpstreamFailure,
@@ -185,8 +187,8 @@ export class SubrequestFrontEnd implements FrontEnd, UpstreamHandler {
   connectionsOf(): number {
     return 0
   }
-  webSocketsOf(): number {
-    return 0
+  openOf(): OpenConnections {
+    return NOTHING_OPEN
   }
   close(): Promise<void> {
     return Promise.resolve()

@@ -302,6 +302,16 @@ export interface ExchangeRecord {
   readonly webSocket?: { readonly messagesIn: number; readonly messagesOut: number } | undefined
 }
 
+/** What is open on a listener. */
+export interface OpenConnections {
+  readonly http1: number
+  readonly http2: number
+  /** One over HTTP/2 is a stream of a connection that counts as well. */
+  readonly webSockets: number
+}
+
+export const NOTHING_OPEN: OpenConnections = Object.freeze({ http1: 0, http2: 0, webSockets: 0 })
+
 /** A request the front end answered or dropped by itself, before any policy (O-56). */
 export interface RefusedRequest {
   readonly listenerId: number
@@ -356,8 +366,8 @@ export interface FrontEnd {
   readonly inFlight: number
   /** Client connections that are open on a listener, WebSockets among them; 0 when there is none of that id. */
   connectionsOf(listenerId: number): number
-  /** WebSockets that are open on a listener. */
-  webSocketsOf(listenerId: number): number
+  /** The same by what is spoken on them. */
+  openOf(listenerId: number): OpenConnections
   /** The connection's addresses; read lazily, may be asked again until `onDone`. */
   peer(handle: ExchangeHandle): Peer
 

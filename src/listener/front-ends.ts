@@ -2,18 +2,20 @@
  * The front ends of a worker as one: each listener runs on the engine that it names, and an exchange's handle tells which one it
  * belongs to. An engine that no listener has named is not loaded.
  */
-import type {
-  BodyFilter,
-  Engine,
-  ExchangeHandle,
-  FrontEnd,
-  FrontEndCapabilities,
-  FrontEndLimits,
-  ListenOptions,
-  ListenTls,
-  Peer,
-  PreparedTls,
-  UpstreamTarget,
+import {
+  type BodyFilter,
+  type Engine,
+  type ExchangeHandle,
+  type FrontEnd,
+  type FrontEndCapabilities,
+  type FrontEndLimits,
+  type ListenOptions,
+  type ListenTls,
+  NOTHING_OPEN,
+  type OpenConnections,
+  type Peer,
+  type PreparedTls,
+  type UpstreamTarget,
 } from './front-end.ts'
 
 export class FrontEnds implements FrontEnd {
@@ -74,8 +76,8 @@ export class FrontEnds implements FrontEnd {
     return this.#listeners.get(listenerId)?.connectionsOf(listenerId) ?? 0
   }
 
-  webSocketsOf(listenerId: number): number {
-    return this.#listeners.get(listenerId)?.webSocketsOf(listenerId) ?? 0
+  openOf(listenerId: number): OpenConnections {
+    return this.#listeners.get(listenerId)?.openOf(listenerId) ?? NOTHING_OPEN
   }
 
   setLimits(limits: FrontEndLimits): void {

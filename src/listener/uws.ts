@@ -22,6 +22,7 @@ import type {
   FrontEndLimits,
   ListenOptions,
   ListenTls,
+  OpenConnections,
   Peer,
   PeerTls,
   PreparedTls,
@@ -190,8 +191,9 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     return this.#listeners.get(id)?.connections ?? 0
   }
 
-  webSocketsOf(id: number): number {
-    return this.#listeners.get(id)?.webSockets ?? 0
+  openOf(id: number): OpenConnections {
+    const { connections, webSockets } = this.#listeners.get(id) ?? { connections: 0, webSockets: 0 }
+    return { http1: connections - webSockets, http2: 0, webSockets }
   }
 
   /** The port that a listener got; differs from the one asked for only when that was 0. */

@@ -4,11 +4,13 @@
  */
 import {
   NO_SOCKETS,
+  NOTHING_OPEN,
   type BodyFilter,
   type ExchangeHandle,
   type FrontEnd,
   type FrontEndEvents,
   type FrontEndLimits,
+  type OpenConnections,
   type Peer,
   type UpstreamFailureReason,
   type UpstreamTarget,
@@ -198,8 +200,8 @@ export class OfflineFrontEnd implements FrontEnd {
     return 0
   }
 
-  webSocketsOf(): number {
-    return 0
+  openOf(): OpenConnections {
+    return NOTHING_OPEN
   }
 
   close(): Promise<void> {

@@ -39,6 +39,12 @@ const QUIET_TURN_MS = 0.03
 const HANDSHAKE_MS = 150
 /** How long to wait for such a turn before listeners close anyway. */
 const LISTENER_CLOSE_MS = 250
+/** O-47: what is spoken on connections, as the metric names it. */
+const PROTOCOLS = [
+  ['http/1.1', 'http1'],
+  ['http/2', 'http2'],
+  ['websocket', 'webSockets'],
+] as const
 
 /** The gateway in one worker. It listens nowhere before the first configuration is prepared. */
 export function startGateway(setting: WorkerSetting): WorkerProgram {
@@ -256,10 +262,10 @@ class Gateway {
     for (const { address } of snapshot.settings.listeners) {
       if (this.#watched.has(`listener ${address}`)) continue
       this.#watched.add(`listener ${address}`)
-      const webSockets = (): number => this.#sumAt(address, (id) => this.#frontEnd.webSocketsOf(id))
-      const all = (): number => this.#sumAt(address, (id) => this.#frontEnd.connectionsOf(id))
-      metrics.gauge('connections', [address, 'http/1.1', 'open'], () => all() - webSockets())
-      metrics.gauge('connections', [address, 'websocket', 'open'], webSockets)
+      for (const [protocol, kind] of PROTOCOLS) {
+        const count = (): number => this.#sumAt(address, (id) => this.#frontEnd.openOf(id)[kind])
+        metrics.gauge('connections', [address, protocol, 'open'], count)
+      }
     }
   }
 

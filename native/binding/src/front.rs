@@ -380,11 +380,12 @@ pub fn front_counts(front: u32) -> Result<Vec<u32>> {
     Ok(counts.map(|count| count as u32).to_vec())
 }
 
-/// `[connections, of these tunnels]`
+/// `[connections, of these with HTTP/2, tunnels, of these streams of HTTP/2]`
 #[napi(catch_unwind)]
 pub fn front_connections(front: u32, listener: u32) -> Result<Vec<u32>> {
-    let (connections, tunnels) = driver(front)?.source.borrow().connections_of(listener);
-    Ok(vec![connections as u32, tunnels as u32])
+    let open = driver(front)?.source.borrow().connections_of(listener);
+    let counts = [open.connections, open.shared, open.tunnels, open.streamed_tunnels];
+    Ok(counts.map(|count| count as u32).to_vec())
 }
 
 /// `address port localAddress localPort`, and `proxiedAddress proxiedPort` where a PROXY header named them; '' = gone.

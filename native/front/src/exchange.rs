@@ -50,6 +50,8 @@ pub(crate) struct Exchange {
     /// The client keeps the connection.
     pub(crate) keeps_alive: bool,
     pub(crate) upgrade: bool,
+    /// What an upstream must answer to the key that was sent in the name of a client without one (H-94).
+    pub(crate) wanted_accept: Option<String>,
     /// The client takes trailers (H-26).
     pub(crate) accepts_trailers: bool,
     /// Of the request, as lines.
@@ -90,6 +92,8 @@ pub(crate) struct Exchange {
     pub(crate) is_blocked: bool,
     pub(crate) rule: &'static str,
     pub(crate) tunnel: bool,
+    /// When something last came from either side of it.
+    pub(crate) moved_ms: u64,
 }
 
 impl Exchange {
@@ -107,6 +111,7 @@ impl Exchange {
             expects_continue: false,
             keeps_alive: true,
             upgrade: false,
+            wanted_accept: None,
             accepts_trailers: false,
             trailers_up: Vec::new(),
             sink: Sink::Hold,
@@ -133,6 +138,7 @@ impl Exchange {
             is_blocked: false,
             rule: "",
             tunnel: false,
+            moved_ms: 0,
         }
     }
 

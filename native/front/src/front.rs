@@ -11,7 +11,7 @@ use rustix::time::{
 };
 use sallyport_http1::RequestRules;
 use sallyport_tls::{ClientContext, Facts, ServerContext};
-use sallyport_upstream::{Connections, Pool, Reason, Slab, TargetId, TargetOptions};
+use sallyport_upstream::{Connections, Pool, Slab, TargetId, TargetOptions};
 
 use crate::connection::{unmapped, Connection, Phase, NOWHERE};
 use crate::date::DateLine;
@@ -97,6 +97,19 @@ pub struct Addresses {
     pub local: SocketAddr,
     /// The source that a PROXY header named.
     pub proxied: Option<SocketAddr>,
+}
+
+/// What is open on a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    /// Connections of clients.
+    pub connections: usize,
+    /// Of these, how many speak HTTP/2.
+    pub shared: usize,
+    /// Tunnels.
+    pub tunnels: usize,
+    /// Of these, how many are streams of HTTP/2.
+    pub streamed_tunnels: usize,
 }
 
 /// See the crate.
@@ -279,7 +292,9 @@ impl Front {
             proxy_protocol,
             tls: None,
             connections: 0,
+            shared: 0,
             tunnels: 0,
+            streamed_tunnels: 0,
         });
         Ok(port)
     }
@@ -308,12 +323,15 @@ impl Front {
         self.listeners.iter_mut().find(|listener| listener.id == id)
     }
 
-    /// Open connections, and how many of them are tunnels.
-    pub fn connections_of(&self, id: u32) -> (usize, usize) {
-        self.listeners
-            .iter()
-            .find(|listener| listener.id == id)
-            .map_or((0, 0), |listener| (listener.connections, listener.tunnels))
+    /// What is open on a listener.
+    pub fn connections_of(&self, id: u32) -> Open {
+        let listener = self.listeners.iter().find(|listener| listener.id == id);
+        listener.map_or(Open::default(), |listener| Open {
+            connections: listener.connections,
+            shared: listener.shared,
+            tunnels: listener.tunnels,
+            streamed_tunnels: listener.streamed_tunnels,
+        })
     }
 
     /// Turns a connection away that was announced.
@@ -729,6 +747,7 @@ impl Front {
         let Some(connection) = self.connections.remove(key) else { return };
         if let Some(listener) = self.listener(connection.listener) {
             listener.connections -= 1;
+            listener.shared -= usize::from(connection.http2.is_some());
         }
         // Dropping it closes the descriptor, which also takes it out of the epoll instance: nobody else holds it.
     }
@@ -754,6 +773,7 @@ impl Front {
             self.tunnels -= 1;
             if let Some(listener) = self.listener(exchange.listener) {
                 listener.tunnels -= 1;
+                listener.streamed_tunnels -= usize::from(exchange.stream != 0);
             }
         }
         self.recycle(exchange.held);
@@ -771,19 +791,6 @@ impl Front {
             tunnel: exchange.tunnel,
         };
         self.push(Event::Done(ExchangeId(key), Box::new(record)));
-    }
-
-    /// H-80: nothing came from either side.
-    fn tunnel_idle(&mut self, key: u64) {
-        let Some(connection) = self.connections.get(key) else { return };
-        let exchange = connection.exchange();
-        let failure = sallyport_upstream::Failure {
-            reason: Reason::IdleTimeout,
-            detail: "nothing came from either side".to_owned(),
-            not_processed: false,
-        };
-        self.end_exchange(exchange, End::Truncated, Some(failure));
-        self.close_connection(key, End::Truncated);
     }
 
     /// An empty buffer, used before or new.

@@ -71,15 +71,30 @@ fn copy_answer(text: &mut Vec<u8>, head: &[u8]) -> Result<(u16, bool), BadHead> 
     Ok((status, has_date))
 }
 
-/// A request head that asks for a WebSocket: the lines of the upgrade are made anew (H-60).
-pub(crate) fn write_upgrade(text: &mut Vec<u8>, head: &[u8]) {
+/// A request head that asks for a WebSocket: the lines of the upgrade are made anew (H-60), and the key, where one is given.
+pub(crate) fn write_upgrade(text: &mut Vec<u8>, head: &[u8], key: Option<&str>) {
     for (index, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let name = &line[..memchr::memchr(b':', line).unwrap_or(0)];
-        if index == 0 || !is_ours(name) {
+        let is_replaced = key.is_some() && name == b"sec-websocket-key";
+        if index == 0 || !is_ours(name) && !is_replaced {
             text.extend_from_slice(line);
         }
     }
+    if let Some(key) = key {
+        text.extend_from_slice(b"sec-websocket-key: ");
+        text.extend_from_slice(key.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
     text.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
+}
+
+/// The value of a field that appears once in a head.
+pub(crate) fn value_of<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut values = head
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix(b": ")?.strip_suffix(b"\r"));
+    let value = values.next()?;
+    values.next().is_none().then_some(value)
 }
 
 /// `name: NUMBER` with CRLF.

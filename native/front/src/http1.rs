@@ -21,7 +21,7 @@ const READS: usize = 4;
 /// H-37: what is read and thrown away of a body that nobody wants any more.
 pub(crate) const DISCARD_BYTES: usize = 64 * 1024;
 /// At a time; beyond it 503.
-const MOST_EXCHANGES: usize = 1 << 19;
+pub(crate) const MOST_EXCHANGES: usize = 1 << 19;
 /// Of a refused request's line, for the log.
 const LOGGED_BYTES: usize = 256;
 
@@ -120,7 +120,8 @@ impl Front {
                 }
                 Phase::Body => self.read_body(key, &mut bytes[used..]),
                 Phase::Tunnel => {
-                    self.tunnel_up(key, &bytes[used..]);
+                    let exchange = connection.exchange();
+                    self.tunnel_up(exchange, &bytes[used..]);
                     bytes.len() - used
                 }
                 Phase::Linger => bytes.len() - used,
@@ -340,7 +341,8 @@ impl Front {
             self.end_streams(key);
         } else if connection.phase == Phase::Tunnel {
             connection.is_paused = true;
-            self.tunnel_up_ended(key);
+            let exchange = connection.exchange();
+            self.tunnel_up_ended(exchange);
         } else {
             self.close_connection(key, End::ClientAbort);
         }

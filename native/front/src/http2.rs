@@ -4,11 +4,12 @@
 //! and the rules for heads are sallyport-http2's; here its events become exchanges and what an exchange does to its client
 //! becomes calls. What is to be written leaves at the end of a turn, so that answers of one turn leave together.
 //!
-//! Source: RFC 9113; H-26, H-33, H-37, H-38, H-61, H-62, H-80, H-83, H-100 … H-105, O-21.
+//! Source: RFC 9113, RFC 8441; H-26, H-33, H-37, H-38, H-61, H-62, H-80, H-83, H-94, H-100 … H-105, O-21.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use sallyport_http1::request_line;
 use sallyport_http2::{
     Refusal, RequestHead, RequestLimits, ServerConnection, ServerEvent, ServerOptions,
 };
@@ -19,6 +20,7 @@ use crate::event::{ConnectionId, End, Event, ExchangeId, Refused, Request, Versi
 use crate::exchange::{Answer, Exchange, Sink};
 use crate::front::{Front, Limits};
 use crate::head::extra_lines;
+use crate::http1::MOST_EXCHANGES;
 
 /// What a client that knows says first (RFC 9113 §3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -55,7 +57,8 @@ fn options(limits: &Limits) -> ServerOptions {
             fields: limits.fields,
             uri_bytes: limits.uri_bytes,
             body_bytes: limits.body_bytes,
-            extended_connect: false,
+            // H-94: only where tunnels may be opened.
+            extended_connect: limits.max_tunnels > 0,
         },
         max_streams: MAX_STREAMS,
         stream_window: STREAM_WINDOW,
@@ -89,6 +92,10 @@ impl Front {
             is_over: false,
             idle_since_ms: self.now_ms,
         }));
+        let listener = connection.listener;
+        if let Some(listener) = self.listener(listener) {
+            listener.shared += 1;
+        }
         if self.is_draining {
             self.drain_streams(key);
         }
@@ -176,6 +183,8 @@ impl Front {
             http2.h2.shut_down(0);
         }
         self.deadline_in(key, LOOK_MS);
+        let exchanges = self.exchanges_of(key);
+        self.end_idle_tunnels(&exchanges);
         self.work_streams(key);
     }
 
@@ -193,9 +202,11 @@ impl Front {
             }
             ServerEvent::End(stream, trailers) => {
                 let Some(exchange) = exchange(self, stream) else { return };
-                if let Some(state) = self.exchanges.get_mut(exchange) {
-                    state.trailers_up = trailers;
+                let Some(state) = self.exchanges.get_mut(exchange) else { return };
+                if state.tunnel {
+                    return self.tunnel_up_ended(exchange);
                 }
+                state.trailers_up = trailers;
                 self.request_complete(exchange);
             }
             ServerEvent::Writable(stream) => {
@@ -231,18 +242,30 @@ impl Front {
         exchange.is_head = head.is_head;
         exchange.body_length = head.body_length;
         exchange.is_complete = head.body_length == 0;
+        if head.is_web_socket {
+            exchange.upgrade = true;
+            exchange.body_length = 0;
+            exchange.is_complete = true;
+        }
+        let body_length = exchange.body_length;
         exchange.expects_continue = head.expects_continue;
         exchange.accepts_trailers = head.accepts_trailers;
-        let inserted = self.exchanges.insert(exchange);
+        let has_room = self.exchanges.len() < MOST_EXCHANGES;
+        let inserted = if has_room { self.exchanges.insert(exchange) } else { None };
         let Some(http2) = self.http2(key) else { return };
         let Some(id) = inserted else {
-            return http2.h2.reset(stream, sallyport_http2::REFUSED_STREAM);
+            http2.h2.reset(stream, sallyport_http2::REFUSED_STREAM);
+            return self.tell_overflow(key, head);
         };
         http2.exchanges.insert(stream, id);
+        if head.is_web_socket {
+            // What comes before the tunnel is open waits in the stream's window.
+            http2.h2.pause(stream);
+        }
         let request = Request {
             head: head.head,
             connection_lines: head.connection_lines,
-            body_length: head.body_length,
+            body_length,
             proxy_fields: head.proxy_fields,
             version: Version::Http2,
             listener,
@@ -250,6 +273,16 @@ impl Front {
             received_at_ms: self.clock_ms(),
         };
         self.push(Event::Request(ExchangeId(id), Box::new(request)));
+    }
+
+    /// H-103: too many requests are under way; a stream that is refused may be asked for again.
+    fn tell_overflow(&mut self, key: u64, head: RequestHead) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let (listener, peer) = (connection.listener, connection.peer);
+        let request_line = request_line(&head.head).to_vec();
+        let refused = Refused { listener, peer, status: 503, rule: "overflow", request_line };
+        self.push(Event::Refused(Box::new(refused)));
+        self.list_streams(key);
     }
 
     /// A request that breaks a rule: a malformed one has been reset (H-100), others are answered (H-101).
@@ -278,6 +311,9 @@ impl Front {
     fn take_stream(&mut self, exchange: u64, data: &[u8]) {
         let limit = self.limits.body_bytes;
         let Some(state) = self.exchanges.get(exchange) else { return };
+        if state.tunnel {
+            return self.tunnel_up(exchange, data);
+        }
         if limit > 0 && state.received + data.len() as u64 > limit && state.rule.is_empty() {
             self.body_too_large(exchange);
             return;
@@ -371,6 +407,30 @@ impl Front {
         }
     }
 
+    /// A stream becomes a tunnel: where HTTP/1.1 says 101, the answer is 200 (RFC 8441 §4). `text` is the upstream's head as
+    /// it may leave us.
+    pub(crate) fn open_streamed_tunnel(&mut self, exchange: u64, text: &[u8], first: &[u8]) {
+        let Some(state) = self.exchanges.get_mut(exchange) else { return };
+        let (key, stream) = (state.connection, state.stream);
+        state.status = 200;
+        let mut fields = Vec::with_capacity(text.len() + 40);
+        let mut has_date = false;
+        for line in text.split_inclusive(|byte| *byte == b'\n').skip(1) {
+            has_date |= line.starts_with(b"date:");
+            if !line.starts_with(b"sec-websocket-accept:") {
+                fields.extend_from_slice(line);
+            }
+        }
+        if !has_date {
+            fields.extend_from_slice(self.date.now());
+        }
+        let Some(http2) = self.http2(key) else { return };
+        http2.h2.respond(stream, 200, &fields, None, false);
+        http2.h2.become_tunnel(stream);
+        self.write_stream(exchange, first, false);
+        self.hold_stream(exchange, false);
+    }
+
     /// See `send_body`.
     pub(crate) fn write_stream(&mut self, exchange: u64, data: &[u8], is_last: bool) {
         let Some(state) = self.exchanges.get_mut(exchange) else { return };
@@ -402,7 +462,9 @@ impl Front {
     ) {
         let Some(state) = self.exchanges.get(exchange) else { return };
         let (key, stream) = (state.connection, state.stream);
-        let code = if end == End::Truncated { INTERNAL_ERROR } else { CANCEL };
+        // A tunnel that is not ended by its sides is cancelled (RFC 8441 §5).
+        let is_broken = end == End::Truncated && !state.tunnel;
+        let code = if is_broken { INTERNAL_ERROR } else { CANCEL };
         if let Some(http2) = self.http2(key) {
             http2.h2.reset(stream, code);
         }

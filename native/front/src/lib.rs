@@ -15,6 +15,7 @@
 //!   so does everything that is done to an exchange that has a stream.
 //! - `exchange` and `relay` are one request and its answer, whatever the protocol: the body's way up, the upstream leg, the
 //!   answer's way down, back-pressure, and the calls of the gateway.
+//! - `tunnel` is what a request becomes that both sides upgrade to a WebSocket: a connection, or a stream.
 //! - `front` has listeners, the loop, and timers.
 //!
 //! Source: RFC 9110, RFC 9112; operations.md H-01 … H-93; native-front-end.md §7.
@@ -31,10 +32,11 @@ mod http1;
 mod http2;
 mod listener;
 mod relay;
+mod tunnel;
 mod wheel;
 mod wire;
 
 pub use event::{ConnectionId, End, Event, ExchangeId, Record, Refused, Request, Version};
-pub use front::{Addresses, Front, Limits};
+pub use front::{Addresses, Front, Limits, Open};
 pub use head::BadHead;
 pub use listener::ListenError;

@@ -31,7 +31,11 @@ pub(crate) struct Listener {
     /// For connections that come from now on.
     pub(crate) tls: Option<ServerContext>,
     pub(crate) connections: usize,
+    /// Connections that speak HTTP/2.
+    pub(crate) shared: usize,
     pub(crate) tunnels: usize,
+    /// Tunnels that are streams.
+    pub(crate) streamed_tunnels: usize,
 }
 
 /// Binds and listens, side by side with other processes (SO_REUSEPORT). `::` takes IPv4 too.

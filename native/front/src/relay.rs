@@ -1,16 +1,15 @@
 //! Exchanges between their two sides: the request's body on its way up, the upstream's answer on its way down, and what the
 //! gateway asks for.
 //!
-//! Source: H-30, H-33, H-36 … H-39, H-60, H-62, H-70, H-71.
+//! Source: H-30, H-33, H-36 … H-39, H-62, H-70, H-71.
 
 use sallyport_upstream::{Event as UpstreamEvent, Failure, LegId, Reason, Sent, TargetId, Use};
 
-use crate::connection::{Coding, Phase};
 use crate::downstream::BodyFacts;
 use crate::event::{End, Event, ExchangeId};
 use crate::exchange::{Answer, Sink};
 use crate::front::Front;
-use crate::head::{write_upgrade, BadHead};
+use crate::head::BadHead;
 
 impl Front {
     // ── the request's body ──
@@ -161,20 +160,7 @@ impl Front {
         Ok(())
     }
 
-    fn forward_upgrade(&mut self, key: u64, target: TargetId, head: &[u8]) -> Result<(), BadHead> {
-        if self.tunnels >= self.limits.max_tunnels {
-            self.fail_leg(key, Reason::Overflow, "too many WebSockets are open");
-            return Ok(());
-        }
-        let mut text = self.buffer();
-        write_upgrade(&mut text, head);
-        let purpose = Use { upgrade: true, interim: true, ..Use::default() };
-        let sent = self.pool.send_for(target, &text, Ok(b""), purpose);
-        self.recycle(text);
-        self.started(key, sent)
-    }
-
-    fn started(&mut self, key: u64, sent: Sent) -> Result<(), BadHead> {
+    pub(crate) fn started(&mut self, key: u64, sent: Sent) -> Result<(), BadHead> {
         let now = self.clock_ms();
         let Some(state) = self.exchanges.get_mut(key) else { return Ok(()) };
         let (leg, is_reused) = match sent {
@@ -213,7 +199,7 @@ impl Front {
     }
 
     /// A leg that never came about.
-    fn fail_leg(&mut self, key: u64, reason: Reason, detail: &str) {
+    pub(crate) fn fail_leg(&mut self, key: u64, reason: Reason, detail: &str) {
         let failure = Failure { reason, detail: detail.to_owned(), not_processed: true };
         self.upstream_failed(key, failure);
     }
@@ -291,6 +277,9 @@ impl Front {
             interim.extend_from_slice(self.pool.interim());
             self.inform(key, &interim);
             self.text = interim;
+        }
+        if event.head.is_some_and(|head| head.status == 101) && !self.is_right_upgrade(key) {
+            return self.refuse_upgrade(key);
         }
         if let Some(head) = event.head {
             let Some(state) = self.exchanges.get_mut(key) else { return };
@@ -381,7 +370,7 @@ impl Front {
         }
     }
 
-    fn upstream_failed(&mut self, key: u64, failure: Failure) {
+    pub(crate) fn upstream_failed(&mut self, key: u64, failure: Failure) {
         let Some(state) = self.exchanges.get_mut(key) else { return };
         state.leg = None;
         if state.answer != Answer::None {
@@ -630,113 +619,6 @@ impl Front {
             not_processed: false,
         };
         self.upstream_failed(exchange.0, failure);
-    }
-
-    // ── tunnels ──
-
-    /// Both sides agreed, and the gateway did: 101, and from here on bytes as they are (H-60).
-    fn open_tunnel(&mut self, key: u64, head: &[u8]) -> Result<(), BadHead> {
-        let mut text = self.buffer();
-        let written = crate::head::write_answer(&mut text, head);
-        if let Err(bad) = written {
-            self.recycle(text);
-            return Err(bad);
-        }
-        text.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n\r\n");
-        let first = if self.borrowed == key {
-            self.borrowed = 0;
-            self.pool.data().to_vec()
-        } else {
-            self.exchanges
-                .get_mut(key)
-                .map(|state| std::mem::take(&mut state.out))
-                .unwrap_or_default()
-        };
-        let Some(state) = self.exchanges.get_mut(key) else { return Ok(()) };
-        let connection_key = state.connection;
-        let Some(connection) = self.connections.get_mut(connection_key) else { return Ok(()) };
-        state.tunnel = true;
-        state.status = 101;
-        state.answer = Answer::Body;
-        state.leg_writable = true;
-        state.sent += first.len() as u64;
-        let is_ended = state.upstream_ended;
-        connection.phase = Phase::Tunnel;
-        connection.is_paused = false;
-        connection.http1().coding = Coding::UntilClose;
-        connection.http1().closes = true;
-        connection.wire.send(&[&text, &first]);
-        let listener = connection.listener;
-        self.recycle(text);
-        self.tunnels += 1;
-        if let Some(listener) = self.listener(listener) {
-            listener.tunnels += 1;
-        }
-        self.deadline_in(connection_key, self.limits.tunnel_idle_ms);
-        self.push_again(connection_key);
-        if is_ended {
-            self.tunnel_down_ended(key);
-        } else {
-            self.sent(key, connection_key);
-            self.resume_response(key);
-        }
-        Ok(())
-    }
-
-    /// Bytes of the client on their way up.
-    pub(crate) fn tunnel_up(&mut self, connection: u64, data: &[u8]) {
-        self.deadline_in(connection, self.limits.tunnel_idle_ms);
-        let Some(state) = self.connections.get_mut(connection) else { return };
-        let Some(exchange) = self.exchanges.get_mut(state.exchange()) else { return };
-        exchange.received += data.len() as u64;
-        if let Some(leg) = exchange.leg {
-            if !self.pool.write(leg, data) {
-                state.is_paused = true;
-            }
-        }
-    }
-
-    /// The client has ended its side of a tunnel; the other goes on until its own end.
-    pub(crate) fn tunnel_up_ended(&mut self, connection: u64) {
-        let Some(state) = self.connections.get(connection) else { return };
-        let Some(exchange) = self.exchanges.get(state.exchange()) else { return };
-        if let Some(leg) = exchange.leg {
-            self.pool.end(leg);
-        }
-    }
-
-    fn tunnel_writable(&mut self, key: u64) {
-        let Some(state) = self.exchanges.get(key) else { return };
-        let connection = state.connection;
-        let Some(state) = self.connections.get_mut(connection) else { return };
-        if !state.is_ended {
-            state.is_paused = false;
-            self.push_again(connection);
-        }
-    }
-
-    /// Bytes of the upstream on their way down.
-    fn tunnel_down(&mut self, key: u64, is_last: bool) {
-        let Some(state) = self.exchanges.get_mut(key) else { return };
-        let connection = state.connection;
-        let data = self.pool.data();
-        state.sent += data.len() as u64;
-        if let Some(state) = self.connections.get_mut(connection) {
-            state.wire.send(&[data]);
-        }
-        self.deadline_in(connection, self.limits.tunnel_idle_ms);
-        if is_last {
-            self.tunnel_down_ended(key);
-        } else {
-            self.sent(key, connection);
-        }
-    }
-
-    fn tunnel_down_ended(&mut self, key: u64) {
-        let Some(state) = self.exchanges.get_mut(key) else { return };
-        let connection = state.connection;
-        state.answer = Answer::Ended;
-        self.sent(key, connection);
     }
 }
 

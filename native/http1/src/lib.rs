@@ -33,3 +33,4 @@ pub use request::{
 };
 pub use target::{check_target, is_host};
 pub use trailer::is_dropped;
+pub use web_socket::check_offer;

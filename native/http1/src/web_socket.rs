@@ -15,13 +15,23 @@ pub(crate) fn check_handshake(
     if method != b"GET" || framing != Framing::None {
         return Err(WEB_SOCKET_METHOD);
     }
-    let mut versions = values(lines, b"sec-websocket-version: ");
-    if versions.next() != Some(b"13") || versions.next().is_some() {
-        return Err(WEB_SOCKET_VERSION);
-    }
+    check_offer(lines)?;
     let mut keys = values(lines, b"sec-websocket-key: ");
     if !keys.next().is_some_and(is_key) || keys.next().is_some() {
         return Err(WEB_SOCKET_KEY);
+    }
+    Ok(())
+}
+
+/// The same as far as it does not depend on the protocol that it comes in: HTTP/2 has neither key nor method for it
+/// (RFC 8441 §5).
+///
+/// # Errors
+/// 426 for another version, 400 for a list of subprotocols that is none.
+pub fn check_offer(lines: &[u8]) -> Result<(), Refusal> {
+    let mut versions = values(lines, b"sec-websocket-version: ");
+    if versions.next() != Some(b"13") || versions.next().is_some() {
+        return Err(WEB_SOCKET_VERSION);
     }
     let mut protocols: Vec<&[u8]> = values(lines, b"sec-websocket-protocol: ")
         .filter(|value| !value.is_empty())

@@ -2,7 +2,7 @@
 //!
 //! Source: RFC 9113 §8.2, §8.3; RFC 8441 §4; H-07, H-10 … H-15, H-18, H-50, H-61, H-100, H-101.
 
-use sallyport_http1::{check_target, is_colliding, is_hop_by_hop, is_host, is_token};
+use sallyport_http1::{check_offer, check_target, is_colliding, is_hop_by_hop, is_host, is_token};
 
 use crate::field::{self, Fault};
 
@@ -45,8 +45,9 @@ pub struct RequestHead {
     pub accepts_trailers: bool,
     /// The head has a field that proxies write (`x-…`, `forwarded`, `via`, `traceparent`, `tracestate`).
     pub proxy_fields: bool,
-    /// `:protocol` of an extended CONNECT (H-94).
-    pub protocol: Option<Vec<u8>>,
+    /// An extended CONNECT for a WebSocket (H-94): the head is that of the same wish in HTTP/1.1, without a key, and ends in
+    /// its `connection` and `upgrade` lines; what comes on the stream is not a body.
+    pub is_web_socket: bool,
 }
 
 /// A request that is not passed on.
@@ -230,6 +231,8 @@ impl RequestReader {
             }
             b"via" | b"forwarded" | b"traceparent" | b"tracestate" => self.proxy_fields = true,
             b"te" => self.accepts_trailers = true,
+            // HTTP/2 has none (RFC 8441 §5): one of ours goes upstream.
+            b"sec-websocket-key" if self.protocol.is_some() => return,
             _ => {}
         }
         self.proxy_fields |= name.starts_with(b"x-");
@@ -313,6 +316,9 @@ impl RequestReader {
         if !is_host(&host) {
             self.refuse(400, "H-15", "the Host header is not a valid host");
         }
+        if is_extended {
+            self.judge_web_socket(ends);
+        }
         if self.expect == Some(false) {
             self.refuse(417, "H-61", "the expectation cannot be met");
         }
@@ -338,6 +344,9 @@ impl RequestReader {
         if !self.cookie.is_empty() {
             field::write_line(&mut head, b"cookie", &self.cookie);
         }
+        if is_extended {
+            head.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
+        }
         Some(RequestHead {
             head,
             connection_lines: std::mem::take(&mut self.connection_lines),
@@ -350,7 +359,18 @@ impl RequestReader {
             expects_continue: self.expect == Some(true) && !ends,
             accepts_trailers: self.accepts_trailers,
             proxy_fields: self.proxy_fields,
-            protocol: self.protocol.take(),
+            is_web_socket: is_extended,
         })
+    }
+
+    /// RFC 8441 §5: what a request for a WebSocket must have, as in HTTP/1.1 (H-90).
+    fn judge_web_socket(&mut self, ends: bool) {
+        if !self.protocol.as_deref().is_some_and(|one| one.eq_ignore_ascii_case(b"websocket")) {
+            self.refuse(501, "H-94", "connections are upgraded to WebSockets only");
+        } else if ends || self.content_length.is_some() {
+            self.refuse(400, "H-90", "a WebSocket is asked for without a body");
+        } else if let Err(bad) = check_offer(&self.lines) {
+            self.refuse(bad.status, bad.rule, bad.text);
+        }
     }
 }

@@ -77,6 +77,8 @@ struct Stream {
     receiving: Option<RecvStream>,
     sending: Option<Sending>,
     is_paused: bool,
+    /// It goes on as long as it likes.
+    is_tunnel: bool,
     /// Nothing of the body is told.
     is_refused: bool,
     has_answer: bool,
@@ -258,6 +260,13 @@ impl ServerConnection {
         self.flag.raise();
     }
 
+    /// A stream of which the answer's head is out goes on as a tunnel: how long it may stand still is not looked at here.
+    pub fn become_tunnel(&mut self, stream: u32) {
+        if let Some(one) = self.streams.get_mut(&stream) {
+            one.is_tunnel = true;
+        }
+    }
+
     /// A piece of the answer's body. False: wait for `Writable` before the next.
     pub fn write(&mut self, stream: u32, bytes: &[u8]) -> bool {
         let most = self.options.buffer_bytes;
@@ -338,7 +347,7 @@ impl ServerConnection {
         let late: Vec<u32> = self
             .streams
             .iter()
-            .filter(|(_, one)| is_late(one.moved, stall_timeout))
+            .filter(|(_, one)| !one.is_tunnel && is_late(one.moved, stall_timeout))
             .map(|(stream, _)| *stream)
             .collect();
         for stream in late {
@@ -444,6 +453,7 @@ impl ServerConnection {
                 receiving: has_body.then_some(receiving),
                 sending: None,
                 is_paused: false,
+                is_tunnel: false,
                 is_refused: request.is_err(),
                 has_answer: false,
                 moved: None,

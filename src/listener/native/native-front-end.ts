@@ -26,6 +26,8 @@ import {
   type ListenCertificate,
   type ListenOptions,
   type ListenTls,
+  NOTHING_OPEN,
+  type OpenConnections,
   type Peer,
   type PeerTls,
   type PreparedTls,
@@ -263,8 +265,10 @@ export class NativeFrontEnd implements FrontEnd {
     return this.#isClosed ? 0 : native.frontConnections(this.#front, listenerId)[0]
   }
 
-  webSocketsOf(listenerId: number): number {
-    return this.#isClosed ? 0 : native.frontConnections(this.#front, listenerId)[1]
+  openOf(listenerId: number): OpenConnections {
+    if (this.#isClosed) return NOTHING_OPEN
+    const [connections, http2, webSockets, streams] = native.frontConnections(this.#front, listenerId)
+    return { http1: connections - http2 - (webSockets - streams), http2, webSockets }
   }
 
   setLimits(limits: FrontEndLimits): void {

@@ -1,5 +1,7 @@
 /** WebSockets through a whole gateway: policies first, forwarding to internal endpoints, logs, metrics, reload, drain. */
+import { once } from 'node:events'
 import { createServer, type IncomingMessage } from 'node:http'
+import { connect, type IncomingHttpHeaders } from 'node:http2'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
@@ -125,4 +127,74 @@ endpoints:
     const { readFileSync } = await import('node:fs')
     return readFileSync(`${gateway.folder}/gateway.yaml`, 'utf8')
   }
+})
+
+describe('H-94: WebSockets over HTTP/2 and policies', () => {
+  const server = new WebSocketServer({ port: 0, host: '127.0.0.1' })
+  let gateway: RunningGateway
+
+  beforeAll(async () => {
+    server.on('connection', (socket) => {
+      socket.on('error', () => undefined)
+      socket.on('message', (data) => socket.send(data, { binary: false }))
+    })
+    gateway = await startGateway({
+      config: ({ port }) => `
+workers: 1
+drain: { delay: 0s, timeout: 2s }
+listeners:
+  - address: 127.0.0.1:${port}
+    engine: native
+endpoints:
+  - name: front
+    url: http://localhost:${port}
+    traffic_policy:
+      on_http_request:
+        - expressions: ["req.url.path == '/closed' && 'websocket' in req.headers['upgrade']"]
+          actions: [{ type: deny, config: { status_code: 403 } }]
+      on_http_response:
+        - expressions: ["res.status_code == 101"]
+          actions: [{ type: add-headers, config: { headers: { x-upgraded: 'yes' } } }]
+    upstream: { url: http://127.0.0.1:${(server.address() as AddressInfo).port} }
+`,
+    })
+  })
+
+  afterAll(async () => {
+    await gateway?.stop()
+    server.close()
+  })
+
+  test('they run as for any WebSocket; metrics and the log tell of it', async () => {
+    const client = connect(`http://localhost:${gateway.port}`)
+    client.on('error', () => undefined)
+    await once(client, 'remoteSettings')
+    const ask = async (path: string): Promise<[ReturnType<typeof client.request>, IncomingHttpHeaders]> => {
+      const stream = client.request(
+        { ':method': 'CONNECT', ':protocol': 'websocket', ':path': path, 'sec-websocket-version': '13' },
+        { endStream: false },
+      )
+      stream.on('error', () => undefined)
+      const [head] = (await once(stream, 'response')) as [IncomingHttpHeaders]
+      return [stream, head]
+    }
+    const [denied, refusal] = await ask('/closed')
+    expect(refusal[':status' as never]).toBe(403)
+    denied.destroy()
+    const [stream, head] = await ask('/room')
+    expect(head).toMatchObject({ ':status': 200, 'x-upgraded': 'yes' })
+    // a text of two bytes with a mask of nothing
+    stream.write(Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69]))
+    expect(await once(stream, 'data')).toEqual([Buffer.from([0x81, 2, 0x68, 0x69])])
+    const { body } = await get(`${gateway.adminUrl}/metrics`)
+    for (const [protocol, count] of Object.entries({ 'http/1.1': 0, 'http/2': 1, websocket: 1 })) {
+      expect(body).toMatch(
+        new RegExp(`^sallyport_connections\\{listener=".*",protocol="${protocol}",state="open"\\} ${count}$`, 'm'),
+      )
+    }
+    stream.end()
+    const line = await gateway.waitForAccess(({ path }) => path === '/room')
+    expect(line).toMatchObject({ status: 200, reason: 'ok', endpoint: 'front' })
+    client.close()
+  })
 })

@@ -312,14 +312,14 @@ describe('tunnels (H-60, H-91)', () => {
     const before = connection.received.length
     connection.send(bytes)
     expect(await eventually(() => connection.received.length === before + 400_000)).toBe(true)
-    expect(gateway.frontEnd.webSocketsOf(1)).toBe(1)
+    expect(gateway.frontEnd.openOf(1).webSockets).toBe(1)
     const second = await exchangeRaw(gateway.port, `${UPGRADE}\r\n`)
     expect(second.answers[0]!.status).toBe(503)
     connection.socket.end()
     expect(await connection.closed()).toBe(true)
     expect(await eventually(() => events.done.length === 2)).toBe(true)
     expect(events.done[1]!.record).toMatchObject({ status: 101, end: 'complete', requestBodyBytes: 200_005 })
-    expect(gateway.frontEnd.webSocketsOf(1)).toBe(0)
+    expect(gateway.frontEnd.openOf(1).webSockets).toBe(0)
     await far.close()
   })
 

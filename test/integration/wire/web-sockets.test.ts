@@ -218,7 +218,7 @@ describe.skipIf(!testCapabilities.webSockets)('the handshake', () => {
     connection.destroy()
     first.close()
     await closeOf(first)
-    expect(await eventually(() => gateways[0]!.frontEnd.webSocketsOf(1) === 0)).toBe(true)
+    expect(await eventually(() => gateways[0]!.frontEnd.openOf(1).webSockets === 0)).toBe(true)
     await open(port)
   })
 })

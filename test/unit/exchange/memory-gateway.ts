@@ -9,13 +9,14 @@ import { TargetStates } from '../../../src/upstream/target-state.ts'
 import { renderDiagnostic } from '../../../src/config/diagnostic.ts'
 import { loadConfiguration } from '../../../src/config/load.ts'
 import { ExchangeHandler } from '../../../src/exchange/handle.ts'
-import type {
-  ExchangeHandle,
-  FrontEnd,
-  Peer,
-  UpstreamFailure,
-  UpstreamFailureReason,
-  UpstreamTarget,
+import {
+  NOTHING_OPEN,
+  type ExchangeHandle,
+  type FrontEnd,
+  type Peer,
+  type UpstreamFailure,
+  type UpstreamFailureReason,
+  type UpstreamTarget,
 } from '../../../src/listener/front-end.ts'
 import type { Metrics } from '../../../src/metrics/metrics.ts'
 import type { GatewayServices } from '../../../src/process/services.ts'
@@ -119,7 +120,7 @@ export class MemoryGateway {
       drain: () => {},
       inFlight: 0,
       connectionsOf: () => 0,
-      webSocketsOf: () => 0,
+      openOf: () => NOTHING_OPEN,
       peer: () => this.peer,
       readRequestBody: (handle, limitBytes) => push(handle, { kind: 'readRequestBody', limitBytes }),
       forward: (handle, target, head) => push(handle, { kind: 'forward', target, head }),

@@ -322,8 +322,11 @@ fn h_94_extended_connect_is_taken_where_it_is_on() {
     let [ServerEvent::Request(1, head)] = client.events.as_slice() else {
         panic!("{:?}", client.events)
     };
-    assert_eq!(head.head, b"GET / HTTP/1.1\r\nhost: a.test\r\nsec-websocket-version: 13\r\n");
-    assert_eq!(head.protocol.as_deref(), Some(&b"websocket"[..]));
+    assert_eq!(
+        String::from_utf8_lossy(&head.head),
+        "GET / HTTP/1.1\r\nhost: a.test\r\nsec-websocket-version: 13\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    );
+    assert!(head.is_web_socket);
     client.told();
     client.server.respond(1, 200, b"", None, false);
     client.data(1, 0, b"up");
@@ -335,6 +338,89 @@ fn h_94_extended_connect_is_taken_where_it_is_on() {
     client.headers(3, ENDS, &with(&GET, &[(":protocol", "websocket")]));
     client.headers(5, ENDS, &with(&connect[..2], &GET[3..]));
     assert_eq!(client.seen(), ["3 reset 1", "5 reset 1"]);
+}
+
+#[test]
+fn h_94_what_is_no_web_socket_is_answered() {
+    let options =
+        ServerOptions { request: RequestLimits { extended_connect: true, ..LIMITS }, ..OPTIONS };
+    let mut client = Client::with(options);
+    let connect = |protocol, fields: &[(&'static str, &'static str)]| {
+        let mut all = vec![(":method", "CONNECT"), (":protocol", protocol)];
+        all.extend_from_slice(&GET[1..]);
+        all.extend_from_slice(fields);
+        all
+    };
+    const VERSION: (&str, &str) = ("sec-websocket-version", "13");
+    client.headers(1, 4, &connect("connect-udp", &[VERSION]));
+    client.headers(3, ENDS, &connect("websocket", &[VERSION]));
+    client.headers(5, 4, &connect("websocket", &[VERSION, ("content-length", "2")]));
+    client.headers(7, 4, &connect("websocket", &[("sec-websocket-version", "8")]));
+    client.headers(9, 4, &connect("websocket", &[]));
+    client.headers(11, 4, &connect("websocket", &[VERSION, ("sec-websocket-protocol", "a, a")]));
+    let refusals: Vec<_> = client
+        .events
+        .iter()
+        .map(|event| match event {
+            ServerEvent::Refused(stream, one) => (*stream, one.status, one.rule, one.is_malformed),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        refusals,
+        [
+            (1, 501, "H-94", false),
+            (3, 400, "H-90", false),
+            (5, 400, "H-90", false),
+            (7, 426, "H-90", false),
+            (9, 426, "H-90", false),
+            (11, 400, "H-90", false),
+        ]
+    );
+}
+
+#[test]
+fn h_94_it_is_announced_where_it_is_on_only() {
+    for (extended_connect, wanted) in [(true, Some(1)), (false, None)] {
+        let request = RequestLimits { extended_connect, ..LIMITS };
+        let mut connection =
+            ServerConnection::new(ServerOptions { request, ..OPTIONS }, std::time::Instant::now());
+        let mut sent = Vec::new();
+        connection.receive(crate::frame::PREFACE, std::time::Instant::now());
+        connection.receive(&[0, 0, 0, 4, 0, 0, 0, 0, 0], std::time::Instant::now());
+        while connection.next_event().is_some() {}
+        connection.transmit(|bytes| {
+            sent.extend_from_slice(bytes);
+            bytes.len()
+        });
+        let length = usize::from(sent[2]);
+        let value = sent[9..9 + length]
+            .chunks(6)
+            .find(|one| one[..2] == [0, 8])
+            .map(|one| u32::from_be_bytes([one[2], one[3], one[4], one[5]]));
+        assert_eq!(value, wanted);
+    }
+    // Where it is off it is malformed, and its stream is reset.
+    let mut client = Client::new();
+    let connect = [(":method", "CONNECT"), (":protocol", "websocket")];
+    client.headers(1, 4, &with(&connect, &GET[1..]));
+    assert_eq!(client.seen(), ["1 reset 1"]);
+}
+
+#[test]
+fn h_83_a_tunnel_may_stand_still() {
+    let options =
+        ServerOptions { request: RequestLimits { extended_connect: true, ..LIMITS }, ..OPTIONS };
+    let mut client = Client::with(options);
+    let connect = [(":method", "CONNECT"), (":protocol", "websocket")];
+    client.headers(1, 4, &with(&with(&connect, &GET[1..]), &[("sec-websocket-version", "13")]));
+    client.server.respond(1, 200, b"", None, false);
+    client.server.become_tunnel(1);
+    client.server.write(1, &[0; 200_000]);
+    client.pump();
+    client.server.tick(std::time::Instant::now() + Duration::from_secs(1_000));
+    client.pump();
+    assert_eq!(client.server.streams(), 1);
 }
 
 #[test]
