@@ -265,6 +265,7 @@ use tests::crash_point;
 
 #[cfg(test)]
 mod tests {
+    use fastrand::Rng;
     use std::cell::Cell;
     use std::collections::VecDeque;
     use std::path::PathBuf;
@@ -357,12 +358,10 @@ mod tests {
         let (capacity, window_ms, slot) = (50, 600.0, 10 * MS);
         let mut log: VecDeque<u64> = VecDeque::new();
         let mut now = START;
-        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut generator = Rng::with_seed(0x9e37_79b9_7f4a_7c15);
         let (mut admitted, mut refused) = (0u32, 0u32);
         for _ in 0..200_000 {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
+            let random = generator.u64(..);
             now += match random % 1000 {
                 0 => 2_000 * MS,
                 1..=10 => random % (300 * MS),

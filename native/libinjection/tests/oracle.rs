@@ -8,11 +8,12 @@
 #[path = "support/mutated.rs"]
 mod mutated;
 
+use fastrand::Rng;
 use std::env;
 use std::ffi::{c_char, c_int};
 
 use libloading::{Library, Symbol};
-use mutated::{Random, Seeds};
+use mutated::Seeds;
 use sallyport_libinjection::{sqli, xss_with, Events};
 
 const FRAGMENTS: [&str; 96] = [
@@ -138,7 +139,7 @@ fn same_results_as_the_c_library() {
     let inputs = env::var("SALLYPORT_ORACLE_INPUTS").ok().and_then(|text| text.parse().ok());
     let inputs: u64 = inputs.unwrap_or(200_000);
     let seed = env::var("SALLYPORT_ORACLE_SEED").ok().and_then(|text| text.parse().ok());
-    let mut random = Random(seed.unwrap_or(7));
+    let mut random = Rng::with_seed(seed.unwrap_or(7));
     let seeds = Seeds::new(&FRAGMENTS);
     let (mut injections, mut scripts, mut different) = (0u64, 0u64, 0u64);
     for _ in 0..inputs {

@@ -1,5 +1,6 @@
 //! The pool against real sockets, driven by a plain loop: the server side is scripted in the same thread.
 
+use fastrand::Rng;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::sleep;
@@ -588,13 +589,8 @@ fn h_38_64_mb_each_way_against_a_side_that_does_not_move() {
 /// Random servers and random calls: every leg ends exactly once, nothing is left over.
 #[test]
 fn every_leg_ends_once_whatever_both_sides_do() {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut random = move |most: u64| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % most
-    };
+    let mut generator = Rng::with_seed(0x2545_f491_4f6c_dd1d);
+    let mut random = |most: u64| generator.u64(..most);
     let mut stage = Stage::new(TargetOptions {
         max_connections: 3,
         max_queued: 5,

@@ -98,10 +98,11 @@ fn check_head(bytes: &[u8], head: &RequestHead, text: &[u8], lines: &[u8], rules
     if is_upgrade {
         return;
     }
-    // What goes upstream is read there as the same, and holds no second request.
+    // What goes upstream is read there as the same, and holds no second request. A Host may have come from the target.
     let again = [text, b"\r\n"].concat();
     let mut rules = *rules;
     (rules.uri_bytes, rules.head_bytes) = (rules.uri_bytes + 2, 2 * rules.head_bytes);
+    rules.fields += 1;
     match read_head(&again, [again.len()].into_iter(), &rules) {
         Ok(Some((second, second_text, second_lines))) => {
             assert_eq!(second.consumed, again.len());

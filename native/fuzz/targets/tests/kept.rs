@@ -1,6 +1,7 @@
 //! Each target over its seeds, over the inputs that were kept, and over changes to both: the same ones every time, and
 //! few enough for every run of the tests.
 
+use fastrand::Rng;
 use sallyport_fuzz_targets::TARGETS;
 use std::path::Path;
 
@@ -17,10 +18,10 @@ fn what_was_kept_and_changes_to_it() {
         for input in &inputs {
             (target.run)(input);
         }
-        let mut random = Random(0x2545_f491_4f6c_dd1d);
+        let mut random = Rng::with_seed(0x2545_f491_4f6c_dd1d);
         for _ in 0..target.changes {
-            let mut input = inputs[random.below(inputs.len())].clone();
-            for _ in 0..=random.below(4) {
+            let mut input = inputs[random.usize(..inputs.len())].clone();
+            for _ in 0..=random.usize(..4) {
                 change(&mut input, &inputs, &mut random);
             }
             (target.run)(&input);
@@ -41,39 +42,27 @@ fn each_target_has_its_binary() {
     }
 }
 
-fn change(input: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
+fn change(input: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Rng) {
     const BYTES: &[u8] = b"\r\n \t:;=\",/?#%\\0159aFGz\0\x7f\x80\xff-_";
     const LONGEST: usize = 4096;
-    let at = random.below(input.len() + 1);
-    match random.below(7) {
-        0 if at < input.len() => input[at] = BYTES[random.below(BYTES.len())],
-        1 if at < input.len() => input[at] = random.below(256) as u8,
-        2 if at < input.len() => drop(input.drain(at..input.len().min(at + 1 + random.below(8)))),
-        3 => input.insert(at, BYTES[random.below(BYTES.len())]),
+    let at = random.usize(..input.len() + 1);
+    match random.usize(..7) {
+        0 if at < input.len() => input[at] = BYTES[random.usize(..BYTES.len())],
+        1 if at < input.len() => input[at] = random.usize(..256) as u8,
+        2 if at < input.len() => drop(input.drain(at..input.len().min(at + 1 + random.usize(..8)))),
+        3 => input.insert(at, BYTES[random.usize(..BYTES.len())]),
         4 => {
-            let end = input.len().min(at + random.below(40));
+            let end = input.len().min(at + random.usize(..40));
             let piece = input[at..end].to_vec();
             input.splice(at..at, piece);
         }
         5 => {
-            let other = &others[random.below(others.len())];
-            let start = random.below(other.len() + 1);
-            let end = other.len().min(start + random.below(60));
+            let other = &others[random.usize(..others.len())];
+            let start = random.usize(..other.len() + 1);
+            let end = other.len().min(start + random.usize(..60));
             input.splice(at..at, other[start..end].iter().copied());
         }
         _ => input.truncate(at),
     }
     input.truncate(LONGEST);
-}
-
-/// A small generator, so that a failure can be repeated (xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % most as u64) as usize
-    }
 }

@@ -34,6 +34,8 @@ pub const LOOSER: &[(&str, &str)] = &[
         "HPE_INVALID_CONTENT_LENGTH",
         "Node looks at a length when its line ends, we at the end of the head, which had not come (T-28)",
     ),
+    ("HPE_INVALID_TRANSFER_ENCODING", "the same of codings"),
+    ("waits for HTTP/2", "PRI may be the beginning of HTTP/2's preface for Node; here it is a token as any other (H-10)"),
     ("HPE_STRICT", "blanks around the `=` of a chunk extension, which the grammar has (RFC 9112 §7.1.1)"),
     ("HPE_INVALID_CHUNK_SIZE", "the same, as later versions of Node call it"),
     ("HPE_INVALID_EOF_STATE", "the end of the bytes, inside a message: ours waits"),

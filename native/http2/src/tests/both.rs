@@ -2,26 +2,15 @@
 
 use super::*;
 use crate::{ClientConnection, ClientEvent, ClientOptions};
-
-/// A generator of numbers that is the same everywhere.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % most as u64) as usize
-    }
-}
+use fastrand::Rng;
 
 /// Bytes from one side to the other in pieces of any size.
-fn carry(numbers: &mut Numbers, from: &mut Vec<u8>, mut to: impl FnMut(&[u8])) {
+fn carry(numbers: &mut Rng, from: &mut Vec<u8>, mut to: impl FnMut(&[u8])) {
     while !from.is_empty() {
-        let length = 1 + numbers.below(from.len().min(9_000));
+        let length = 1 + numbers.usize(..from.len().min(9_000));
         let piece: Vec<u8> = from.drain(..length).collect();
         to(&piece);
-        if numbers.below(3) == 0 {
+        if numbers.usize(..3) == 0 {
             return;
         }
     }
@@ -30,7 +19,7 @@ fn carry(numbers: &mut Numbers, from: &mut Vec<u8>, mut to: impl FnMut(&[u8])) {
 #[test]
 fn bodies_of_many_streams_arrive_whole_under_any_cutting_and_slowness() {
     for seed in 1..16 {
-        let mut numbers = Numbers(seed * 0x9e37_79b9);
+        let mut numbers = Rng::with_seed(seed * 0x9e37_79b9);
         let now = Instant::now();
         let mut server = ServerConnection::new(OPTIONS, now);
         let mut client = ClientConnection::new(ClientOptions {
@@ -41,7 +30,7 @@ fn bodies_of_many_streams_arrive_whole_under_any_cutting_and_slowness() {
             is_secure: true,
         });
         const STREAMS: usize = 12;
-        let lengths: Vec<usize> = (0..STREAMS).map(|_| numbers.below(300_000)).collect();
+        let lengths: Vec<usize> = (0..STREAMS).map(|_| numbers.usize(..300_000)).collect();
         let mut left = lengths.clone();
         let mut echoed = [0usize; STREAMS];
         let mut ended = [false; STREAMS];
@@ -58,10 +47,10 @@ fn bodies_of_many_streams_arrive_whole_under_any_cutting_and_slowness() {
         while !ended.iter().all(|one| *one) {
             rounds += 1;
             assert!(rounds < 200_000, "{seed}: {echoed:?} of {lengths:?}");
-            let at = numbers.below(STREAMS);
+            let at = numbers.usize(..STREAMS);
             let stream = 2 * at as u32 + 1;
             if left[at] > 0 && may_write[at] {
-                let length = left[at].min(1 + numbers.below(20_000));
+                let length = left[at].min(1 + numbers.usize(..20_000));
                 may_write[at] = client.write(stream, &vec![at as u8; length]);
                 left[at] -= length;
                 if left[at] == 0 {
@@ -70,7 +59,7 @@ fn bodies_of_many_streams_arrive_whole_under_any_cutting_and_slowness() {
             } else if lengths[at] == 0 && echoed[at] == 0 {
                 client.end(stream, b"x-up: 1\r\n");
             }
-            match numbers.below(8) {
+            match numbers.usize(..8) {
                 0 => server.pause(stream),
                 1 => client.pause(stream),
                 2 | 3 => server.resume(stream),
@@ -116,7 +105,7 @@ fn bodies_of_many_streams_arrive_whole_under_any_cutting_and_slowness() {
             for (stream, trailers) in owed.drain(..) {
                 server.end(stream, &trailers);
             }
-            let most = numbers.below(5_000);
+            let most = numbers.usize(..5_000);
             client.transmit(|bytes| {
                 let length = bytes.len().min(most);
                 up.extend_from_slice(&bytes[..length]);
@@ -157,21 +146,21 @@ fn bytes_that_are_nearly_right() {
         good.extend(frame(frame::HEADERS, ENDS, stream, &indexed(b"x-t", b"z")));
     }
     for seed in 1..1_500u64 {
-        let mut numbers = Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut numbers = Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut bytes = good.clone();
-        for _ in 0..=numbers.below(4) {
-            let at = numbers.below(bytes.len());
-            match numbers.below(4) {
-                0 => bytes[at] = numbers.below(256) as u8,
-                1 => bytes[at] ^= 1 << numbers.below(8),
+        for _ in 0..=numbers.usize(..4) {
+            let at = numbers.usize(..bytes.len());
+            match numbers.usize(..4) {
+                0 => bytes[at] = numbers.usize(..256) as u8,
+                1 => bytes[at] ^= 1 << numbers.usize(..8),
                 2 => {
                     bytes.remove(at);
                 }
-                _ => bytes.insert(at, numbers.below(256) as u8),
+                _ => bytes.insert(at, numbers.usize(..256) as u8),
             }
         }
         let mut client = Client::silent(OPTIONS);
-        client.cut = 1 + numbers.below(300);
+        client.cut = 1 + numbers.usize(..300);
         client.send(&bytes);
         let mut open = std::collections::BTreeSet::new();
         for event in std::mem::take(&mut client.events) {

@@ -2,6 +2,7 @@
 //!
 //! Everything follows from a number, so that a failure repeats.
 
+use fastrand::Rng;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -11,23 +12,6 @@ use serde_json::Value;
 const OWN: &str = include_str!("../data/seeds.txt");
 /// Longer ones are cut: what decides is near the beginning.
 const LONGEST: usize = 600;
-
-/// SplitMix64.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-}
 
 /// What inputs are made from.
 pub struct Seeds {
@@ -58,54 +42,54 @@ impl Seeds {
     }
 
     /// One input in four is made of fragments, the others are mutations of a text.
-    pub fn input(&self, random: &mut Random) -> Vec<u8> {
-        if random.below(4) == 0 {
+    pub fn input(&self, random: &mut Rng) -> Vec<u8> {
+        if random.usize(..4) == 0 {
             return self.assembled(random);
         }
         let mut input = self.text(random).to_vec();
-        for _ in 0..1 + random.below(6) {
+        for _ in 0..1 + random.usize(..6) {
             self.mutate(&mut input, random);
         }
         input.truncate(2 * LONGEST);
         input
     }
 
-    fn text(&self, random: &mut Random) -> &[u8] {
-        &self.texts[random.below(self.texts.len())]
+    fn text(&self, random: &mut Rng) -> &[u8] {
+        &self.texts[random.usize(..self.texts.len())]
     }
 
-    fn assembled(&self, random: &mut Random) -> Vec<u8> {
+    fn assembled(&self, random: &mut Rng) -> Vec<u8> {
         let mut input = Vec::new();
-        for _ in 0..1 + random.below(12) {
-            match random.below(8) {
-                0 => input.push(random.next() as u8),
-                1 => input.push(b" '\"-/*#@<>=`\0\xFF\xA0\x0B"[random.below(16)]),
-                _ => input.extend(self.fragments[random.below(self.fragments.len())].bytes()),
+        for _ in 0..1 + random.usize(..12) {
+            match random.usize(..8) {
+                0 => input.push(random.u8(..)),
+                1 => input.push(b" '\"-/*#@<>=`\0\xFF\xA0\x0B"[random.usize(..16)]),
+                _ => input.extend(self.fragments[random.usize(..self.fragments.len())].bytes()),
             }
-            if random.below(3) == 0 {
+            if random.usize(..3) == 0 {
                 input.push(b' ');
             }
         }
         input
     }
 
-    fn mutate(&self, input: &mut Vec<u8>, random: &mut Random) {
-        let at = random.below(input.len() + 1);
-        let end = at + random.below((input.len() - at).min(24) + 1);
-        match random.below(10) {
-            0 if at < input.len() => input[at] = random.next() as u8,
-            1 if at < input.len() => input[at] ^= 1 << random.below(8),
+    fn mutate(&self, input: &mut Vec<u8>, random: &mut Rng) {
+        let at = random.usize(..input.len() + 1);
+        let end = at + random.usize(..(input.len() - at).min(24) + 1);
+        match random.usize(..10) {
+            0 if at < input.len() => input[at] = random.u8(..),
+            1 if at < input.len() => input[at] ^= 1 << random.usize(..8),
             2 if at < input.len() => input[at] ^= 0x20,
             3 => drop(input.drain(at..end)),
             4 => {
                 let copy = input[at..end].to_vec();
-                let to = random.below(input.len() + 1);
+                let to = random.usize(..input.len() + 1);
                 drop(input.splice(to..to, copy));
             }
             5 => {
                 let other = self.text(random);
-                let from = random.below(other.len());
-                let until = from + random.below((other.len() - from).min(40) + 1);
+                let from = random.usize(..other.len());
+                let until = from + random.usize(..(other.len() - from).min(40) + 1);
                 let piece = other[from..until].to_vec();
                 drop(input.splice(at..end, piece));
             }
@@ -113,11 +97,11 @@ impl Seeds {
             7 => {
                 let other = self.text(random).to_vec();
                 input.truncate(at);
-                input.extend(&other[random.below(other.len())..]);
+                input.extend(&other[random.usize(..other.len())..]);
             }
-            8 => drop(input.splice(at..at, [b"\0 \t\n\x0B\x0C\r\xA0\x7F\xFF"[random.below(10)]])),
+            8 => drop(input.splice(at..at, [b"\0 \t\n\x0B\x0C\r\xA0\x7F\xFF"[random.usize(..10)]])),
             _ => {
-                let piece = self.fragments[random.below(self.fragments.len())].bytes();
+                let piece = self.fragments[random.usize(..self.fragments.len())].bytes();
                 drop(input.splice(at..at, piece));
             }
         }
