@@ -8,34 +8,40 @@
  */
 import type { CollectedBody, Exchange } from '../exchange/exchange.ts'
 import type { Outcome } from '../phase/outcome.ts'
-import { GatewayError } from '../response/gateway-error.ts'
 import { decodeBody, isPlain } from '../body/decoded-body.ts'
-import { scanRequest } from '../waf/scan.ts'
 import type { Action } from './action.ts'
-import { judge, notInspected, notJudged, OWASP_SCHEMA, type OwaspConfig, type OwaspPlan } from './owasp-crs.ts'
+import {
+  judge,
+  notInspected,
+  notJudged,
+  OWASP_SCHEMA,
+  type OwaspConfig,
+  type OwaspPlan,
+  owaspPlan,
+  refuse,
+} from './owasp-crs.ts'
 
 export const owaspCrsRequest: Action<OwaspConfig, OwaspPlan> = {
   type: 'owasp-crs-request',
   phases: ['on_http_request'],
   configRequired: false,
   schema: OWASP_SCHEMA,
-  compile: (config, context) => ({
-    profile: context.waf.forRequest({
+  compile(config, context) {
+    const profile = context.waf.forRequest({
       processBody: config.process_body,
       excludeRuleIds: config.exclude_rule_ids,
       enforce: config.on_error === 'halt',
-    }),
-    processBody: config.process_body,
-    enforce: config.on_error === 'halt',
-  }),
+    })
+    return owaspPlan(config, 'inbound', profile, context.settings.waf)
+  },
   run(plan, exchange) {
     const { mode, requestBodyBytes } = exchange.snapshot.settings.waf
-    if (mode === 'off') return notJudged(exchange, 'inbound')
+    if (mode === 'off') return notJudged(plan, exchange, 'inbound')
     if (!plan.processBody || exchange.requestBodyLength === 0) {
-      return judge(plan, exchange, 'inbound', () => scanRequest(exchange, plan, null))
+      return judge(plan, exchange, 'inbound', null, false)
     }
     const rejects = rejectsLarge(plan, exchange)
-    if (rejects && exchange.requestBodyLength > requestBodyBytes) throw new GatewayError('BODY_TOO_LARGE')
+    if (rejects && exchange.requestBodyLength > requestBodyBytes) return refuse('BODY_TOO_LARGE')
     // one byte more tells the matcher that there is more
     const body = exchange.requestBody(rejects ? requestBodyBytes : requestBodyBytes + 1)
     return body instanceof Promise ? body.then((it) => judgeBody(plan, exchange, it)) : judgeBody(plan, exchange, body)
@@ -50,17 +56,17 @@ function rejectsLarge(plan: OwaspPlan, exchange: Exchange): boolean {
 function judgeBody(plan: OwaspPlan, exchange: Exchange, body: CollectedBody): Outcome | Promise<Outcome> {
   const { requestBodyBytes } = exchange.snapshot.settings.waf
   const rejects = rejectsLarge(plan, exchange)
-  if (rejects && (!body.complete || body.bytes.length > requestBodyBytes)) throw new GatewayError('BODY_TOO_LARGE')
+  if (rejects && (!body.complete || body.bytes.length > requestBodyBytes)) return refuse('BODY_TOO_LARGE')
   const encoding = exchange.head.first('content-encoding')
   if (encoding === undefined || isPlain(encoding)) return judgeBytes(plan, exchange, body, false)
   return decodeBody(encoding, body, rejects ? requestBodyBytes : requestBodyBytes + 1).then((decoded) => {
     if (decoded.kind === 'decoded') {
-      if (rejects && !decoded.complete) throw new GatewayError('BODY_TOO_LARGE')
+      if (rejects && !decoded.complete) return refuse('BODY_TOO_LARGE')
       return judgeBytes(plan, exchange, decoded, true)
     }
-    if (plan.enforce) throw new GatewayError('UNSUPPORTED_ENCODING')
+    if (plan.enforce) return refuse('UNSUPPORTED_ENCODING')
     notInspected(exchange, 'request', 0, `its content coding is ${decoded.kind}`)
-    return judge(plan, exchange, 'inbound', () => scanRequest(exchange, plan, null))
+    return judge(plan, exchange, 'inbound', null, false)
   })
 }
 
@@ -74,7 +80,5 @@ function judgeBytes(
   if (!body.complete || body.bytes.length > requestBodyBytes) {
     notInspected(exchange, 'request', requestBodyBytes, 'the rest lies beyond waf.request_body')
   }
-  return judge(plan, exchange, 'inbound', () =>
-    scanRequest(exchange, plan, body.bytes.subarray(0, requestBodyBytes + 1), isDecoded),
-  )
+  return judge(plan, exchange, 'inbound', body.bytes.subarray(0, requestBodyBytes + 1), isDecoded)
 }

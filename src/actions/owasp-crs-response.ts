@@ -10,16 +10,16 @@
 import type { CollectedBody, Exchange } from '../exchange/exchange.ts'
 import type { Outcome } from '../phase/outcome.ts'
 import { decodeBody, isPlain } from '../body/decoded-body.ts'
-import { scanResponse } from '../waf/scan.ts'
 import type { Action } from './action.ts'
 import {
   judge,
   notInspected,
   notJudged,
   OWASP_SCHEMA,
-  tooLargeToJudge,
   type OwaspConfig,
   type OwaspPlan,
+  owaspPlan,
+  tooLargeToJudge,
 } from './owasp-crs.ts'
 
 export const owaspCrsResponse: Action<OwaspConfig, OwaspPlan> = {
@@ -27,19 +27,18 @@ export const owaspCrsResponse: Action<OwaspConfig, OwaspPlan> = {
   phases: ['on_http_response'],
   configRequired: false,
   schema: OWASP_SCHEMA,
-  compile: (config, context) => ({
-    profile: context.waf.forResponse({
+  compile(config, context) {
+    const profile = context.waf.forResponse({
       processBody: config.process_body,
       excludeRuleIds: config.exclude_rule_ids,
       enforce: config.on_error === 'halt',
-    }),
-    processBody: config.process_body,
-    enforce: config.on_error === 'halt',
-  }),
+    })
+    return owaspPlan(config, 'outbound', profile, context.settings.waf)
+  },
   run(plan, exchange) {
-    if (exchange.snapshot.settings.waf.mode === 'off') return notJudged(exchange, 'outbound')
+    if (exchange.snapshot.settings.waf.mode === 'off') return notJudged(plan, exchange, 'outbound')
     if (!plan.processBody || exchange.method === 'HEAD' || !isInspected(exchange)) {
-      return judge(plan, exchange, 'outbound', () => scanResponse(exchange, plan, null))
+      return judge(plan, exchange, 'outbound', null, false)
     }
     // one byte more tells whether there is more
     const body = exchange.responseBody(exchange.snapshot.settings.waf.responseBodyBytes + 1)
@@ -49,9 +48,12 @@ export const owaspCrsResponse: Action<OwaspConfig, OwaspPlan> = {
 
 /** Whether the rule set wants to see bodies of this media type. */
 function isInspected(exchange: Exchange): boolean {
-  const { head } = exchange.responseState!
-  const type = (head.first('content-type') ?? '').split(';', 1)[0]!.trim().toLowerCase()
-  return exchange.snapshot.inspectedMimeTypes.has(type)
+  const value = exchange.responseState!.head.first('content-type') ?? ''
+  const end = value.indexOf(';')
+  const type = end === -1 ? value : value.slice(0, end)
+  const { inspectedMimeTypes } = exchange.snapshot
+  // as most write it, or else as it is meant
+  return inspectedMimeTypes.has(type) || inspectedMimeTypes.has(type.trim().toLowerCase())
 }
 
 function judgeBody(plan: OwaspPlan, exchange: Exchange, body: CollectedBody): Outcome | Promise<Outcome> {
@@ -63,7 +65,7 @@ function judgeBody(plan: OwaspPlan, exchange: Exchange, body: CollectedBody): Ou
   return decodeBody(encoding, body, exchange.snapshot.settings.waf.responseBodyBytes + 1).then((decoded) => {
     if (decoded.kind === 'decoded') return judgeBytes(plan, exchange, decoded, true)
     notInspected(exchange, 'response', 0, `its content coding is ${decoded.kind}`)
-    return judge(plan, exchange, 'outbound', () => scanResponse(exchange, plan, null))
+    return judge(plan, exchange, 'outbound', null, false)
   })
 }
 
@@ -75,7 +77,7 @@ function judgeBytes(
 ): Outcome | Promise<Outcome> {
   const { responseBodyBytes, responseBodyLimitAction } = exchange.snapshot.settings.waf
   if (!body.complete || body.bytes.length > responseBodyBytes) {
-    if (plan.enforce && responseBodyLimitAction === 'reject') throw tooLargeToJudge(exchange)
+    if (plan.enforce && responseBodyLimitAction === 'reject') return tooLargeToJudge(plan, exchange)
     notInspected(
       exchange,
       'response',
@@ -83,5 +85,5 @@ function judgeBytes(
       'the rest lies beyond waf.response_body',
     )
   }
-  return judge(plan, exchange, 'outbound', () => scanResponse(exchange, plan, body.bytes, isDecoded))
+  return judge(plan, exchange, 'outbound', body.bytes, isDecoded)
 }

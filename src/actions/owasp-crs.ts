@@ -10,9 +10,11 @@ import type { Settings } from '../config/settings.ts'
 import type { JsonValue } from '../expression/source.ts'
 import type { TransactionDetails } from '../native.ts'
 import { NEXT, type Outcome } from '../phase/outcome.ts'
-import { GatewayError } from '../response/gateway-error.ts'
+import { type ErrorCode, GatewayError } from '../response/gateway-error.ts'
 import type { WafProfile } from '../waf/profiles.ts'
-import type { Verdict } from '../waf/scan.ts'
+import { scanRequest, scanResponse, type Verdict } from '../waf/scan.ts'
+
+type Direction = 'inbound' | 'outbound'
 
 export interface OwaspConfig {
   readonly on_error: 'halt' | 'continue'
@@ -25,6 +27,24 @@ export interface OwaspPlan {
   readonly processBody: boolean
   /** `on_error: continue`: rules are evaluated, nothing is enforced. */
   readonly enforce: boolean
+  /** What the action publishes when no rule matched. */
+  readonly cleanResult: JsonValue
+}
+
+/** `profile`: of the action's direction. */
+export function owaspPlan(
+  config: OwaspConfig,
+  direction: Direction,
+  profile: WafProfile,
+  settings: Settings['waf'],
+): OwaspPlan {
+  const threshold = direction === 'inbound' ? settings.inboundThreshold : settings.outboundThreshold
+  return {
+    profile,
+    processBody: config.process_body,
+    enforce: config.on_error === 'halt',
+    cleanResult: { decision: 'allow', anomaly_score: 0, anomaly_score_threshold: threshold, matched_rules: [] },
+  }
 }
 
 const { object, enumeration, boolean, list, integer } = policyKit
@@ -44,21 +64,21 @@ export const OWASP_SCHEMA: Schema<OwaspConfig> = object(
   { allowNull: true },
 )
 
-type Direction = 'inbound' | 'outbound'
-
 const RESULT_NAMES = { inbound: 'owasp_crs_request', outbound: 'owasp_crs_response' } as const
 const BLOCKED = { inbound: 'WAF_REQUEST_BLOCKED', outbound: 'WAF_RESPONSE_BLOCKED' } as const
 
-/** Scans and decides; `scan` may answer now or from a thread. */
+/** Scans the message and decides, now or when a thread answers. `body` and `isDecoded` as scan.ts takes them. */
 export function judge(
   plan: OwaspPlan,
   exchange: Exchange,
   direction: Direction,
-  scan: () => Verdict | Promise<Verdict>,
+  body: Uint8Array | null,
+  isDecoded: boolean,
 ): Outcome | Promise<Outcome> {
   let verdict: Verdict | Promise<Verdict>
   try {
-    verdict = scan()
+    const scan = direction === 'inbound' ? scanRequest : scanResponse
+    verdict = scan(exchange, plan, body, isDecoded)
   } catch (error) {
     return failed(plan, exchange, direction, error)
   }
@@ -70,17 +90,21 @@ export function judge(
 }
 
 /** `waf.mode: off`: the result says that nothing was found. */
-export function notJudged(exchange: Exchange, direction: Direction): Outcome {
-  exchange.setResult(RESULT_NAMES[direction], owaspResult(undefined, direction, exchange.snapshot.settings.waf, false))
+export function notJudged(plan: OwaspPlan, exchange: Exchange, direction: Direction): Outcome {
+  exchange.setResult(RESULT_NAMES[direction], plan.cleanResult)
   return NEXT
 }
 
 /** A response that does not fit, where `waf.response_body_limit_action` refuses it. */
-export function tooLargeToJudge(exchange: Exchange): GatewayError {
+export function tooLargeToJudge(plan: OwaspPlan, exchange: Exchange): Outcome {
   const error = { code: 'ERR_NGROK_3701', message: 'the response body is larger than waf.response_body' }
-  const { waf } = exchange.snapshot.settings
-  exchange.setResult(RESULT_NAMES.outbound, owaspResult(undefined, 'outbound', waf, false, error))
-  return new GatewayError('WAF_FAILED', { reason: 'waf:response_too_large' })
+  exchange.setResult(RESULT_NAMES.outbound, { ...(plan.cleanResult as object), error })
+  return refuse('WAF_FAILED', { reason: 'waf:response_too_large' })
+}
+
+/** A refusal by the rules or because of a body that cannot be judged. */
+export function refuse(code: ErrorCode, options?: ConstructorParameters<typeof GatewayError>[1]): Outcome {
+  return { kind: 'error', error: new GatewayError(code, options) }
 }
 
 /** One log event for a body, or the part of one, that passes unseen. */
@@ -93,24 +117,26 @@ export function notInspected(exchange: Exchange, message: string, inspectedBytes
 
 function decide(plan: OwaspPlan, exchange: Exchange, direction: Direction, verdict: Verdict): Outcome {
   const { details, blocked, bodyError } = verdict
-  const { waf } = exchange.snapshot.settings
-  if (bodyError && !blocked) {
-    const message = details?.bodyError ?? 'the body cannot be parsed'
-    const error = { code: 'ERR_NGROK_3701', message }
-    exchange.setResult(RESULT_NAMES[direction], owaspResult(details, direction, waf, blocked, error))
-    if (plan.enforce) throw new GatewayError('WAF_FAILED', { reason: 'waf:unreadable_body' })
+  const name = RESULT_NAMES[direction]
+  if (details === undefined) {
+    exchange.setResult(name, plan.cleanResult)
     return NEXT
   }
-  if (!blocked) {
-    exchange.setResult(RESULT_NAMES[direction], owaspResult(details, direction, waf, blocked))
-    return NEXT
+  if (blocked) {
+    // also where it is not enforced: policies under test log it
+    const code = direction === 'inbound' ? 'ERR_NGROK_3700' : 'ERR_NGROK_3702'
+    const error = { code, message: 'blocked by the WAF' }
+    exchange.setResult(name, () => owaspResult(details, direction, 'deny', error))
+    return plan.enforce
+      ? refuse(BLOCKED[direction], { reason: `waf:${details.interruption?.ruleId ?? direction}` })
+      : NEXT
   }
-  // also where it is not enforced: policies under test log it
-  const error = { code: direction === 'inbound' ? 'ERR_NGROK_3700' : 'ERR_NGROK_3702', message: 'blocked by the WAF' }
-  exchange.setResult(RESULT_NAMES[direction], owaspResult(details, direction, waf, blocked, error))
-  if (plan.enforce) {
-    throw new GatewayError(BLOCKED[direction], { reason: `waf:${details?.interruption?.ruleId ?? direction}` })
+  if (bodyError) {
+    const error = { code: 'ERR_NGROK_3701', message: details.bodyError ?? 'the body cannot be parsed' }
+    exchange.setResult(name, () => owaspResult(details, direction, 'allow', error))
+    return plan.enforce ? refuse('WAF_FAILED', { reason: 'waf:unreadable_body' }) : NEXT
   }
+  exchange.setResult(name, () => owaspResult(details, direction, 'allow', undefined))
   return NEXT
 }
 
@@ -119,27 +145,22 @@ function failed(plan: OwaspPlan, exchange: Exchange, direction: Direction, error
   exchange.services.logger.error({ request_id: exchange.requestId, err: error }, 'waf scan failed')
   const failure = { code: 'ERR_NGROK_3701', message: 'the scan failed' }
   exchange.setResult(RESULT_NAMES[direction], { error: failure })
-  if (plan.enforce) throw new GatewayError('WAF_FAILED', { cause: error })
-  return NEXT
+  return plan.enforce ? refuse('WAF_FAILED', { cause: error }) : NEXT
 }
 
-/** `actions.ngrok.owasp_crs_request` and `…_response`. The rules are listed when an expression asks, which most never do. */
+/** `actions.ngrok.owasp_crs_request` and `…_response`. */
 function owaspResult(
-  details: TransactionDetails | undefined,
+  details: TransactionDetails,
   direction: Direction,
-  settings: Settings['waf'],
-  blocked: boolean,
-  error?: { readonly code: string; readonly message: string },
-): { readonly [field: string]: JsonValue } {
-  const configured = direction === 'inbound' ? settings.inboundThreshold : settings.outboundThreshold
+  decision: 'deny' | 'allow',
+  error: { readonly code: string; readonly message: string } | undefined,
+): JsonValue {
   return {
-    decision: blocked ? 'deny' : 'allow',
-    anomaly_score: details?.[direction].score ?? 0,
-    anomaly_score_threshold: details?.[direction].threshold ?? configured,
-    get matched_rules() {
-      return details === undefined ? [] : scoredRules(details)
-    },
-    ...(error === undefined ? undefined : { error }),
+    decision,
+    anomaly_score: details[direction].score,
+    anomaly_score_threshold: details[direction].threshold,
+    matched_rules: scoredRules(details),
+    ...(error && { error }),
   }
 }
 

@@ -2,7 +2,14 @@
  * The state of one request and its response, from the head's arrival to the log line. It is also what expressions
  * read (VariableSource) and what actions change (PolicyScope).
  */
-import type { ConnectionView, EndpointView, JsonValue, RequestView, ResponseView } from '../expression/source.ts'
+import type {
+  ConnectionView,
+  EndpointView,
+  JsonValue,
+  RequestView,
+  ResponseView,
+  ResultView,
+} from '../expression/source.ts'
 import type { CelValue } from '../expression/value.ts'
 import type {
   ExchangeHandle,
@@ -24,6 +31,7 @@ import type { Member } from '../upstream/balancer.ts'
 import type { WafProfile } from '../waf/profiles.ts'
 import type { EventMessage } from '../body/event-stream.ts'
 import type { ContentCoding } from '../body/content-coding.ts'
+import { type ActionResult, ActionResults } from './action-results.ts'
 import { type ClientAddress, clientAddress } from './client-address.ts'
 import { MessageHead } from './message-head.ts'
 import type { Subrequests } from './subrequest.ts'
@@ -38,7 +46,7 @@ export interface Frame {
   /** How this endpoint was reached, for `forward-internal` with `on_error: continue`. */
   readonly onError: 'halt' | 'continue'
   /** `actions.ngrok.*` of this endpoint's policy; survives into its response phase (§2.5). Undefined while there are none. */
-  results: Map<string, JsonValue> | undefined
+  results: ActionResults | undefined
   /** `vars.*` of the phase that runs (§5.24); undefined while there are none. */
   variables: Map<string, CelValue> | undefined
 }
@@ -50,7 +58,7 @@ export interface ResponseState {
   /** -1 = unknown. */
   readonly bodyLength: number
   /** Set for responses we made; the upstream's body stays in the front end. */
-  readonly ownBody: Uint8Array | string | undefined
+  ownBody: Uint8Array | string | undefined
   /** The body is, or for HEAD would be, another than the one whose length was announced. */
   readonly bodyChanged?: boolean
   /** `compress-response` chose it: applied when the response leaves, behind everything that changes the body. */
@@ -93,7 +101,7 @@ const NO_FRAMES: readonly Frame[] = Object.freeze([])
 const NO_MEMBERS: readonly Member[] = Object.freeze([])
 const EMPTY_BODY: CollectedBody = Object.freeze({ bytes: new Uint8Array(0), complete: true })
 const NO_VARIABLES: ReadonlyMap<string, CelValue> = new Map()
-const NO_RESULTS: ReadonlyMap<string, JsonValue> = new Map()
+const NO_RESULTS: ResultView = new Map<string, JsonValue>()
 
 /**
  * By these a client could pose as another one, or name another host, to an upstream that believes its proxies. They are
@@ -365,8 +373,9 @@ export class Exchange implements PolicyScope {
     const state = this.responseState
     if (state === undefined || state.bodyLength === 0) return EMPTY_BODY
     if (state.ownBody !== undefined) {
-      const bytes = typeof state.ownBody === 'string' ? Buffer.from(state.ownBody) : state.ownBody
-      return { bytes, complete: true }
+      // it leaves as these bytes
+      if (typeof state.ownBody === 'string') state.ownBody = Buffer.from(state.ownBody)
+      return { bytes: state.ownBody, complete: true }
     }
     if (isEnough(this.#responseBody, limitBytes)) return this.#responseBody
     return new Promise((resolve) => {
@@ -396,9 +405,9 @@ export class Exchange implements PolicyScope {
     this.frame.variables.set(name, value)
   }
 
-  setResult(action: string, value: JsonValue): void {
+  setResult(action: string, value: ActionResult): void {
     const { frame } = this
-    frame.results ??= new Map()
+    frame.results ??= new ActionResults()
     frame.results.set(action, value)
   }
 
@@ -431,7 +440,7 @@ export class Exchange implements PolicyScope {
     return this.frame.variables ?? NO_VARIABLES
   }
 
-  get results(): ReadonlyMap<string, JsonValue> {
+  get results(): ResultView {
     return this.frame.results ?? NO_RESULTS
   }
 

@@ -317,6 +317,9 @@ function followRequestOutcome(exchange: Exchange, outcome: Outcome): void {
       exchange.attempts = outcome.attempts
       sendAttempt(exchange)
       return
+    case 'error':
+      fail(exchange, outcome.error)
+      return
     case 'close':
       exchange.reason = outcome.reason
       exchange.frontEnd.abort(exchange.handle)
@@ -542,6 +545,10 @@ function runResponsePhases(exchange: Exchange, frameIndex: number): void {
         deliver(exchange)
         return
       }
+    }
+    if (outcome.kind === 'error') {
+      fail(exchange, outcome.error)
+      return
     }
     // `forward` and `close` do not exist in this phase: no action of it returns them
     runResponsePhases(exchange, frameIndex - 1)

@@ -12,6 +12,11 @@ export type PhaseName = 'on_tcp_connect' | 'on_http_request' | 'on_http_response
 /** Results of actions and claims of tokens: plain JSON trees. Integral numbers read as int, others as double (§7.3). */
 export type JsonValue = null | boolean | number | string | readonly JsonValue[] | { readonly [key: string]: JsonValue }
 
+/** Results of actions by name. */
+export interface ResultView extends Iterable<readonly [string, JsonValue]> {
+  get(name: string): JsonValue | undefined
+}
+
 export interface VariableSource {
   readonly connection: ConnectionView
   readonly endpoint: EndpointView
@@ -22,7 +27,7 @@ export interface VariableSource {
   /** `vars.*` of the running phase. */
   readonly variables: ReadonlyMap<string, CelValue>
   /** `actions.ngrok.<name>` in snake case, as the action left it. */
-  readonly results: ReadonlyMap<string, JsonValue>
+  readonly results: ResultView
   /** Names that a single expression sees besides these (ExpressionEnvironment.locals). */
   readonly locals?: ReadonlyMap<string, CelValue> | undefined
 }

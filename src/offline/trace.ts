@@ -153,6 +153,7 @@ function ended(traced: TracedAction, outcome: Outcome, exchange: Exchange): Outc
   traced.outcome = outcome.kind
   if (outcome.kind === 'respond') traced.detail = String(outcome.status)
   if (outcome.kind === 'forward') traced.detail = outcome.endpoint.view.url
+  if (outcome.kind === 'error') traced.detail = `${outcome.error.code}: ${outcome.error.message}`
   note(traced, exchange)
   return outcome
 }

@@ -1,9 +1,10 @@
 /** What an action came to, and with it the phase that ran it. */
 import type { Attempts } from '../exchange/exchange.ts'
 import type { Endpoint } from '../routing/endpoints.ts'
+import type { GatewayError } from '../response/gateway-error.ts'
 import type { Reason } from '../response/reason.ts'
 
-export type Outcome = Next | Respond | Forward | Send | Close
+export type Outcome = Next | Respond | Forward | Send | Close | Refuse
 
 /** Go on with the next action or rule. */
 export interface Next {
@@ -39,6 +40,15 @@ export interface Send {
 export interface Close {
   readonly kind: 'close'
   readonly reason: Reason
+}
+
+/**
+ * End the request with one of our error answers, as a thrown `GatewayError` does. For refusals that may come by the thousand:
+ * unwinding costs more than the answer, and what leaves by throwing stays in the interpreter.
+ */
+export interface Refuse {
+  readonly kind: 'error'
+  readonly error: GatewayError
 }
 
 export const NEXT: Next = Object.freeze({ kind: 'next' })

@@ -559,7 +559,10 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS
 
-/** A failure that ends the exchange with one of our error answers. `cause` goes to the log, never to the client. */
+/**
+ * A failure that ends the exchange with one of our error answers. `cause` goes to the log, never to the client. It has no
+ * stack: its code says where it comes from, and walking the stack costs more than the answer.
+ */
 export class GatewayError extends Error {
   readonly code: ErrorCode
   readonly reason: Reason
@@ -569,7 +572,10 @@ export class GatewayError extends Error {
   readonly retryPath: string | undefined
 
   constructor(code: ErrorCode, options: { reason?: Reason; lines?: string; cause?: unknown; retryPath?: string } = {}) {
-    super(ERRORS[code].message, options.cause === undefined ? {} : { cause: options.cause })
+    const { stackTraceLimit } = Error
+    Error.stackTraceLimit = 0
+    super(ERRORS[code].message, options.cause === undefined ? undefined : { cause: options.cause })
+    Error.stackTraceLimit = stackTraceLimit
     this.name = 'GatewayError'
     this.code = code
     this.reason = options.reason ?? ERRORS[code].reason

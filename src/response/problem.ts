@@ -21,7 +21,7 @@ export function toGatewayError(error: unknown): GatewayError {
 /** `accept` is the request's Accept value, empty when there was none. */
 export function errorAnswer(error: GatewayError, accept: string, requestId: string): ErrorAnswer {
   const entry: ErrorEntry = ERRORS[error.code]
-  const format = negotiate(accept)
+  const format = formatFor(accept)
   const code = entry.ngrok === undefined ? `ERR_GW_${entry.gw}` : `ERR_NGROK_${entry.ngrok}`
   const lines =
     `content-type: ${CONTENT_TYPES[format]}\r\ncache-control: no-store\r\nserver: sallyport\r\n` +
@@ -69,6 +69,22 @@ function render(
 
 function escaped(text: string): string {
   return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
+}
+
+/** What was negotiated before; a refused client comes again with the same field. */
+const formats = new Map<string, Format>()
+const MOST_FORMATS = 256
+const LONGEST_REMEMBERED = 256
+
+function formatFor(accept: string): Format {
+  const known = formats.get(accept)
+  if (known !== undefined) return known
+  const format = negotiate(accept)
+  if (accept.length <= LONGEST_REMEMBERED) {
+    if (formats.size >= MOST_FORMATS) formats.clear()
+    formats.set(accept, format)
+  }
+  return format
 }
 
 /** HTML for `text/html`, a wildcard or nothing; JSON when asked for and HTML is not; plain text when only text is asked for. */

@@ -4,7 +4,7 @@
  *
  * Source: traffic-policy.md §5.14, §5.15; native-findings.md §1 (one call per scan, bytes and handles only).
  */
-import type { Exchange } from '../exchange/exchange.ts'
+import type { Exchange, WafFindings } from '../exchange/exchange.ts'
 import { MessageHead } from '../exchange/message-head.ts'
 import {
   endTransaction as endNative,
@@ -36,21 +36,26 @@ export interface Verdict {
 }
 
 const CLEAN: Verdict = Object.freeze({ blocked: false, bodyError: false, details: undefined })
+const NO_FINDINGS: WafFindings = Object.freeze({ ruleIds: [], score: 0 })
 
 /** Heads are bounded by `limits.headers`; one buffer per process serves every scan, for a scan never waits. */
 let headScratch = Buffer.allocUnsafe(64 * 1024)
-const clientScratch = Buffer.allocUnsafe(512)
+const clientScratch = Buffer.alloc(512)
 
 function writeHead(text: string): number {
   if (text.length > headScratch.length) headScratch = Buffer.allocUnsafe(text.length * 2)
   return headScratch.write(text, 0, 'latin1')
 }
 
-/** `ip port serverIp serverPort requestId`: addresses and ids are ASCII of bounded length. */
+/**
+ * `ip port serverIp serverPort requestId `: addresses and ids are ASCII of bounded length. What stands behind the last
+ * blank is of an earlier exchange, and not read.
+ */
 function clientBytes(exchange: Exchange): Uint8Array {
   const { client, peer, requestId } = exchange
-  const text = `${client.address} ${client.port} ${peer.localAddress} ${peer.localPort} ${requestId}`
-  return clientScratch.subarray(0, clientScratch.write(text, 0, 'latin1'))
+  const text = `${client.address} ${client.port} ${peer.localAddress} ${peer.localPort} ${requestId} `
+  clientScratch.write(text, 0, 'latin1')
+  return clientScratch
 }
 
 /** A head without its `content-encoding`: the body given with it is decoded, and rules ask the field whether it is not. */
@@ -152,7 +157,7 @@ type Message = 'request' | 'response'
 function verdictOf(exchange: Exchange, plan: ScanPlan, answer: number, message: Message): Verdict {
   exchange.transaction = scanTransaction(answer)
   const flags = scanFlags(answer)
-  exchange.waf ??= { ruleIds: [], score: 0 }
+  exchange.waf ??= NO_FINDINGS
   const found = (flags & (SCAN_MATCHED | SCAN_INTERRUPTED | SCAN_BODY_ERROR)) !== 0
   const verdict = found ? describe(exchange, plan, flags, message) : CLEAN
   // the response of a stopped transaction could not be judged by its own faults, if nothing was enforced (§5.14)
