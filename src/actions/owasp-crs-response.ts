@@ -41,7 +41,8 @@ export const owaspCrsResponse: Action<OwaspConfig, OwaspPlan> = {
       return judge(plan, exchange, 'outbound', null, false)
     }
     // one byte more tells whether there is more
-    const body = exchange.responseBody(exchange.snapshot.settings.waf.responseBodyBytes + 1)
+    const { responseBodyBytes } = exchange.snapshot.settings.waf
+    const body = exchange.responseBody(responseBodyBytes + 1, isAsSent(exchange.responseCoding))
     return body instanceof Promise ? body.then((it) => judgeBody(plan, exchange, it)) : judgeBody(plan, exchange, body)
   },
 }
@@ -56,9 +57,13 @@ function isInspected(exchange: Exchange): boolean {
   return inspectedMimeTypes.has(type) || inspectedMimeTypes.has(type.trim().toLowerCase())
 }
 
+function isAsSent(encoding: string | undefined): encoding is undefined {
+  return encoding === undefined || isPlain(encoding)
+}
+
 function judgeBody(plan: OwaspPlan, exchange: Exchange, body: CollectedBody): Outcome | Promise<Outcome> {
   const encoding = exchange.responseCoding
-  if (encoding === undefined || isPlain(encoding)) {
+  if (isAsSent(encoding)) {
     // a compression that is still to come stands in the head already
     return judgeBytes(plan, exchange, body, exchange.responseState!.compression !== undefined)
   }

@@ -199,6 +199,7 @@ export class Exchange implements PolicyScope {
   #newRequestBody: Uint8Array | undefined
   #requestBodyWaiter: ((body: CollectedBody) => void) | undefined
   #responseBody: CollectedBody | undefined
+  #responseBodyIsLent = false
   #responseBodyWaiter: ((body: CollectedBody) => void) | undefined
   #connectionView: ConnectionView | undefined
   #requestView: RequestView | undefined
@@ -368,8 +369,11 @@ export class Exchange implements PolicyScope {
     return this.#newRequestBody?.length ?? this.facts.bodyLength
   }
 
-  /** Up to `limitBytes` of the response body, before anything of the response goes out. */
-  responseBody(limitBytes: number): CollectedBody | Promise<CollectedBody> {
+  /**
+   * Up to `limitBytes` of the response body, before anything of the response goes out. `isLent`: whoever asks looks at the
+   * bytes at once, and never again.
+   */
+  responseBody(limitBytes: number, isLent = false): CollectedBody | Promise<CollectedBody> {
     const state = this.responseState
     if (state === undefined || state.bodyLength === 0) return EMPTY_BODY
     if (state.ownBody !== undefined) {
@@ -377,10 +381,16 @@ export class Exchange implements PolicyScope {
       if (typeof state.ownBody === 'string') state.ownBody = Buffer.from(state.ownBody)
       return { bytes: state.ownBody, complete: true }
     }
-    if (isEnough(this.#responseBody, limitBytes)) return this.#responseBody
+    const collected = this.#responseBody
+    if (isEnough(collected, limitBytes)) {
+      if (isLent || !this.#responseBodyIsLent) return collected
+      this.#responseBodyIsLent = false
+      return (this.#responseBody = { bytes: new Uint8Array(collected.bytes), complete: collected.complete })
+    }
+    this.#responseBodyIsLent = isLent
     return new Promise((resolve) => {
       this.#responseBodyWaiter = resolve
-      this.frontEnd.readResponseBody(this.handle, limitBytes)
+      this.frontEnd.readResponseBody(this.handle, limitBytes, isLent)
     })
   }
 

@@ -1,4 +1,11 @@
-/** Pieces of a body that wait, in their order. Mostly there is none or one, and then nothing is allocated. */
+/**
+ * Pieces of a body that wait, in their order. Mostly there is none or one, and then nothing is allocated. What is to be
+ * looked at as a whole is gathered in one piece from the beginning.
+ */
+import { MemoryBlocks } from '../body/memory-blocks.ts'
+
+/** Shared by all bodies of a worker. */
+const blocks = new MemoryBlocks<Uint8Array>((bytes) => Buffer.allocUnsafeSlow(bytes))
 
 const EMPTY = new Uint8Array(0)
 
@@ -8,6 +15,12 @@ export class ByteQueue {
   #first: Uint8Array | undefined
   /** Behind the first one; empty when there is none. */
   #rest: Uint8Array[] | undefined
+  /** Where pieces are gathered: `#first` is its beginning, and there is no other piece. */
+  #block: Uint8Array | undefined
+  /** The block in which pieces are or were gathered; nobody else keeps bytes of it. */
+  #own: Uint8Array | undefined
+  /** What was gathered has been shown. */
+  #isShown = false
 
   get first(): Uint8Array | undefined {
     return this.#first
@@ -15,15 +28,61 @@ export class ByteQueue {
 
   push(chunk: Uint8Array): void {
     if (chunk.length === 0) return
+    if (this.#block !== undefined) {
+      this.#gather(this.#block, chunk)
+      return
+    }
     this.bytes += chunk.length
     if (this.#first === undefined) this.#first = chunk
     else if (this.#rest === undefined) this.#rest = [chunk]
     else this.#rest.push(chunk)
   }
 
+  /**
+   * From now on pieces are copied behind each other into one block, until something is taken out; what waits already is
+   * the first of them. `bytes`: how much is expected.
+   */
+  gather(bytes: number): void {
+    if (this.#own !== undefined) return
+    const waiting = this.take()
+    this.#block = this.#own = blocks.take(bytes)
+    this.#isShown = false
+    for (const chunk of waiting) this.push(chunk)
+  }
+
+  #gather(block: Uint8Array, chunk: Uint8Array): void {
+    const { bytes } = this
+    const length = bytes + chunk.length
+    let target = block
+    if (length > block.length) {
+      target = blocks.take(Math.max(length, 2 * block.length))
+      target.set(block.subarray(0, bytes))
+      if (this.#own !== undefined && !this.#isShown) blocks.give(this.#own)
+      this.#block = target
+      if (this.#own !== undefined) this.#own = target
+    }
+    target.set(chunk, bytes)
+    this.bytes = length
+    this.#first = target.subarray(0, length)
+  }
+
+  /** Somebody else keeps bytes that were gathered: their memory is not given back. */
+  disown(): void {
+    this.#own = undefined
+  }
+
+  /** Empties the queue and gives the memory back in which pieces were gathered: nobody looks at them any more. */
+  release(): void {
+    this.clear()
+    if (this.#own === undefined) return
+    blocks.give(this.#own)
+    this.#own = undefined
+  }
+
   /** Takes the first piece out; there must be one. */
   shift(): Uint8Array {
     const first = this.#first! // as asked
+    this.#block = undefined
     this.bytes -= first.length
     this.#next()
     return first
@@ -33,6 +92,7 @@ export class ByteQueue {
   consume(bytes: number): void {
     const first = this.#first
     if (first === undefined) return
+    this.#block = undefined
     this.bytes -= bytes
     if (bytes === first.length) this.#next()
     else this.#first = first.subarray(bytes)
@@ -61,6 +121,7 @@ export class ByteQueue {
 
   /** All of it in one piece, which goes on waiting. */
   join(): Uint8Array {
+    this.#isShown = true
     if (this.#rest !== undefined) {
       const joined = Buffer.concat([this.#first!, ...this.#rest], this.bytes) // nothing is behind nothing
       this.#first = joined
@@ -82,6 +143,6 @@ export class ByteQueue {
 
   clear(): void {
     this.bytes = 0
-    this.#first = this.#rest = undefined
+    this.#first = this.#rest = this.#block = undefined
   }
 }

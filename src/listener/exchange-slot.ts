@@ -37,6 +37,8 @@ import { switchProtocols } from './web-socket-upgrade.ts'
 const LINGER_SENDING_MS = 2_000
 const LINGER_SLOW_READER_MS = 10_000
 const LINGER_MS = 250
+/** Longer bodies of answers are gathered in one block when they are collected: they come in many pieces. */
+const GATHER_BYTES = 64 * 1024
 
 /** What a slot needs from the front end around it. */
 export interface SlotOwner {
@@ -400,11 +402,16 @@ export class ExchangeSlot
   }
 
   /** See FrontEnd.readResponseBody. */
-  readResponse(limitBytes: number): void {
-    if (this.#upstreamStatus === 0 || limitBytes <= this.#collectBytes || this.#answer.hasHead) return
+  readResponse(limitBytes: number, isLent: boolean): void {
+    const answer = this.#answer
+    if (!isLent) answer.disown()
+    if (this.#upstreamStatus === 0 || limitBytes <= this.#collectBytes || answer.hasHead) return
     this.#collectBytes = limitBytes
-    this.#answer.keepBorrowed()
-    if (this.#upstreamEnded || this.#answer.waitingBytes >= limitBytes) this.#responseCollected(this.#upstreamEnded)
+    const isHere = this.#upstreamEnded || answer.waitingBytes >= limitBytes
+    const { length } = answer
+    if (isLent && !isHere && (length === -1 || length > GATHER_BYTES)) answer.gather(Math.min(length, limitBytes))
+    answer.keepBorrowed()
+    if (isHere) this.#responseCollected(this.#upstreamEnded)
     else this.#leg?.resume()
   }
 
@@ -493,6 +500,8 @@ export class ExchangeSlot
     answer.keepBorrowed()
     if (this.isHead || status === 204 || status === 304 || answer.length === 0) return false
     const filter = make()
+    // it may go on looking at what it was given
+    answer.disown()
     this.#filter = filter
     answer.isFiltered = true
     answer.length = -1
@@ -746,7 +755,7 @@ export class ExchangeSlot
     this.#owner.ended()
     const { handle } = this
     this.body.release()
-    this.#answer.drop()
+    this.#answer.release()
     const relay = this.#relay
     const record: ExchangeRecord = {
       status: this.#answer.status,

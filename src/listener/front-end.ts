@@ -384,8 +384,11 @@ export interface FrontEnd {
   forward(handle: ExchangeHandle, target: UpstreamTarget, head: string, body?: Uint8Array): void
   /** Nothing of an answer has left us, and the request's body could be sent again from the beginning (H-71). */
   canRepeat(handle: ExchangeHandle): boolean
-  /** Collects the response body up to `limitBytes` before anything is sent downstream; answered by `onResponseBody`. Again only for more. */
-  readResponseBody(handle: ExchangeHandle, limitBytes: number): void
+  /**
+   * Collects the response body up to `limitBytes` before anything is sent downstream; answered by `onResponseBody`. Again
+   * only for more. `isLent`: nobody looks at the bytes when the exchange is over, or keeps them.
+   */
+  readResponseBody(handle: ExchangeHandle, limitBytes: number, isLent?: boolean): void
   /**
    * Sends the upstream's answer on: `head` as it shall leave us (status line and lines), then bytes collected before, then
    * the rest. With `filter` the body goes through what it makes, and its length is no longer that of the upstream's body;

@@ -110,8 +110,8 @@ export class FrontEnds implements FrontEnd {
     return this.#of(handle).canRepeat(handle)
   }
 
-  readResponseBody(handle: ExchangeHandle, limitBytes: number): void {
-    this.#of(handle).readResponseBody(handle, limitBytes)
+  readResponseBody(handle: ExchangeHandle, limitBytes: number, isLent?: boolean): void {
+    this.#of(handle).readResponseBody(handle, limitBytes, isLent)
   }
 
   continueResponse(handle: ExchangeHandle, head: string, body?: Uint8Array, filter?: () => BodyFilter): void {

@@ -154,6 +154,16 @@ export class ResponseWriter {
     this.#waiting.keep(borrowed.buffer)
   }
 
+  /** What comes is to be looked at as a whole: `bytes` of it are expected. See ByteQueue. */
+  gather(bytes: number): void {
+    this.#waiting.gather(bytes)
+  }
+
+  /** See ByteQueue. */
+  disown(): void {
+    this.#waiting.disown()
+  }
+
   /** What waits, in one piece; it goes on waiting. */
   join(): Uint8Array {
     return this.#waiting.join()
@@ -166,6 +176,11 @@ export class ResponseWriter {
 
   drop(): void {
     this.#waiting.clear()
+  }
+
+  /** The exchange is over: memory is given back. */
+  release(): void {
+    this.#waiting.release()
   }
 
   // ── sending ──

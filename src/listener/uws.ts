@@ -437,8 +437,8 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     return this.#find(handle)?.canRepeat ?? false
   }
 
-  readResponseBody(handle: ExchangeHandle, limitBytes: number): void {
-    this.#find(handle)?.readResponse(limitBytes)
+  readResponseBody(handle: ExchangeHandle, limitBytes: number, isLent = false): void {
+    this.#find(handle)?.readResponse(limitBytes, isLent)
   }
 
   continueResponse(handle: ExchangeHandle, head: string, body?: Uint8Array, filter?: () => BodyFilter): void {

@@ -1,6 +1,6 @@
 /**
- * What crosses to a thread and back. Bytes are copied once into memory of their own and that memory is transferred: the
- * caller's arrays stay whole. Keys are handles that node:crypto shares between threads.
+ * What crosses to a thread and back. Bytes are copied once, into memory that is transferred, or that both see where it
+ * serves one scan after the other: the caller's arrays stay whole. Keys are handles that node:crypto shares between threads.
  */
 import type { KeyObject } from 'node:crypto'
 import type { FoundMatch, ReplaceStep } from '../body/replace.ts'
@@ -14,23 +14,25 @@ export interface SignatureTask {
   readonly signature: Uint8Array
 }
 
+/** What a scan reads: the body, then the client (requests only), then the head, one behind the other. */
+export interface ScanInput {
+  readonly memory: SharedArrayBuffer
+  readonly clientBytes: number
+  readonly headBytes: number
+  readonly bodyBytes: number
+}
+
 /** Phases 1 and 2, as native.ts `scanRequest` takes them. */
-export interface RequestScanTask {
+export interface RequestScanTask extends ScanInput {
   readonly kind: 'request'
   readonly profile: number
-  readonly client: Uint8Array
-  /** Exactly the head: its length is the head's length. */
-  readonly head: Uint8Array
-  readonly body: Uint8Array
 }
 
 /** Phases 3 and 4, as native.ts `scanResponse` takes them. */
-export interface ResponseScanTask {
+export interface ResponseScanTask extends ScanInput {
   readonly kind: 'response'
   readonly transaction: number
   readonly status: number
-  readonly head: Uint8Array
-  readonly body: Uint8Array
 }
 
 /** For waf-scan.task.ts; answers the number that scanFlags and scanTransaction read. */

@@ -7,15 +7,28 @@ import type { KeyObject } from 'node:crypto'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { Piscina } from 'piscina'
+import { MemoryBlocks } from '../body/memory-blocks.ts'
 import type { SignatureAlgorithm } from '../jwt/signature.ts'
-import type {
-  ReplaceAnswer,
-  ReplaceTask,
-  RequestScanTask,
-  ResponseScanTask,
-  ScanTask,
-  SignatureTask,
-} from './messages.ts'
+import type { ReplaceAnswer, ReplaceTask, ScanTask, SignatureTask } from './messages.ts'
+
+/** A message to be scanned, as native.ts takes it; `head` is exactly the head. */
+export type Scan =
+  | {
+      readonly kind: 'request'
+      readonly profile: number
+      readonly client: Uint8Array
+      readonly head: Uint8Array
+      readonly body: Uint8Array
+    }
+  | {
+      readonly kind: 'response'
+      readonly transaction: number
+      readonly status: number
+      readonly head: Uint8Array
+      readonly body: Uint8Array
+    }
+
+const NO_BYTES = new Uint8Array(0)
 
 export interface ThreadPoolOptions {
   /** Default: the cores there are, but at most 4. With several worker processes: their share. */
@@ -42,14 +55,16 @@ export class ThreadPool {
   readonly #pool: Piscina<SignatureTask | ScanTask | ReplaceTask, unknown>
   readonly #maxQueue: number
   readonly #signatureFile: string
-  readonly #scanFile: string
+  readonly #scanOptions: { readonly filename: string }
+  /** Threads see the same memory: nothing is copied on the way, and nothing has to come back. */
+  readonly #blocks = new MemoryBlocks((bytes) => new SharedArrayBuffer(bytes))
   readonly #replaceFile: string
   #declined = 0
 
   constructor(options: ThreadPoolOptions = {}) {
     const directory = options.taskDirectory ?? builtDirectory()
     this.#signatureFile = fileURLToPath(new URL('jwt-verify.task.js', directory))
-    this.#scanFile = fileURLToPath(new URL('waf-scan.task.js', directory))
+    this.#scanOptions = { filename: fileURLToPath(new URL('waf-scan.task.js', directory)) }
     this.#replaceFile = fileURLToPath(new URL('replace.task.js', directory))
     this.#maxQueue = options.maxQueue ?? 256
     this.#pool = new Piscina({
@@ -83,14 +98,27 @@ export class ThreadPool {
    * wait. Rejects when the scan throws, the thread dies or the pool is closed. The task's arrays are copied before this
    * returns, so scratch buffers may be used again at once.
    */
-  scan(task: RequestScanTask | ResponseScanTask): Promise<number> | undefined {
+  scan(scan: Scan): Promise<number> | undefined {
     if (this.#isFull()) return undefined
-    const head = new Uint8Array(task.head)
-    const body = new Uint8Array(task.body)
-    const transferList = [head.buffer, body.buffer]
-    const own =
-      task.kind === 'request' ? { ...task, client: new Uint8Array(task.client), head, body } : { ...task, head, body }
-    return this.#pool.run(own, { filename: this.#scanFile, transferList }) as Promise<number>
+    const { head, body } = scan
+    const client = scan.kind === 'request' ? scan.client : NO_BYTES
+    const memory = this.#blocks.take(client.length + head.length + body.length)
+    const bytes = new Uint8Array(memory)
+    // the long one first: into shared memory V8 copies word by word what is aligned, and the rest byte by byte
+    bytes.set(body)
+    bytes.set(client, body.length)
+    bytes.set(head, body.length + client.length)
+    const input = { memory, clientBytes: client.length, headBytes: head.length, bodyBytes: body.length }
+    const task: ScanTask =
+      scan.kind === 'request'
+        ? { kind: 'request', profile: scan.profile, ...input }
+        : { kind: 'response', transaction: scan.transaction, status: scan.status, ...input }
+    const answer = this.#pool.run(task, this.#scanOptions) as Promise<number>
+    // a thread that died took the block with it
+    return answer.then((flags) => {
+      this.#blocks.give(memory)
+      return flags
+    })
   }
 
   /**
