@@ -8,7 +8,7 @@
  * time is that of each side's own processes with all their threads, from /proc. The four modes alternate in rounds.
  * `-fresh` rows make new values for every request.
  *
- * `--rounds N` (9), `--seconds N` per mode and round (2), `--connections N` (8), `--scenarios a,b`, `--rules DIR`,
+ * `--engine uws|native` (uws), `--rounds N` (9), `--seconds N` per mode and round (2), `--connections N` (8), `--scenarios a,b`, `--rules DIR`,
  * `--json FILE`.
  */
 import { spawn, spawnSync } from 'node:child_process'
@@ -28,6 +28,7 @@ import { loggedIds, startBackend, startPeer } from './waf-peer.mjs'
 
 const USAGE = `usage: npm run bench:waf -- [OPTIONS]
   --scenarios A,B  which rows (all)
+  --engine NAME    of our listeners: uws or native (uws)
   --rounds N       rounds over the modes (9)
   --seconds N      for each mode in a round (2)
   --connections N  connections at once (8)
@@ -35,6 +36,7 @@ const USAGE = `usage: npm run bench:waf -- [OPTIONS]
   --json FILE      write the rows there
 scenarios: ${Object.keys(ROWS).join(', ')}`
 const { values: options } = readArguments(USAGE, {
+  engine: { type: 'string', default: 'uws' },
   rounds: { type: 'string', default: '9' },
   seconds: { type: 'string', default: '2' },
   connections: { type: 'string', default: '8' },
@@ -50,6 +52,8 @@ const names = options.scenarios.split(',')
 for (const name of names) {
   if (ROWS[name] === undefined) failUsage(`unknown scenario ${name}`, USAGE)
 }
+
+if (!['uws', 'native'].includes(options.engine)) failUsage(`unknown engine ${options.engine}`, USAGE)
 
 setUp()
 const rules = findRules()
@@ -135,7 +139,8 @@ async function startGateway(name, isOn, backendPort, logs) {
   const proxied = `${request === undefined ? '' : actions(request)}${response}`
   writeFileSync(
     file,
-    `listeners:
+    `engine: ${options.engine}
+listeners:
   - { address: "127.0.0.1:${port}", default_endpoint: own }
   - { address: "127.0.0.1:${pagePort}", default_endpoint: proxy }
 workers: 1

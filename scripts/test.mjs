@@ -32,6 +32,9 @@ const ENGINE_FOLDERS = [
   'drills/',
   'actions/',
   'process/web-sockets',
+  'waf/bodies',
+  'waf/responses',
+  'waf/transactions',
 ]
 const ON_NATIVE = { env: { ...process.env, SALLYPORT_TEST_ENGINE: 'native' } }
 /** Our own cases that must have passed when every suite ran. */

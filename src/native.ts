@@ -137,6 +137,30 @@ export interface NativeAddon {
   secureFrontTarget(front: number, target: number, authorities: string | null, name: string, isHttp2: boolean): boolean
   frontSpeaksHttp2(front: number, target: number): void
   frontReadRequestBody(front: number, exchange: number, limitBytes: number): void
+  frontHoldRequestBody(front: number, exchange: number, limitBytes: number): void
+  frontHoldResponseBody(front: number, exchange: number, limitBytes: number): void
+  frontHeldBody(front: number, exchange: number, isResponse: boolean): Uint8Array
+  scanHeldRequest(
+    front: number,
+    exchange: number,
+    profile: number,
+    client: Uint8Array,
+    head: Uint8Array,
+    headLength: number,
+    threadThreshold: number,
+    ticket: number,
+  ): number
+  scanHeldResponse(
+    front: number,
+    exchange: number,
+    transaction: number,
+    status: number,
+    head: Uint8Array,
+    headLength: number,
+    threadThreshold: number,
+    ticket: number,
+  ): number
+  allowScanThreads(mostThreads: number, mostWaiting: number): void
   frontForward(front: number, exchange: number, target: number, head: string, body: Uint8Array | null): number
   frontCanRepeat(front: number, exchange: number): boolean
   frontReadResponseBody(front: number, exchange: number, limitBytes: number): void
@@ -153,6 +177,7 @@ export interface NativeAddon {
 export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'addFrontTarget',
   'addUpstreamTarget',
+  'allowScanThreads',
   'bucketsSummary',
   'changeFrontTarget',
   'changeUpstreamTarget',
@@ -180,7 +205,10 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'frontDrain',
   'frontEnd',
   'frontForward',
+  'frontHeldBody',
   'frontHold',
+  'frontHoldRequestBody',
+  'frontHoldResponseBody',
   'frontLimits',
   'frontListen',
   'frontPeer',
@@ -208,6 +236,8 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'retireUpstreamTarget',
   'ruleFileReferences',
   'ruleSetSummary',
+  'scanHeldRequest',
+  'scanHeldResponse',
   'scanRequest',
   'scanResponse',
   'secureFrontTarget',
@@ -926,6 +956,9 @@ export const FRONT_FILTER_WRITABLE = 8
 export const FRONT_UPSTREAM_FAILED = 9
 export const FRONT_DONE = 10
 export const FRONT_REFUSED = 11
+export const FRONT_REQUEST_HELD = 12
+export const FRONT_RESPONSE_HELD = 13
+export const FRONT_SCANNED = 14
 
 /** What `continueFront`, `respondFront` and `abortFront` return. */
 export const FRONT_IS_DONE = 1
@@ -957,6 +990,8 @@ export const FRONT_RECORD_NUMBERS: number = 12
  * | CONNECTED | | listener | connection | | | |
  * | REQUEST | head | listener × 2 + 1 where some field is one that proxies write | body length | connection | received at, ms | connection lines |
  * | REQUEST_BODY, RESPONSE_BODY | | 1 = complete | | | | bytes |
+ * | REQUEST_HELD, RESPONSE_HELD | | 1 = complete | its bytes, as many as were asked for at most | | | |
+ * | SCANNED | | ticket | answer | | | |
  * | RESPONSE | head | status | body length | | | |
  * | FILTER_DATA | | | | | | bytes |
  * | UPSTREAM_FAILED | detail | index of UPSTREAM_REASONS | 1 = not processed | 1 = body consumed | | |
@@ -1183,6 +1218,62 @@ export function retireFrontTarget(front: FrontHandle, target: UpstreamTargetHand
 /** See FrontEnd.readRequestBody. */
 export function readFrontRequestBody(front: FrontHandle, exchange: number, limitBytes: number): void {
   addon().frontReadRequestBody(front, exchange, limitBytes)
+}
+
+/** As readFrontRequestBody; the bytes stay where they are, and REQUEST_HELD says how many. */
+export function holdFrontRequestBody(front: FrontHandle, exchange: number, limitBytes: number): void {
+  addon().frontHoldRequestBody(front, exchange, limitBytes)
+}
+
+/** As readFrontResponseBody; the bytes stay where they are, and RESPONSE_HELD says how many. */
+export function holdFrontResponseBody(front: FrontHandle, exchange: number, limitBytes: number): void {
+  addon().frontHoldResponseBody(front, exchange, limitBytes)
+}
+
+/** A copy of a body that is held. */
+export function frontHeldBody(front: FrontHandle, exchange: number, message: 'request' | 'response'): Uint8Array {
+  return addon().frontHeldBody(front, exchange, message === 'response')
+}
+
+/** What a scan of a held body returns when a thread has it: the answer comes with SCANNED. */
+export const SCAN_IN_THREAD = -1
+/** What SCANNED says when the scan came to nothing. */
+export const SCAN_FAILED = -2
+
+/** How many native threads scan held bodies, and how many scans may wait for one; beyond that they are made at once. */
+export function allowScanThreads(mostThreads: number, mostWaiting: number): void {
+  addon().allowScanThreads(mostThreads, mostWaiting)
+}
+
+/**
+ * scanRequest over the request body that is held. SCAN_IN_THREAD when it is larger than `threadThresholdBytes`: SCANNED then
+ * brings the answer with `ticket`. The caller's arrays may be used again at once.
+ */
+export function scanHeldRequest(
+  front: FrontHandle,
+  exchange: number,
+  profile: ProfileHandle,
+  client: Uint8Array,
+  head: Uint8Array,
+  headLength: number,
+  threadThresholdBytes: number,
+  ticket: number,
+): number {
+  return addon().scanHeldRequest(front, exchange, profile, client, head, headLength, threadThresholdBytes, ticket)
+}
+
+/** scanResponse over the response body that is held; otherwise as scanHeldRequest. */
+export function scanHeldResponse(
+  front: FrontHandle,
+  exchange: number,
+  transaction: TransactionHandle,
+  status: number,
+  head: Uint8Array,
+  headLength: number,
+  threadThresholdBytes: number,
+  ticket: number,
+): number {
+  return addon().scanHeldResponse(front, exchange, transaction, status, head, headLength, threadThresholdBytes, ticket)
 }
 
 /** See FrontEnd.forward. FRONT_BAD_HEAD or 0. */

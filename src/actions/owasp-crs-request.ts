@@ -6,11 +6,12 @@
  * ERR_NGROK_3700. Publishes `owasp_crs_request.*`.
  * Source: traffic-policy.md §5.14; T-39, T-40, T-43.
  */
-import type { CollectedBody, Exchange } from '../exchange/exchange.ts'
+import type { CollectedBody, Exchange, JudgedBody } from '../exchange/exchange.ts'
 import type { Outcome } from '../phase/outcome.ts'
 import { decodeBody, isPlain } from '../body/decoded-body.ts'
 import type { Action } from './action.ts'
 import {
+  bytesOf,
   judge,
   notInspected,
   notJudged,
@@ -43,8 +44,16 @@ export const owaspCrsRequest: Action<OwaspConfig, OwaspPlan> = {
     const rejects = rejectsLarge(plan, exchange)
     if (rejects && exchange.requestBodyLength > requestBodyBytes) return refuse('BODY_TOO_LARGE')
     // one byte more tells the matcher that there is more
-    const body = exchange.requestBody(rejects ? requestBodyBytes : requestBodyBytes + 1)
-    return body instanceof Promise ? body.then((it) => judgeBody(plan, exchange, it)) : judgeBody(plan, exchange, body)
+    const limitBytes = rejects ? requestBodyBytes : requestBodyBytes + 1
+    const encoding = exchange.head.first('content-encoding')
+    if (encoding === undefined || isPlain(encoding)) {
+      const body = exchange.judgedRequestBody(limitBytes)
+      if (body instanceof Promise) return body.then((it) => judgeBody(plan, exchange, it, rejects))
+      return judgeBody(plan, exchange, body, rejects)
+    }
+    const body = exchange.requestBody(limitBytes)
+    if (body instanceof Promise) return body.then((it) => judgeEncoded(plan, exchange, encoding, it, rejects))
+    return judgeEncoded(plan, exchange, encoding, body, rejects)
   },
 }
 
@@ -53,12 +62,29 @@ function rejectsLarge(plan: OwaspPlan, exchange: Exchange): boolean {
   return plan.enforce && exchange.snapshot.settings.waf.requestBodyLimitAction === 'reject'
 }
 
-function judgeBody(plan: OwaspPlan, exchange: Exchange, body: CollectedBody): Outcome | Promise<Outcome> {
+function judgeBody(
+  plan: OwaspPlan,
+  exchange: Exchange,
+  body: JudgedBody,
+  rejects: boolean,
+): Outcome | Promise<Outcome> {
+  if (rejects && isBeyond(exchange, body)) return refuse('BODY_TOO_LARGE')
+  return judgeBytes(plan, exchange, body, false)
+}
+
+function isBeyond(exchange: Exchange, body: JudgedBody): boolean {
+  return !body.complete || bytesOf(body) > exchange.snapshot.settings.waf.requestBodyBytes
+}
+
+function judgeEncoded(
+  plan: OwaspPlan,
+  exchange: Exchange,
+  encoding: string,
+  body: CollectedBody,
+  rejects: boolean,
+): Outcome | Promise<Outcome> {
   const { requestBodyBytes } = exchange.snapshot.settings.waf
-  const rejects = rejectsLarge(plan, exchange)
-  if (rejects && (!body.complete || body.bytes.length > requestBodyBytes)) return refuse('BODY_TOO_LARGE')
-  const encoding = exchange.head.first('content-encoding')
-  if (encoding === undefined || isPlain(encoding)) return judgeBytes(plan, exchange, body, false)
+  if (rejects && isBeyond(exchange, body)) return refuse('BODY_TOO_LARGE')
   return decodeBody(encoding, body, rejects ? requestBodyBytes : requestBodyBytes + 1).then((decoded) => {
     if (decoded.kind === 'decoded') {
       if (rejects && !decoded.complete) return refuse('BODY_TOO_LARGE')
@@ -73,12 +99,14 @@ function judgeBody(plan: OwaspPlan, exchange: Exchange, body: CollectedBody): Ou
 function judgeBytes(
   plan: OwaspPlan,
   exchange: Exchange,
-  body: CollectedBody,
+  body: JudgedBody,
   isDecoded: boolean,
 ): Outcome | Promise<Outcome> {
   const { requestBodyBytes } = exchange.snapshot.settings.waf
-  if (!body.complete || body.bytes.length > requestBodyBytes) {
+  if (isBeyond(exchange, body)) {
     notInspected(exchange, 'request', requestBodyBytes, 'the rest lies beyond waf.request_body')
   }
-  return judge(plan, exchange, 'inbound', body.bytes.subarray(0, requestBodyBytes + 1), isDecoded)
+  // of a body that is held no more was asked for
+  const scanned = 'held' in body ? body : body.bytes.subarray(0, requestBodyBytes + 1)
+  return judge(plan, exchange, 'inbound', scanned, isDecoded)
 }

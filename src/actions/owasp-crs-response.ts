@@ -7,11 +7,12 @@
  * ERR_NGROK_3702. Publishes `owasp_crs_response.*`.
  * Source: traffic-policy.md §5.15; spec/README "limits"; T-47.
  */
-import type { CollectedBody, Exchange } from '../exchange/exchange.ts'
+import type { CollectedBody, Exchange, JudgedBody } from '../exchange/exchange.ts'
 import type { Outcome } from '../phase/outcome.ts'
 import { decodeBody, isPlain } from '../body/decoded-body.ts'
 import type { Action } from './action.ts'
 import {
+  bytesOf,
   judge,
   notInspected,
   notJudged,
@@ -41,9 +42,18 @@ export const owaspCrsResponse: Action<OwaspConfig, OwaspPlan> = {
       return judge(plan, exchange, 'outbound', null, false)
     }
     // one byte more tells whether there is more
-    const { responseBodyBytes } = exchange.snapshot.settings.waf
-    const body = exchange.responseBody(responseBodyBytes + 1, isAsSent(exchange.responseCoding))
-    return body instanceof Promise ? body.then((it) => judgeBody(plan, exchange, it)) : judgeBody(plan, exchange, body)
+    const limitBytes = exchange.snapshot.settings.waf.responseBodyBytes + 1
+    const encoding = exchange.responseCoding
+    if (isAsSent(encoding)) {
+      // a compression that is still to come stands in the head already
+      const isDecoded = exchange.responseState!.compression !== undefined
+      const body = exchange.judgedResponseBody(limitBytes)
+      if (body instanceof Promise) return body.then((it) => judgeBytes(plan, exchange, it, isDecoded))
+      return judgeBytes(plan, exchange, body, isDecoded)
+    }
+    const body = exchange.responseBody(limitBytes)
+    if (body instanceof Promise) return body.then((it) => judgeEncoded(plan, exchange, encoding, it))
+    return judgeEncoded(plan, exchange, encoding, body)
   },
 }
 
@@ -61,12 +71,7 @@ function isAsSent(encoding: string | undefined): encoding is undefined {
   return encoding === undefined || isPlain(encoding)
 }
 
-function judgeBody(plan: OwaspPlan, exchange: Exchange, body: CollectedBody): Outcome | Promise<Outcome> {
-  const encoding = exchange.responseCoding
-  if (isAsSent(encoding)) {
-    // a compression that is still to come stands in the head already
-    return judgeBytes(plan, exchange, body, exchange.responseState!.compression !== undefined)
-  }
+function judgeEncoded(plan: OwaspPlan, exchange: Exchange, encoding: string, body: CollectedBody): Promise<Outcome> {
   return decodeBody(encoding, body, exchange.snapshot.settings.waf.responseBodyBytes + 1).then((decoded) => {
     if (decoded.kind === 'decoded') return judgeBytes(plan, exchange, decoded, true)
     notInspected(exchange, 'response', 0, `its content coding is ${decoded.kind}`)
@@ -77,18 +82,18 @@ function judgeBody(plan: OwaspPlan, exchange: Exchange, body: CollectedBody): Ou
 function judgeBytes(
   plan: OwaspPlan,
   exchange: Exchange,
-  body: CollectedBody,
+  body: JudgedBody,
   isDecoded: boolean,
 ): Outcome | Promise<Outcome> {
   const { responseBodyBytes, responseBodyLimitAction } = exchange.snapshot.settings.waf
-  if (!body.complete || body.bytes.length > responseBodyBytes) {
+  if (!body.complete || bytesOf(body) > responseBodyBytes) {
     if (plan.enforce && responseBodyLimitAction === 'reject') return tooLargeToJudge(plan, exchange)
     notInspected(
       exchange,
       'response',
-      Math.min(body.bytes.length, responseBodyBytes),
+      Math.min(bytesOf(body), responseBodyBytes),
       'the rest lies beyond waf.response_body',
     )
   }
-  return judge(plan, exchange, 'outbound', body.bytes, isDecoded)
+  return judge(plan, exchange, 'outbound', 'held' in body ? body : body.bytes, isDecoded)
 }

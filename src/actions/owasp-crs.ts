@@ -5,14 +5,14 @@
  */
 import { described, policyKit, withDefault } from '../config/schema-kit.ts'
 import type { Schema } from '../config/schema-kit.ts'
-import type { Exchange } from '../exchange/exchange.ts'
+import type { Exchange, JudgedBody } from '../exchange/exchange.ts'
 import type { Settings } from '../config/settings.ts'
 import type { JsonValue } from '../expression/source.ts'
 import type { TransactionDetails } from '../native.ts'
 import { NEXT, type Outcome } from '../phase/outcome.ts'
 import { type ErrorCode, GatewayError } from '../response/gateway-error.ts'
 import type { WafProfile } from '../waf/profiles.ts'
-import { scanRequest, scanResponse, type Verdict } from '../waf/scan.ts'
+import { type ScannedBody, scanRequest, scanResponse, type Verdict } from '../waf/scan.ts'
 
 type Direction = 'inbound' | 'outbound'
 
@@ -72,7 +72,7 @@ export function judge(
   plan: OwaspPlan,
   exchange: Exchange,
   direction: Direction,
-  body: Uint8Array | null,
+  body: ScannedBody | null,
   isDecoded: boolean,
 ): Outcome | Promise<Outcome> {
   let verdict: Verdict | Promise<Verdict>
@@ -87,6 +87,11 @@ export function judge(
     (settled) => decide(plan, exchange, direction, settled),
     (error: unknown) => failed(plan, exchange, direction, error),
   )
+}
+
+/** How much of a body was collected. */
+export function bytesOf(body: JudgedBody): number {
+  return 'held' in body ? body.length : body.bytes.length
 }
 
 /** `waf.mode: off`: the result says that nothing was found. */

@@ -14,6 +14,7 @@ import type { CelValue } from '../expression/value.ts'
 import type {
   ExchangeHandle,
   FrontEnd,
+  HeldBodies,
   Peer,
   RequestFacts,
   UpstreamFailure,
@@ -96,6 +97,16 @@ export interface CollectedBody {
   readonly bytes: Uint8Array
   readonly complete: boolean
 }
+
+/** A body that was collected and stays in native memory. */
+export interface HeldBody {
+  readonly held: HeldBodies
+  readonly length: number
+  readonly complete: boolean
+}
+
+/** A body for the rule matcher. */
+export type JudgedBody = CollectedBody | HeldBody
 
 const NO_FRAMES: readonly Frame[] = Object.freeze([])
 const NO_MEMBERS: readonly Member[] = Object.freeze([])
@@ -201,6 +212,9 @@ export class Exchange implements PolicyScope {
   #responseBody: CollectedBody | undefined
   #responseBodyIsLent = false
   #responseBodyWaiter: ((body: CollectedBody) => void) | undefined
+  #heldRequest: HeldBody | undefined
+  #heldResponse: HeldBody | undefined
+  #heldWaiter: ((body: HeldBody) => void) | undefined
   #connectionView: ConnectionView | undefined
   #requestView: RequestView | undefined
   #responseView: ResponseView | undefined
@@ -283,6 +297,7 @@ export class Exchange implements PolicyScope {
     this.responseState = state
     this.#responseView = undefined
     this.#responseBody = undefined
+    this.#heldResponse = undefined
   }
 
   /** An action begins. */
@@ -342,10 +357,35 @@ export class Exchange implements PolicyScope {
     if (this.#newRequestBody !== undefined) return { bytes: this.#newRequestBody, complete: true }
     if (this.facts.bodyLength === 0) return EMPTY_BODY
     if (isEnough(this.#requestBody, limitBytes)) return this.#requestBody
+    const held = this.#heldRequest
+    if (isEnoughHeld(held, limitBytes)) {
+      return (this.#requestBody = { bytes: held.held.requestBytes(this.handle), complete: held.complete })
+    }
     return new Promise((resolve) => {
       this.#requestBodyWaiter = resolve
       this.frontEnd.readRequestBody(this.handle, limitBytes)
     })
+  }
+
+  /** As `requestBody`, for who only has it judged: it stays in native memory where the front end can, unless its bytes are here already. */
+  judgedRequestBody(limitBytes: number): JudgedBody | Promise<JudgedBody> {
+    const isHere = this.requestBodyLength === 0 || this.#newRequestBody !== undefined || this.#requestBody !== undefined
+    const held = isHere ? undefined : this.frontEnd.heldBodies?.(this.handle)
+    if (held === undefined) return this.requestBody(limitBytes)
+    if (isEnoughHeld(this.#heldRequest, limitBytes)) return this.#heldRequest
+    return new Promise((resolve) => {
+      this.#heldWaiter = resolve
+      held.holdRequestBody(this.handle, limitBytes)
+    })
+  }
+
+  requestBodyHeld(length: number, complete: boolean): void {
+    const held = this.frontEnd.heldBodies?.(this.handle)
+    if (held === undefined) return
+    this.#heldRequest = { held, length, complete }
+    if (complete) this.#bodyReceivedAtMs = Date.now()
+    this.#heldWaiter?.(this.#heldRequest)
+    this.#heldWaiter = undefined
   }
 
   requestBodyArrived(bytes: Uint8Array, complete: boolean): void {
@@ -387,11 +427,36 @@ export class Exchange implements PolicyScope {
       this.#responseBodyIsLent = false
       return (this.#responseBody = { bytes: new Uint8Array(collected.bytes), complete: collected.complete })
     }
+    const held = this.#heldResponse
+    if (isEnoughHeld(held, limitBytes)) {
+      return (this.#responseBody = { bytes: held.held.responseBytes(this.handle), complete: held.complete })
+    }
     this.#responseBodyIsLent = isLent
     return new Promise((resolve) => {
       this.#responseBodyWaiter = resolve
       this.frontEnd.readResponseBody(this.handle, limitBytes, isLent)
     })
+  }
+
+  /** As a `responseBody` that is lent; otherwise as `judgedRequestBody`. */
+  judgedResponseBody(limitBytes: number): JudgedBody | Promise<JudgedBody> {
+    const state = this.responseState
+    const isHere = state === undefined || state.bodyLength === 0 || state.ownBody !== undefined
+    const held = isHere || this.#responseBody !== undefined ? undefined : this.frontEnd.heldBodies?.(this.handle)
+    if (held === undefined) return this.responseBody(limitBytes, true)
+    if (isEnoughHeld(this.#heldResponse, limitBytes)) return this.#heldResponse
+    return new Promise((resolve) => {
+      this.#heldWaiter = resolve
+      held.holdResponseBody(this.handle, limitBytes)
+    })
+  }
+
+  responseBodyHeld(length: number, complete: boolean): void {
+    const held = this.frontEnd.heldBodies?.(this.handle)
+    if (held === undefined) return
+    this.#heldResponse = { held, length, complete }
+    this.#heldWaiter?.(this.#heldResponse)
+    this.#heldWaiter = undefined
   }
 
   responseBodyArrived(bytes: Uint8Array, complete: boolean): void {
@@ -494,6 +559,10 @@ export class Exchange implements PolicyScope {
 /** The whole body, or as much of it as is asked for. */
 function isEnough(body: CollectedBody | undefined, limitBytes: number): body is CollectedBody {
   return body !== undefined && (body.complete || body.bytes.length >= limitBytes)
+}
+
+function isEnoughHeld(body: HeldBody | undefined, limitBytes: number): body is HeldBody {
+  return body !== undefined && (body.complete || body.length >= limitBytes)
 }
 
 /** `req.*`: reads through to the exchange, so that header edits and rewrites show. */

@@ -176,6 +176,14 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
     this.#find(handle)?.responseBodyArrived(body, complete)
   }
 
+  onRequestHeld(handle: ExchangeHandle, bytes: number, complete: boolean): void {
+    this.#find(handle)?.requestBodyHeld(bytes, complete)
+  }
+
+  onResponseHeld(handle: ExchangeHandle, bytes: number, complete: boolean): void {
+    this.#find(handle)?.responseBodyHeld(bytes, complete)
+  }
+
   onUpstreamError(handle: ExchangeHandle, failure: UpstreamFailure): void {
     const exchange = this.#find(handle)
     if (exchange !== undefined) attempt(exchange, () => recover(exchange, failure))

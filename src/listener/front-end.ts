@@ -350,6 +350,44 @@ export interface FilterSink {
   broken(detail: string): void
 }
 
+/**
+ * Bodies that are collected like others but stay where they lie, in native memory: the rule matcher reads them there, and they
+ * go on from there. None of it throws for a stale handle; scans throw what native.ts says.
+ */
+export interface HeldBodies {
+  /** As `readRequestBody`; answered by `onRequestHeld`. */
+  holdRequestBody(handle: ExchangeHandle, limitBytes: number): void
+  /** As `readResponseBody`; answered by `onResponseHeld`. */
+  holdResponseBody(handle: ExchangeHandle, limitBytes: number): void
+  /** A copy, for who needs the bytes after all. */
+  requestBytes(handle: ExchangeHandle): Uint8Array
+  responseBytes(handle: ExchangeHandle): Uint8Array
+  /**
+   * native.ts `scanRequest` over what is held of the request's body; in a native thread when that is larger than
+   * `threadThresholdBytes`. The arrays may be used again at once. The promise is settled also when the exchange is over; it
+   * rejects when the scan comes to nothing, or the front end closes.
+   */
+  scanRequest(handle: ExchangeHandle, scan: HeldRequestScan): number | Promise<number>
+  /** native.ts `scanResponse`, likewise. */
+  scanResponse(handle: ExchangeHandle, scan: HeldResponseScan): number | Promise<number>
+}
+
+export interface HeldRequestScan {
+  readonly profile: number
+  readonly client: Uint8Array
+  readonly head: Uint8Array
+  readonly headLength: number
+  readonly threadThresholdBytes: number
+}
+
+export interface HeldResponseScan {
+  readonly transaction: number
+  readonly status: number
+  readonly head: Uint8Array
+  readonly headLength: number
+  readonly threadThresholdBytes: number
+}
+
 /** Calls into the front end. None of them throws for a stale handle. */
 export interface FrontEnd {
   readonly capabilities: FrontEndCapabilities
@@ -373,6 +411,8 @@ export interface FrontEnd {
 
   /** Collects the request body up to `limitBytes`; answered once by `onRequestBody`. Ignored unless more is asked for than before. */
   readRequestBody(handle: ExchangeHandle, limitBytes: number): void
+  /** Where the bodies of an exchange may be held; absent, or undefined: they come to JavaScript. */
+  heldBodies?(handle: ExchangeHandle): HeldBodies | undefined
   /**
    * For a request to become a WebSocket: asks the upstream to; a 101 comes as `onResponse` with status 101 and no body,
    * and `continueResponse` opens it. `onDone` comes when it has ended. Any other answer is an ordinary one.
@@ -416,6 +456,9 @@ export interface FrontEndEvents {
   /** The upstream's final response head; nothing is sent downstream until `continueResponse` or `respond`. */
   onResponse(handle: ExchangeHandle, head: string, facts: ResponseFacts): void
   onResponseBody(handle: ExchangeHandle, body: Uint8Array, complete: boolean): void
+  /** Answers to `holdRequestBody` and `holdResponseBody`: how many bytes are held, and whether they are the whole body. */
+  onRequestHeld?(handle: ExchangeHandle, bytes: number, complete: boolean): void
+  onResponseHeld?(handle: ExchangeHandle, bytes: number, complete: boolean): void
   /** The upstream leg failed and nothing was sent downstream: forward again or answer. */
   onUpstreamError(handle: ExchangeHandle, failure: UpstreamFailure): void
   onDone(handle: ExchangeHandle, record: ExchangeRecord): void

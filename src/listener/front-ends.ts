@@ -9,6 +9,7 @@ import {
   type FrontEnd,
   type FrontEndCapabilities,
   type FrontEndLimits,
+  type HeldBodies,
   type ListenOptions,
   type ListenTls,
   NOTHING_OPEN,
@@ -100,6 +101,10 @@ export class FrontEnds implements FrontEnd {
 
   readRequestBody(handle: ExchangeHandle, limitBytes: number): void {
     this.#of(handle).readRequestBody(handle, limitBytes)
+  }
+
+  heldBodies(handle: ExchangeHandle): HeldBodies | undefined {
+    return this.#of(handle).heldBodies?.(handle)
   }
 
   forward(handle: ExchangeHandle, target: UpstreamTarget, head: string, body?: Uint8Array): void {

@@ -159,7 +159,8 @@ class Gateway {
     const { settings } = snapshot
     this.#logger = logger
     this.#memory = stores.memory
-    const threads = new ThreadPool({ maxThreads: threadShare(setting.workers) })
+    const maxThreads = threadShare(setting.workers)
+    const threads = new ThreadPool({ maxThreads })
     const { streamBufferBytes } = settings.limits
     const pool = new UpstreamPools({ bufferBytes: streamBufferBytes, addressBook: upstreams.addressBook })
     this.#pool = pool
@@ -190,7 +191,11 @@ class Gateway {
     }
     this.#frontEnd = new FrontEnds((engine) => {
       if (engine === 'uws') return new UwsFrontEnd({ ...shared, pool })
-      this.#native = new NativeFrontEnd({ ...shared, addressBook: upstreams.addressBook })
+      this.#native = new NativeFrontEnd({
+        ...shared,
+        addressBook: upstreams.addressBook,
+        maxScanThreads: maxThreads,
+      })
       return this.#native
     })
     for (const state of ['active', 'idle', 'pending'] as const) {

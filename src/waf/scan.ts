@@ -1,10 +1,10 @@
 /**
- * Exchange → native scan → verdict. Heads cross as the flat bytes they are; bodies as they came; details of a verdict
- * are fetched only when a rule matched.
+ * Exchange → native scan → verdict. Heads cross as the flat bytes they are; bodies as they came, or not at all when the
+ * front end holds them in native memory; details of a verdict are fetched only when a rule matched.
  *
  * Source: traffic-policy.md §5.14, §5.15; native-findings.md §1 (one call per scan, bytes and handles only).
  */
-import type { Exchange, WafFindings } from '../exchange/exchange.ts'
+import type { Exchange, HeldBody, WafFindings } from '../exchange/exchange.ts'
 import { MessageHead } from '../exchange/message-head.ts'
 import {
   endTransaction as endNative,
@@ -75,6 +75,13 @@ export function receivedHead(head: Pick<MessageHead, 'text' | 'lines'>, connecti
   return connectionLines.slice(RECEIVED_LINE.length, end) + head.lines + connectionLines.slice(end)
 }
 
+/** A body as it can be scanned: bytes that are here, or a body that lies in native memory. */
+export type ScannedBody = Uint8Array | HeldBody
+
+function isHeld(body: ScannedBody | null): body is HeldBody {
+  return body !== null && 'held' in body
+}
+
 /**
  * Phases 1 and 2. `body`: null when it is not to be looked at; `isDecoded`: its content coding was taken off. Large ones
  * are scanned in a thread.
@@ -82,7 +89,7 @@ export function receivedHead(head: Pick<MessageHead, 'text' | 'lines'>, connecti
 export function scanRequest(
   exchange: Exchange,
   plan: ScanPlan,
-  body: Uint8Array | null,
+  body: ScannedBody | null,
   isDecoded = false,
 ): Verdict | Promise<Verdict> {
   const { profile } = plan
@@ -91,6 +98,11 @@ export function scanRequest(
   const text = receivedHead(exchange.head, exchange.facts.connectionLines)
   const length = writeHead(isDecoded ? decodedHead(text) : text)
   const client = clientBytes(exchange)
+  if (isHeld(body)) {
+    const { threadThresholdBytes } = exchange.snapshot.settings.waf
+    const scan = { profile: profile.handle, client, head: headScratch, headLength: length, threadThresholdBytes }
+    return answered(exchange, plan, body.held.scanRequest(exchange.handle, scan), 'request')
+  }
   if (body !== null && isLarge(exchange, body)) {
     const head = headScratch.subarray(0, length)
     const scan = exchange.services.threads.scan({ kind: 'request', profile: profile.handle, client, head, body })
@@ -103,7 +115,7 @@ export function scanRequest(
 export function scanResponse(
   exchange: Exchange,
   plan: ScanPlan,
-  body: Uint8Array | null,
+  body: ScannedBody | null,
   isDecoded = false,
 ): Verdict | Promise<Verdict> {
   const { profile } = plan
@@ -119,6 +131,11 @@ export function scanResponse(
   const { transaction } = exchange
   const { status } = state
   const length = writeHead(isDecoded ? decodedHead(state.head.text) : state.head.text)
+  if (isHeld(body)) {
+    const { threadThresholdBytes } = exchange.snapshot.settings.waf
+    const scan = { transaction, status, head: headScratch, headLength: length, threadThresholdBytes }
+    return answered(exchange, plan, body.held.scanResponse(exchange.handle, scan), 'response')
+  }
   if (body !== null && isLarge(exchange, body)) {
     const head = headScratch.subarray(0, length)
     const scan = exchange.services.threads.scan({ kind: 'response', transaction, status, head, body })
@@ -129,6 +146,17 @@ export function scanResponse(
 
 function isLarge(exchange: Exchange, body: Uint8Array): boolean {
   return body.length > exchange.snapshot.settings.waf.threadThresholdBytes
+}
+
+/** The front end has scanned a body that it holds, or a thread of its is at it. */
+function answered(
+  exchange: Exchange,
+  plan: ScanPlan,
+  answer: number | Promise<number>,
+  message: Message,
+): Verdict | Promise<Verdict> {
+  if (typeof answer === 'number') return verdictOf(exchange, plan, answer, message)
+  return inThread(exchange, plan, answer, message)
 }
 
 /** A thread has the transaction meanwhile: if the exchange ends first, the transaction is freed when it comes back. */

@@ -59,6 +59,7 @@ describe('the addon', () => {
       'buckets',
       'collections',
       'front',
+      'held_scan',
       'listening',
       'pattern',
       'rule_set',

@@ -29,6 +29,9 @@ const FILTER_WRITABLE: u32 = 8;
 const UPSTREAM_FAILED: u32 = 9;
 const DONE: u32 = 10;
 const REFUSED: u32 = 11;
+const REQUEST_HELD: u32 = 12;
+const RESPONSE_HELD: u32 = 13;
+const SCANNED: u32 = 14;
 
 /// What calls return that answer.
 const NOTHING: i32 = 0;
@@ -47,7 +50,7 @@ fn handle_of(exchange: ExchangeId) -> f64 {
     ((exchange.0 & !SLOT_MASK) | ((exchange.0 & SLOT_MASK) << 1) | 1) as f64
 }
 
-fn exchange_of(handle: f64) -> ExchangeId {
+pub(crate) fn exchange_of(handle: f64) -> ExchangeId {
     let handle = handle as u64;
     ExchangeId((handle & !SLOT_MASK) | ((handle & SLOT_MASK) >> 1))
 }
@@ -58,7 +61,7 @@ thread_local! {
     static FRONTS: Drivers<Front> = const { Drivers::new() };
 }
 
-fn driver(front: u32) -> Result<Rc<Driver<Front>>> {
+pub(crate) fn driver(front: u32) -> Result<Rc<Driver<Front>>> {
     FRONTS
         .with(|fronts| fronts.get(front))
         .ok_or_else(|| Error::from_reason(format!("no front end has the handle {front}")))
@@ -180,11 +183,11 @@ impl Source for Front {
                     front.recycle(request.head);
                     front.recycle(request.connection_lines);
                 }
-                Event::RequestBody { exchange, is_complete } => {
-                    arguments[0] = driver.number(f64::from(REQUEST_BODY));
-                    arguments[1] = driver.number(handle_of(exchange));
-                    arguments[3] = driver.number(f64::from(u8::from(is_complete)));
-                    arguments[7] = driver.bytes(driver.source.borrow().request_body(exchange));
+                Event::RequestBody { exchange, is_complete, is_held } => {
+                    let mut front = driver.source.borrow_mut();
+                    let bytes = front.request_body(exchange);
+                    let kind = if is_held { REQUEST_HELD } else { REQUEST_BODY };
+                    driver.fill_body(arguments, kind, exchange, bytes, is_complete);
                 }
                 Event::Response { exchange, status, body_length } => {
                     arguments[0] = driver.number(f64::from(RESPONSE));
@@ -193,11 +196,16 @@ impl Source for Front {
                     arguments[3] = driver.number(f64::from(status));
                     arguments[4] = driver.number(body_length as f64);
                 }
-                Event::ResponseBody { exchange, is_complete } => {
-                    arguments[0] = driver.number(f64::from(RESPONSE_BODY));
-                    arguments[1] = driver.number(handle_of(exchange));
-                    arguments[3] = driver.number(f64::from(u8::from(is_complete)));
-                    arguments[7] = driver.bytes(driver.source.borrow().response_body(exchange));
+                Event::ResponseBody { exchange, is_complete, is_held } => {
+                    let mut front = driver.source.borrow_mut();
+                    let bytes = front.response_body(exchange);
+                    let kind = if is_held { RESPONSE_HELD } else { RESPONSE_BODY };
+                    driver.fill_body(arguments, kind, exchange, bytes, is_complete);
+                }
+                Event::Note { ticket, answer } => {
+                    arguments[0] = driver.number(f64::from(SCANNED));
+                    arguments[3] = driver.number(f64::from(ticket));
+                    arguments[4] = driver.number(answer);
                 }
                 Event::FilterData { exchange, data } => {
                     arguments[0] = driver.number(f64::from(FILTER_DATA));
@@ -276,6 +284,31 @@ impl Driver<Front> {
             Some(record) => {
                 self.write_record(&record);
                 IS_DONE
+            }
+        }
+    }
+
+    /// A body that was collected: its bytes, or, of one that is held, how many they are.
+    ///
+    /// # Safety
+    /// As for the functions below.
+    unsafe fn fill_body(
+        &self,
+        arguments: &mut Arguments,
+        kind: u32,
+        exchange: ExchangeId,
+        bytes: &[u8],
+        is_complete: bool,
+    ) {
+        // SAFETY: as for this function.
+        unsafe {
+            arguments[0] = self.number(f64::from(kind));
+            arguments[1] = self.number(handle_of(exchange));
+            arguments[3] = self.number(f64::from(u8::from(is_complete)));
+            if matches!(kind, REQUEST_HELD | RESPONSE_HELD) {
+                arguments[4] = self.number(bytes.len() as f64);
+            } else {
+                arguments[7] = self.bytes(bytes);
             }
         }
     }

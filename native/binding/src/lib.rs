@@ -8,6 +8,7 @@ mod buckets;
 mod collections;
 mod driver;
 mod front;
+mod held_scan;
 mod listening;
 mod pattern;
 mod registry;

@@ -15,8 +15,9 @@ use crate::collections::COLLECTIONS;
 use crate::registry::Registry;
 
 static RULE_SETS: Registry<RuleSet> = Registry::new("rule set");
-static PROFILES: Registry<Profile> = Registry::new("profile");
-static TRANSACTIONS: Registry<Mutex<Transaction>> = Registry::bounded("transaction", 1 << 16);
+pub(crate) static PROFILES: Registry<Profile> = Registry::new("profile");
+pub(crate) static TRANSACTIONS: Registry<Mutex<Transaction>> =
+    Registry::bounded("transaction", 1 << 16);
 
 /// What `load_rule_set` is given.
 #[derive(Deserialize)]
@@ -198,21 +199,24 @@ pub fn open_transactions() -> u32 {
     TRANSACTIONS.len() as u32
 }
 
-fn start(transaction: Transaction) -> Result<f64> {
+/// Keeps a transaction that was begun, and says what it found so far.
+pub(crate) fn start(transaction: Transaction) -> Result<f64> {
     let flags = transaction.flags();
     Ok(answer(TRANSACTIONS.insert(Mutex::new(transaction))?, flags))
 }
 
-fn answer(transaction: u32, flags: Flags) -> f64 {
+/// `transaction * 16 + flags`
+pub(crate) fn answer(transaction: u32, flags: Flags) -> f64 {
     f64::from(transaction) * 16.0 + f64::from(flags.bits())
 }
 
-fn first(head: &[u8], length: u32) -> Result<&[u8]> {
+/// The bytes of a head.
+pub(crate) fn first(head: &[u8], length: u32) -> Result<&[u8]> {
     head.get(..length as usize)
         .ok_or_else(|| Error::from_reason("the head is shorter than its length says"))
 }
 
 /// A transaction that panicked is still readable: its owner ends it.
-fn lock(transaction: &Mutex<Transaction>) -> MutexGuard<'_, Transaction> {
+pub(crate) fn lock(transaction: &Mutex<Transaction>) -> MutexGuard<'_, Transaction> {
     transaction.lock().unwrap_or_else(PoisonError::into_inner)
 }

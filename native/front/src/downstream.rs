@@ -7,6 +7,7 @@ use crate::event::{End, Event, ExchangeId};
 use crate::exchange::{Answer, Sink};
 use crate::front::Front;
 use crate::head::{chunk_size, extra_lines, phrase, write_answer, write_length, BadHead};
+use crate::held::Held;
 use crate::http1::DISCARD_BYTES;
 
 /// The body of an answer, as far as it is known when its head leaves.
@@ -285,8 +286,8 @@ impl Front {
     ) -> Result<(), BadHead> {
         let Some(state) = self.exchanges.get_mut(exchange) else { return Ok(()) };
         state.sink = Sink::Discard;
-        state.held = Vec::new();
-        state.out = Vec::new();
+        state.held = Held::new();
+        state.out = Held::new();
         let length = body.len() as i64;
         let announced = if length > 0 { length } else { -1 };
         self.start_answer(exchange, head, BodyFacts { length, announced }, body, true)?;

@@ -113,12 +113,14 @@ pub enum Event {
     },
     /// A request: forward it, or answer it, now or later.
     Request(ExchangeId, Box<Request>),
-    /// Answer to `read_request_body`: `Front::request_body` has the bytes.
+    /// Answer to `read_request_body` and `hold_request_body`: `Front::request_body` has the bytes.
     RequestBody {
         /// Whose.
         exchange: ExchangeId,
         /// Nothing follows.
         is_complete: bool,
+        /// It was asked for to be held.
+        is_held: bool,
     },
     /// The upstream's final head: `Front::response_head` has its text. Nothing is sent before `continue_response` or `respond`.
     Response {
@@ -129,12 +131,21 @@ pub enum Event {
         /// 0 = no body follows, -1 = unknown.
         body_length: i64,
     },
-    /// Answer to `read_response_body`: `Front::response_body` has the bytes.
+    /// Answer to `read_response_body` and `hold_response_body`: `Front::response_body` has the bytes.
     ResponseBody {
         /// Whose.
         exchange: ExchangeId,
         /// Nothing follows.
         is_complete: bool,
+        /// It was asked for to be held.
+        is_held: bool,
+    },
+    /// What somebody put into a [`Mailbox`](crate::Mailbox) of this front end.
+    Note {
+        /// The sender's number for it.
+        ticket: u32,
+        /// What it says.
+        answer: f64,
     },
     /// A piece of the upstream's body, for the filter.
     FilterData {

@@ -3,6 +3,8 @@
 
 use sallyport_upstream::{HeadFacts, LegId};
 
+use crate::held::Held;
+
 /// H-71: what is kept of a request body so that it can be sent again.
 pub(crate) const REPLAY_BYTES: usize = 64 * 1024;
 
@@ -57,9 +59,11 @@ pub(crate) struct Exchange {
     /// Of the request, as lines.
     pub(crate) trailers_up: Vec<u8>,
     pub(crate) sink: Sink,
-    pub(crate) held: Vec<u8>,
+    pub(crate) held: Held,
     /// What `read_request_body` asked for last; -1 = nothing.
     pub(crate) collect: i64,
+    /// It is to be held: whoever asked reads it here.
+    pub(crate) holds_request: bool,
     pub(crate) replay: Vec<u8>,
     /// More went upstream than is kept.
     pub(crate) replay_lost: bool,
@@ -78,8 +82,9 @@ pub(crate) struct Exchange {
     pub(crate) first_byte_at_ms: f64,
     /// What `read_response_body` asked for last; -1 = nothing.
     pub(crate) collect_response: i64,
+    pub(crate) holds_response: bool,
     /// Body of the upstream that waits for somebody to say where it goes.
-    pub(crate) out: Vec<u8>,
+    pub(crate) out: Held,
     /// Of the upstream's answer, as lines, for a client that takes them.
     pub(crate) trailers_down: Vec<u8>,
     pub(crate) filtered: bool,
@@ -115,8 +120,9 @@ impl Exchange {
             accepts_trailers: false,
             trailers_up: Vec::new(),
             sink: Sink::Hold,
-            held: Vec::new(),
+            held: Held::new(),
             collect: -1,
+            holds_request: false,
             replay: Vec::new(),
             replay_lost: false,
             leg: None,
@@ -128,7 +134,8 @@ impl Exchange {
             upstream_ended: false,
             first_byte_at_ms: 0.0,
             collect_response: -1,
-            out: Vec::new(),
+            holds_response: false,
+            out: Held::new(),
             trailers_down: Vec::new(),
             filtered: false,
             filtered_head: None,
@@ -149,7 +156,7 @@ impl Exchange {
         self.trailers_down = Vec::new();
         self.first_byte_at_ms = 0.0;
         self.collect_response = -1;
-        self.out = Vec::new();
+        self.out = Held::new();
         self.leg_writable = false;
         self.leg_touched = false;
         self.filtered = false;
@@ -177,8 +184,8 @@ impl Exchange {
         }
         if !self.replay.is_empty() {
             let mut whole = std::mem::take(&mut self.replay);
-            whole.extend_from_slice(&self.held);
-            self.held = whole;
+            whole.extend_from_slice(self.held.bytes());
+            self.held = Held::from(whole);
         }
         true
     }

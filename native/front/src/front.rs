@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::event::{epoll, eventfd, EventfdFlags, Timespec};
@@ -18,6 +19,7 @@ use crate::date::DateLine;
 use crate::event::{ConnectionId, End, Event, ExchangeId, Record};
 use crate::exchange::{Answer, Exchange};
 use crate::listener::{accept, listen, Accepted, ListenError, Listener};
+use crate::mailbox::Mailbox;
 use crate::wheel::Wheel;
 use crate::wire::{Transport, Wire};
 
@@ -115,7 +117,8 @@ pub struct Open {
 /// See the crate.
 pub struct Front {
     epoll: OwnedFd,
-    wake: OwnedFd,
+    wake: Arc<OwnedFd>,
+    mailbox: Mailbox,
     is_woken: bool,
     timer: OwnedFd,
     is_timing: bool,
@@ -159,6 +162,7 @@ impl Front {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), Flags::IN | Flags::ET)?;
+        let wake = Arc::new(wake);
         let timer = timerfd_create(
             TimerfdClockId::Monotonic,
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
@@ -167,6 +171,7 @@ impl Front {
         let pool = Pool::on(rustix::io::dup(&epoll)?, limits.stream_buffer_bytes)?;
         let mut front = Front {
             epoll,
+            mailbox: Mailbox::new(Arc::clone(&wake)),
             wake,
             is_woken: false,
             timer,
@@ -206,6 +211,11 @@ impl Front {
     /// The epoll descriptor: readable when `turn` has something to do.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
+    }
+
+    /// Where other threads may put what this front end's driver is to be told.
+    pub fn mailbox(&self) -> Mailbox {
+        self.mailbox.clone()
     }
 
     /// Limits and timers of what begins from now on.
@@ -369,6 +379,8 @@ impl Front {
             self.close_connection(key, End::Aborted);
         }
         self.pool.close();
+        let notes = self.mailbox.close();
+        self.tell_notes(notes);
     }
 
     /// Both ends of an exchange's connection.
@@ -471,7 +483,7 @@ impl Front {
             | Event::FilterWritable { exchange }
             | Event::UpstreamFailed { exchange, .. } => self.exchanges.get(exchange.0).is_some(),
             Event::Connected { connection, .. } => self.connections.get(connection.0).is_some(),
-            Event::Done(..) | Event::Refused(_) => true,
+            Event::Done(..) | Event::Refused(_) | Event::Note { .. } => true,
         }
     }
 
@@ -520,6 +532,14 @@ impl Front {
         } else if data == WAKE {
             self.is_woken = false;
             let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
+            let notes = self.mailbox.take();
+            self.tell_notes(notes);
+        }
+    }
+
+    fn tell_notes(&mut self, notes: Vec<(u32, f64)>) {
+        for (ticket, answer) in notes {
+            self.push(Event::Note { ticket, answer });
         }
     }
 
@@ -776,7 +796,7 @@ impl Front {
                 listener.streamed_tunnels -= usize::from(exchange.stream != 0);
             }
         }
-        self.recycle(exchange.held);
+        self.recycle(exchange.held.into_buffer());
         let record = Record {
             status: exchange.status,
             received_bytes: exchange.received,

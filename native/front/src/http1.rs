@@ -13,6 +13,7 @@ use crate::event::{self, ConnectionId, End, Event, ExchangeId, Refused, Request}
 use crate::exchange::{Answer, Exchange, Sink};
 use crate::front::Front;
 use crate::head::{extra_lines, phrase, write_length};
+use crate::held::Held;
 use crate::http2::PREFACE;
 use crate::wire::Received;
 
@@ -519,7 +520,7 @@ impl Front {
     pub(crate) fn discard_request(&mut self, exchange: u64) {
         let Some(state) = self.exchanges.get_mut(exchange) else { return };
         state.sink = Sink::Discard;
-        state.held = Vec::new();
+        state.held = Held::new();
         self.resume_request(exchange);
     }
 }

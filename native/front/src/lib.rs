@@ -3,7 +3,9 @@
 //! Nothing here knows Node, and nothing calls back: whoever drives it polls [`Front::fd`], calls [`Front::turn`] when
 //! it is readable and then [`Front::next_event`] until that gives nothing. Calls into the front end are allowed between
 //! any two events; what they bring about comes as further events. Bodies go from socket to socket in both directions
-//! unless `read_request_body`, `read_response_body` or a filter asks for them.
+//! unless `read_request_body`, `read_response_body` or a filter asks for them. A body that is held (`hold_request_body`,
+//! `hold_response_body`) is collected like one that is read, and stays here: whoever judges it reads it where it lies, also
+//! from another thread ([`LentBody`]), which tells what it found by a [`Mailbox`].
 //!
 //! Where things are, and where further protocols plug in:
 //!
@@ -28,9 +30,11 @@ mod event;
 mod exchange;
 mod front;
 mod head;
+mod held;
 mod http1;
 mod http2;
 mod listener;
+mod mailbox;
 mod relay;
 mod tunnel;
 mod wheel;
@@ -39,4 +43,6 @@ mod wire;
 pub use event::{ConnectionId, End, Event, ExchangeId, Record, Refused, Request, Version};
 pub use front::{Addresses, Front, Limits, Open};
 pub use head::BadHead;
+pub use held::LentBody;
 pub use listener::ListenError;
+pub use mailbox::Mailbox;

@@ -10,6 +10,7 @@ use crate::event::{End, Event, ExchangeId};
 use crate::exchange::{Answer, Sink};
 use crate::front::Front;
 use crate::head::BadHead;
+use crate::held::{Held, LentBody};
 
 impl Front {
     // ── the request's body ──
@@ -67,18 +68,29 @@ impl Front {
         let Some(state) = self.exchanges.get_mut(exchange) else { return };
         state.sink = Sink::Hold;
         let is_complete = is_complete && state.held.len() as i64 <= state.collect;
+        let is_held = state.holds_request;
         self.pause_request(exchange);
-        self.push(Event::RequestBody { exchange: ExchangeId(exchange), is_complete });
+        self.push(Event::RequestBody { exchange: ExchangeId(exchange), is_complete, is_held });
     }
 
     /// Collects the request's body up to so many bytes; `RequestBody` answers once. Ignored unless more is asked for than before.
     pub fn read_request_body(&mut self, exchange: ExchangeId, limit_bytes: usize) {
+        self.collect_request(exchange, limit_bytes, false);
+    }
+
+    /// The same for who reads it where it lies.
+    pub fn hold_request_body(&mut self, exchange: ExchangeId, limit_bytes: usize) {
+        self.collect_request(exchange, limit_bytes, true);
+    }
+
+    fn collect_request(&mut self, exchange: ExchangeId, limit_bytes: usize, is_held: bool) {
         self.look_at_clock();
         let Some(state) = self.exchanges.get_mut(exchange.0) else { return };
         if state.sink != Sink::Hold || limit_bytes as i64 <= state.collect {
             return;
         }
         state.collect = limit_bytes as i64;
+        state.holds_request = is_held;
         state.sink = Sink::Collect;
         if state.is_complete || state.held.len() >= limit_bytes {
             let is_complete = state.is_complete;
@@ -90,10 +102,17 @@ impl Front {
     }
 
     /// What `RequestBody` told of, no more than was asked for.
-    pub fn request_body(&self, exchange: ExchangeId) -> &[u8] {
-        self.exchanges.get(exchange.0).map_or(&[], |state| {
-            &state.held[..state.held.len().min(usize::try_from(state.collect).unwrap_or(0))]
+    pub fn request_body(&mut self, exchange: ExchangeId) -> &[u8] {
+        self.exchanges.get_mut(exchange.0).map_or(&[], |state| {
+            let (bytes, most) = (state.held.bytes(), usize::try_from(state.collect).unwrap_or(0));
+            &bytes[..bytes.len().min(most)]
         })
+    }
+
+    /// The same to be read by another thread. It must be over before the request goes upstream, or that is copied.
+    pub fn lend_request_body(&mut self, exchange: ExchangeId) -> Option<LentBody> {
+        let state = self.exchanges.get_mut(exchange.0)?;
+        Some(state.held.lend(usize::try_from(state.collect).unwrap_or(0)))
     }
 
     // ── upstream ──
@@ -144,7 +163,7 @@ impl Front {
             state.sink = Sink::Discard;
             self.pool.send_for(target, head, Ok(body), Use { chunked: false, ..purpose })
         } else if state.is_complete {
-            self.pool.send_for(target, head, Ok(&state.held), purpose)
+            self.pool.send_for(target, head, Ok(state.held.bytes()), purpose)
         } else {
             state.sink = Sink::Upstream;
             self.pool.send_for(target, head, Err(state.body_length), purpose)
@@ -232,7 +251,7 @@ impl Front {
         }
         state.leg_writable = true;
         if !state.held.is_empty() {
-            let held = std::mem::take(&mut state.held);
+            let held = state.held.take();
             state.keep(&held);
             state.leg_writable = self.pool.write(leg, &held);
         }
@@ -393,19 +412,29 @@ impl Front {
 
     /// Collects the answer's body up to so many bytes before anything is sent; `ResponseBody` answers. Again only for more.
     pub fn read_response_body(&mut self, exchange: ExchangeId, limit_bytes: usize) {
+        self.collect_response(exchange, limit_bytes, false);
+    }
+
+    /// The same for who reads it where it lies.
+    pub fn hold_response_body(&mut self, exchange: ExchangeId, limit_bytes: usize) {
+        self.collect_response(exchange, limit_bytes, true);
+    }
+
+    fn collect_response(&mut self, exchange: ExchangeId, limit_bytes: usize, is_held: bool) {
         self.look_at_clock();
         let key = exchange.0;
         if self.borrowed == key {
             self.keep_borrowed();
         }
         let Some(state) = self.exchanges.get_mut(key) else { return };
-        if state.upstream.is_none()
-            || limit_bytes as i64 <= state.collect_response
-            || state.answer != Answer::None
-        {
+        let Some(upstream) = &state.upstream else { return };
+        if limit_bytes as i64 <= state.collect_response || state.answer != Answer::None {
             return;
         }
         state.collect_response = limit_bytes as i64;
+        state.holds_response = is_held;
+        let announced = usize::try_from(upstream.body_length).unwrap_or(0);
+        state.out.expect(announced.min(limit_bytes));
         if state.upstream_ended || state.out.len() >= limit_bytes {
             let is_complete = state.upstream_ended;
             self.response_collected(key, is_complete);
@@ -420,15 +449,23 @@ impl Front {
             self.pool.pause(leg);
         }
         let is_complete = is_complete && state.out.len() as i64 <= state.collect_response;
-        self.push(Event::ResponseBody { exchange: ExchangeId(key), is_complete });
+        let is_held = state.holds_response;
+        self.push(Event::ResponseBody { exchange: ExchangeId(key), is_complete, is_held });
     }
 
     /// What `ResponseBody` told of, no more than was asked for.
-    pub fn response_body(&self, exchange: ExchangeId) -> &[u8] {
-        self.exchanges.get(exchange.0).map_or(&[], |state| {
-            let limit = usize::try_from(state.collect_response).unwrap_or(0);
-            &state.out[..state.out.len().min(limit)]
+    pub fn response_body(&mut self, exchange: ExchangeId) -> &[u8] {
+        self.exchanges.get_mut(exchange.0).map_or(&[], |state| {
+            let most = usize::try_from(state.collect_response).unwrap_or(0);
+            let bytes = state.out.bytes();
+            &bytes[..bytes.len().min(most)]
         })
+    }
+
+    /// The same to be read by another thread. It must be over before the answer goes on, or that is copied.
+    pub fn lend_response_body(&mut self, exchange: ExchangeId) -> Option<LentBody> {
+        let state = self.exchanges.get_mut(exchange.0)?;
+        Some(state.out.lend(usize::try_from(state.collect_response).unwrap_or(0)))
     }
 
     /// Sends the upstream's answer on: `head` as it shall leave us, then what was collected, then the rest; or `body` instead
@@ -458,7 +495,7 @@ impl Front {
         state.replay_lost = true;
         state.replay = Vec::new();
         if state.is_complete {
-            state.held = Vec::new();
+            state.held = Held::new();
         }
         let status = head.get(9..12);
         let is_empty = state.is_head || matches!(status, Some(b"204" | b"304"));
@@ -490,7 +527,7 @@ impl Front {
             self.pool.take_back(data);
             result?;
         } else {
-            let out = std::mem::take(&mut state.out);
+            let out = state.out.take();
             if is_ended && length < 0 {
                 length = out.len() as i64;
             }
@@ -513,7 +550,7 @@ impl Front {
         state.filtered = true;
         // It leaves with the first bytes that the filter makes: until then what goes wrong is still a 502.
         state.filtered_head = Some(head.to_vec());
-        let data = std::mem::take(&mut state.out);
+        let data = state.out.take();
         let is_ended = state.upstream_ended;
         if !data.is_empty() {
             self.push(Event::FilterData { exchange: ExchangeId(key), data });

@@ -96,7 +96,7 @@ impl Front {
             self.borrowed = 0;
             self.pool.data().to_vec()
         } else {
-            std::mem::take(&mut state.out)
+            state.out.take()
         };
         state.tunnel = true;
         state.status = 101;

@@ -23,6 +23,7 @@ import {
   type FrontEndEvents,
   type FrontEndLimits,
   HANDLE_SLOT_MASK,
+  type HeldBodies,
   type ListenCertificate,
   type ListenOptions,
   type ListenTls,
@@ -38,6 +39,7 @@ import {
   type UpstreamTarget,
 } from '../front-end.ts'
 import { NativeFilter } from './native-filter.ts'
+import { NativeHeldBodies } from './native-held-bodies.ts'
 
 export interface NativeFrontEndOptions {
   readonly events: FrontEndEvents
@@ -47,6 +49,8 @@ export interface NativeFrontEndOptions {
   readonly report: (error: unknown) => void
   /** H-83: an upload below 240 B/s on the average of such a window ends; a client that reads nothing for one, too. */
   readonly progressWindowMs?: number
+  /** Native threads that scan large bodies, for all front ends of a process; default 2. */
+  readonly maxScanThreads?: number
 }
 
 export const NATIVE_CAPABILITIES: FrontEndCapabilities = Object.freeze({
@@ -73,6 +77,9 @@ const IDLE_MS = 75_000
 const PROGRESS_WINDOW_MS = 60_000
 /** H-37 */
 const LINGER_MS = 2_000
+
+/** As many as wait for threads of JavaScript. */
+const MOST_WAITING_SCANS = 256
 
 /** Sets of certificates, of all listeners and of configurations that were replaced. */
 const MOST_TLS = 256
@@ -109,6 +116,7 @@ export class NativeFrontEnd implements FrontEnd {
   readonly #record = new Float64Array(native.FRONT_RECORD_NUMBERS)
   readonly #servers: NativeServers
   readonly #progressWindowMs: number | undefined
+  readonly #held: NativeHeldBodies
   /** By slot of the exchange. */
   readonly #slots: (Slot | undefined)[] = []
   /** By slot of the connection: what it was when it was last asked for. */
@@ -146,6 +154,8 @@ export class NativeFrontEnd implements FrontEnd {
       },
       options.addressBook,
     )
+    this.#held = new NativeHeldBodies(front)
+    native.allowScanThreads(options.maxScanThreads ?? 2, MOST_WAITING_SCANS)
     // whether the gateway has something to say may change at any time
     native.askFrontConnect(front, true)
   }
@@ -284,6 +294,7 @@ export class NativeFrontEnd implements FrontEnd {
     if (this.#isClosed) return
     this.#isClosed = true
     native.closeFront(this.#front)
+    this.#held.close()
     this.#servers.clear()
   }
 
@@ -314,6 +325,15 @@ export class NativeFrontEnd implements FrontEnd {
         return
       case native.FRONT_RESPONSE_BODY:
         this.#tell(handle, () => this.#events.onResponseBody(handle, extra as Uint8Array, a === 1))
+        return
+      case native.FRONT_REQUEST_HELD:
+        this.#tell(handle, () => this.#events.onRequestHeld?.(handle, b, a === 1))
+        return
+      case native.FRONT_RESPONSE_HELD:
+        this.#tell(handle, () => this.#events.onResponseHeld?.(handle, b, a === 1))
+        return
+      case native.FRONT_SCANNED:
+        this.#held.scanned(a, b)
         return
       case native.FRONT_UPSTREAM_FAILED: {
         const slot = this.#find(handle)
@@ -503,6 +523,10 @@ export class NativeFrontEnd implements FrontEnd {
 
   readRequestBody(handle: ExchangeHandle, limitBytes: number): void {
     if (!this.#isClosed) native.readFrontRequestBody(this.#front, handle, limitBytes)
+  }
+
+  heldBodies(handle: ExchangeHandle): HeldBodies | undefined {
+    return this.#isClosed || this.#find(handle) === undefined ? undefined : this.#held
   }
 
   forward(handle: ExchangeHandle, target: UpstreamTarget, head: string, body?: Uint8Array): void {
