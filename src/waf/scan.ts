@@ -190,7 +190,8 @@ function verdictOf(exchange: Exchange, plan: ScanPlan, answer: number, message: 
   const verdict = found ? describe(exchange, plan, flags, message) : CLEAN
   // the response of a stopped transaction could not be judged by its own faults, if nothing was enforced (§5.14)
   const isOver = verdict.blocked || verdict.bodyError || plan.profile.response === undefined
-  if (message === 'request' && isOver) endTransaction(exchange)
+  // an exchange may have ended while a policy waited for something else: nobody would end it any more
+  if (exchange.finished || (message === 'request' && isOver)) endTransaction(exchange)
   return verdict
 }
 
