@@ -233,10 +233,12 @@ impl Front {
     pub(crate) fn unblock(&mut self, exchange: u64) {
         let Some(state) = self.exchanges.get_mut(exchange) else { return };
         state.is_blocked = false;
-        if state.filtered {
-            self.push(Event::FilterWritable { exchange: ExchangeId(exchange) });
-        } else if let Some(leg) = state.leg {
+        let (filtered, is_held) = (state.filtered, state.is_held);
+        if let (Some(leg), false) = (state.leg, is_held) {
             self.pool.resume(leg);
+        }
+        if filtered {
+            self.push(Event::FilterWritable { exchange: ExchangeId(exchange) });
         }
     }
 

@@ -88,6 +88,8 @@ pub(crate) struct Exchange {
     /// Of the upstream's answer, as lines, for a client that takes them.
     pub(crate) trailers_down: Vec<u8>,
     pub(crate) filtered: bool,
+    /// The filter wants no more of the upstream's body at present.
+    pub(crate) is_held: bool,
     /// The head in front of what the filter makes, until there is any of that.
     pub(crate) filtered_head: Option<Vec<u8>>,
     pub(crate) answer: Answer,
@@ -138,6 +140,7 @@ impl Exchange {
             out: Held::new(),
             trailers_down: Vec::new(),
             filtered: false,
+            is_held: false,
             filtered_head: None,
             answer: Answer::None,
             status: 0,
@@ -160,6 +163,7 @@ impl Exchange {
         self.leg_writable = false;
         self.leg_touched = false;
         self.filtered = false;
+        self.is_held = false;
         self.filtered_head = None;
     }
 

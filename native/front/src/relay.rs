@@ -637,7 +637,8 @@ impl Front {
     /// The filter wants no more of the upstream's body at present, or wants more again.
     pub fn hold_upstream(&mut self, exchange: ExchangeId, is_held: bool) {
         self.look_at_clock();
-        let Some(state) = self.exchanges.get(exchange.0) else { return };
+        let Some(state) = self.exchanges.get_mut(exchange.0) else { return };
+        state.is_held = is_held;
         let Some(leg) = state.leg else { return };
         if is_held {
             self.pool.pause(leg);
