@@ -246,6 +246,29 @@ impl Front {
         self.pool.connections()
     }
 
+    /// Bytes of requests and answers that wait in memory on behalf of HTTP/1 connections and of requests on their way
+    /// up: what the limits bound.
+    pub fn held_bytes(&self) -> usize {
+        let connections: usize = self
+            .connections
+            .keys()
+            .filter_map(|key| self.connections.get(key))
+            .map(|one| one.input.len() + one.wire.pending())
+            .sum();
+        let exchanges: usize = self
+            .exchanges
+            .keys()
+            .filter_map(|key| self.exchanges.get(key))
+            .map(|one| one.held.len() + one.replay.len() + one.out.len())
+            .sum();
+        let told: usize = self
+            .pending
+            .iter()
+            .map(|event| if let Event::FilterData { data, .. } = event { data.len() } else { 0 })
+            .sum();
+        connections + exchanges + told + self.pool.held_bytes()
+    }
+
     // ── targets ──
 
     /// See [`Pool::add_target`].
@@ -296,17 +319,24 @@ impl Front {
         let data = epoll::EventData::new_u64(LISTENER | self.listeners.len() as u64);
         epoll::add(&self.epoll, &socket, data, Flags::IN)
             .map_err(|error| ListenError(std::io::Error::from(error).to_string()))?;
-        self.listeners.push(Listener {
-            id,
-            socket: Some(socket),
-            proxy_protocol,
-            tls: None,
-            connections: 0,
-            shared: 0,
-            tunnels: 0,
-            streamed_tunnels: 0,
-        });
+        self.listeners.push(Listener::new(id, Some(socket), proxy_protocol));
         Ok(port)
+    }
+
+    /// A listener without an address: its connections come from whoever accepts them, by [`Front::adopt`].
+    pub fn stand_in(&mut self, id: u32, proxy_protocol: bool) {
+        self.listeners.push(Listener::new(id, None, proxy_protocol));
+    }
+
+    /// Takes a stream socket that somebody else has accepted, as if it had come to that listener. `None`: there is no such
+    /// listener, or no room.
+    pub fn adopt(&mut self, id: u32, client: OwnedFd, peer: SocketAddr) -> Option<ConnectionId> {
+        self.look_at_clock();
+        let index = self.listeners.iter().position(|listener| listener.id == id)?;
+        let proxy_protocol = self.listeners[index].proxy_protocol;
+        let key = self.connected(index, id, proxy_protocol, client, peer)?;
+        self.keep_time();
+        Some(ConnectionId(key))
     }
 
     /// What clients are shown there, and asked for, from now on; connections that exist go on as they are. Without it a
@@ -571,25 +601,23 @@ impl Front {
         proxy_protocol: bool,
         client: OwnedFd,
         peer: SocketAddr,
-    ) {
+    ) -> Option<u64> {
         let tls = self.listeners.get(index).and_then(|listener| listener.tls.as_ref());
         let wire = Wire::new(client, Transport::for_listener(tls));
         let phase = if proxy_protocol { Phase::Proxy } else { Phase::Head };
-        let Some(key) = self.connections.insert(Connection::new(wire, listener, peer, phase))
-        else {
-            return;
-        };
-        let Some(connection) = self.connections.get(key) else { return };
+        let key = self.connections.insert(Connection::new(wire, listener, peer, phase))?;
+        let connection = self.connections.get(key)?;
         let data = epoll::EventData::new_u64(CLIENT | key);
         if epoll::add(&self.epoll, connection.wire.socket(), data, CLIENT_INTEREST).is_err() {
             self.connections.remove(key);
-            return;
+            return None;
         }
         self.listeners[index].connections += 1;
         self.deadline_in(key, self.limits.head_ms);
         if self.asks_connect {
             self.push(Event::Connected { listener, connection: ConnectionId(key) });
         }
+        Some(key)
     }
 
     /// No descriptors are left: the queue waits until the next tick.

@@ -120,7 +120,8 @@ mod tests {
         assert_eq!(lent.bytes().as_ptr(), at);
         drop(lent);
         assert_eq!(held.bytes(), b"a body");
-        assert_eq!(held.take().as_ptr(), at);
+        let taken = held.take();
+        assert_eq!(taken.as_ptr(), at);
     }
 
     #[test]

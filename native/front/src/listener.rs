@@ -38,6 +38,21 @@ pub(crate) struct Listener {
     pub(crate) streamed_tunnels: usize,
 }
 
+impl Listener {
+    pub(crate) fn new(id: u32, socket: Option<OwnedFd>, proxy_protocol: bool) -> Self {
+        Listener {
+            id,
+            socket,
+            proxy_protocol,
+            tls: None,
+            connections: 0,
+            shared: 0,
+            tunnels: 0,
+            streamed_tunnels: 0,
+        }
+    }
+}
+
 /// Binds and listens, side by side with other processes (SO_REUSEPORT). `::` takes IPv4 too.
 pub(crate) fn listen(address: SocketAddr) -> Result<(OwnedFd, u16), ListenError> {
     open(address).map_err(|error| {

@@ -449,6 +449,12 @@ impl Pool {
         self.legs.len()
     }
 
+    /// Bytes of requests that wait for their connections; what shares a connection is not counted.
+    pub fn held_bytes(&self) -> usize {
+        let legs = self.legs.keys().filter_map(|key| self.legs.get(key));
+        legs.map(|leg| leg.out.len() - leg.out_at).sum()
+    }
+
     /// Reads made so far; a connection nobody wants to hear of must not cost any.
     pub fn reads(&self) -> u64 {
         self.reads

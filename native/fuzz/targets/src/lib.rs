@@ -11,6 +11,7 @@ mod bodies;
 mod connection;
 mod cost;
 mod cut;
+mod front;
 mod gate;
 mod injections;
 mod proxy;
@@ -22,6 +23,7 @@ mod transformations;
 pub use bodies::bodies;
 pub use connection::connection;
 pub use cost::cost;
+pub use front::front;
 pub use gate::gate;
 pub use injections::injections;
 pub use proxy::proxy_header;
@@ -50,6 +52,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "request_head", run: request_head, seeds: request::HEADS, changes: MANY },
     Target { name: "chunked_body", run: chunked_body, seeds: request::BODIES, changes: MANY },
     Target { name: "connection", run: connection, seeds: connection::SEEDS, changes: MANY },
+    // Sockets and system calls: fewer.
+    Target { name: "front", run: front, seeds: front::SEEDS, changes: 3_000 },
     Target { name: "response", run: response, seeds: response::SEEDS, changes: MANY },
     Target { name: "proxy_header", run: proxy_header, seeds: proxy::SEEDS, changes: MANY },
     // The rule matcher: its seeds lie in the folders.
