@@ -50,6 +50,10 @@ export interface NativeAddon {
   closeBuckets(buckets: number): void
   bucketsSummary(buckets: number): string
   takeBucket(buckets: number, key: Uint8Array, keyLength: number, capacity: number, windowMs: number): number
+  openLibraryHeads(facts: Float64Array): void
+  readLibraryHead(request: object, response: object, uriBytes: number, headBytes: number): string | undefined
+  probeLibraryHead(request: object): number[] | null
+  libraryConnection(response: object): number
   createUpstreamPool(bufferBytes: number, data: Buffer, onEvent: UpstreamEventListener): number
   closeUpstreamPool(pool: number): void
   addUpstreamTarget(
@@ -220,15 +224,19 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'frontTls',
   'frontUseTls',
   'frontWrite',
+  'libraryConnection',
   'loadRuleSet',
   'mapSharedMemory',
   'openBuckets',
   'openCollections',
+  'openLibraryHeads',
   'openTransactions',
   'patternFindAll',
   'patternReplace',
   'patternTest',
   'prepareTls',
+  'probeLibraryHead',
+  'readLibraryHead',
   'releasePattern',
   'releaseProfile',
   'releaseRuleSet',
@@ -710,6 +718,50 @@ export function takeBucket(buckets: BucketsHandle, key: string, capacity: number
   }
   const bytes = Buffer.from(key)
   return addon().takeBucket(buckets, bytes, bytes.length, capacity, windowMs)
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Request heads that uWebSockets.js has parsed, out of its own memory (src/listener/library-head.ts)
+
+/** Bits of the first fact of a head. */
+export const LIBRARY_HEAD_CLOSE = 1
+export const LIBRARY_HEAD_KEEP_ALIVE = 2
+export const LIBRARY_HEAD_PROXY_FIELDS = 4
+export const LIBRARY_HEAD_HAS_LENGTH = 8
+/** Content-Length stands before Connection. */
+export const LIBRARY_HEAD_LENGTH_FIRST = 16
+export const LIBRARY_HEAD_IS_HEAD = 32
+/** Facts of a head: the bits above, place and length of Host's value in the text, Content-Length, number of the connection. */
+export const LIBRARY_HEAD_FACTS = 5
+
+/** Where the facts of heads go, in this thread, from now on. */
+export function openLibraryHeads(facts: Float64Array): void {
+  addon().openLibraryHeads(facts)
+}
+
+/**
+ * The head of a request whose handler is running, as it goes on: request line and `name: value` lines without Connection and
+ * Content-Length. undefined when something in it is to be decided, or the library's memory cannot be read. Only
+ * after `probeLibraryHead` has shown the memory to be as it is taken to be.
+ */
+export function readLibraryHead(
+  request: object,
+  response: object,
+  uriBytes: number,
+  headBytes: number,
+): string | undefined {
+  return addon().readLibraryHead(request, response, uriBytes, headBytes)
+}
+
+/** `method target` and `name: value` lines of the same, each with LF, read with care; undefined when that cannot be done. */
+export function probeLibraryHead(request: object): Buffer | undefined {
+  const bytes = addon().probeLibraryHead(request)
+  return bytes === null ? undefined : Buffer.from(bytes)
+}
+
+/** Number of the connection that a response object of the library is about, for as long as it is open; 0 = not known. */
+export function libraryConnection(response: object): number {
+  return addon().libraryConnection(response)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -269,6 +269,15 @@ function queryBytes(query: string): string | undefined {
 /** A gateway is asked for few hosts: the one that was looked at last is not looked at again. */
 let goodHost = ''
 
+/** From then on `goodHost` has the same text. */
+function isGoodHost(name: string): boolean {
+  if (name === goodHost) return true
+  const match = HOST.exec(name)
+  if (match === null || (match[1] !== undefined && Number(match[1]) > 65_535)) return false
+  goodHost = name
+  return true
+}
+
 /** Judges what `takeLine` has left behind. */
 function decide(
   limits: FrontEndLimits,
@@ -302,11 +311,7 @@ function decide(
   if (!PATH.test(path) || (query !== undefined && (search === undefined || !QUERY.test(search)))) return BAD_TARGET
 
   if (host === undefined) return NO_HOST
-  if (host !== goodHost) {
-    const hostMatch = HOST.exec(host)
-    if (hostMatch === null || (hostMatch[1] !== undefined && Number(hostMatch[1]) > 65_535)) return BAD_HOST
-    goodHost = host
-  }
+  if (!isGoodHost(host)) return BAD_HOST
 
   let head = text
   let startLineLength = startLine.length
@@ -371,6 +376,36 @@ function decide(
     libraryCloses,
     expectsContinue,
     webSocket,
+  }
+}
+
+/** What the native part has found of a head in which nothing was to be decided but this. */
+export interface UsualHead {
+  readonly head: string
+  readonly host: string
+  readonly connectionLines: string
+  readonly proxyFields: boolean
+  readonly isHead: boolean
+  readonly bodyLength: number
+  readonly close: boolean
+}
+
+/** Judges what is left: the host, and how long the body may be. */
+export function acceptUsualHead(usual: UsualHead, limits: FrontEndLimits): RequestHead | HeadRefusal {
+  if (!isGoodHost(usual.host)) return BAD_HOST
+  if (limits.bodyBytes > 0 && usual.bodyLength > limits.bodyBytes) return LONG_BODY
+  const { head, connectionLines, proxyFields, isHead, bodyLength, close } = usual
+  return {
+    host: goodHost,
+    head,
+    connectionLines,
+    proxyFields,
+    isHead,
+    bodyLength,
+    close,
+    libraryCloses: close,
+    expectsContinue: false,
+    webSocket: undefined,
   }
 }
 

@@ -29,6 +29,7 @@ import type {
   UpstreamTarget,
 } from './front-end.ts'
 import { libraryAllows } from './head-limit.ts'
+import { lastConnection, readsLibraryMemory, readUsualHead } from './library-head.ts'
 import {
   App,
   closeListenSocket,
@@ -40,6 +41,7 @@ import {
   type TemplatedApp,
   type UpgradeContext,
 } from './library.ts'
+import { libraryConnection } from '../native.ts'
 import { addressText } from './peer-address.ts'
 import { describeRequestLine, type HeadRefusal, readHead } from './read-head.ts'
 import { SlotTable } from './slots.ts'
@@ -70,6 +72,8 @@ export interface UwsFrontEndOptions {
   readonly report: (error: unknown) => void
   /** The most exchanges at a time; beyond it 503. */
   readonly maxExchanges?: number
+  /** False: heads are read field by field, see library-head.ts. */
+  readonly readsMemory?: boolean
   /** H-83: an upload below 240 B/s on the average of such a window ends; a client that reads nothing for one, too. */
   readonly progressWindowMs?: number
 }
@@ -128,6 +132,8 @@ interface Listener {
   readonly localAddress: string
   /** By IPv4 address; of plain connections. */
   readonly peers: Map<number, Peer>
+  /** By connection, as the library's memory tells them apart; of plain connections. */
+  readonly peersByConnection: Map<number, Peer>
   socket: ListenSocket | null
   port: number
   connections: number
@@ -142,6 +148,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
 
   readonly #pool: UpstreamPool
   readonly #progressWindowMs: number | undefined
+  readonly #readsMemory: boolean
   readonly #slots: SlotTable<ExchangeSlot>
   readonly #listeners = new Map<number, Listener>()
   /** Exchanges whose request body is still coming, or whose client does not read. */
@@ -173,6 +180,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     this.limits = options.limits
     this.#pool = options.pool
     this.#progressWindowMs = options.progressWindowMs
+    this.#readsMemory = options.readsMemory ?? true
     this.#slots = new SlotTable((slot) => new ExchangeSlot(slot, this), options.maxExchanges)
   }
 
@@ -237,6 +245,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
       options,
       localAddress: isIP(host) === 0 ? '' : host,
       peers: new Map(),
+      peersByConnection: new Map(),
       socket: null,
       port,
       connections: 0,
@@ -323,6 +332,9 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
 
   #connection(listener: Listener, res: HttpResponse, count: number): void {
     listener.connections += count < 0 ? -1 : 1
+    if (listener.tls === undefined && this.#readsMemory && readsLibraryMemory()) {
+      listener.peersByConnection.delete(libraryConnection(res))
+    }
     if (count < 0) return
     const { onConnect } = this.events
     if (onConnect === undefined) return
@@ -346,7 +358,8 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     const receivedAtMs = performance.now()
     const slot = this.#slots.acquire()
     try {
-      let head: ReturnType<typeof readHead> = readHead(req, this.limits)
+      const usual = this.#readsMemory ? readUsualHead(req, res, this.limits) : undefined
+      let head = usual ?? readHead(req, this.limits)
       const proxied = res.getProxiedRemoteAddress()
       // The library understands the header on every listener; only some may take it (F-17).
       if (proxied.byteLength > 0 && !listener.options.proxyProtocol) head = PROXY_HEADER_REFUSED
@@ -363,7 +376,10 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
       slot.clientCloses = head.close
       slot.libraryCloses = head.libraryCloses
       const tls = name === null ? undefined : peerTls(name, res)
-      slot.peer = peerOf(listener, res.getRemoteAddress(), proxied, tls)
+      slot.peer =
+        usual === undefined || name !== null || proxied.byteLength > 0
+          ? peerOf(listener, res.getRemoteAddress(), proxied, tls)
+          : peerOfConnection(listener, res)
       // a valid key has the length that makes the library hand the context over
       if (head.webSocket !== undefined && context !== null) slot.webSocket = { request: head.webSocket, context }
       slot.announce()
@@ -570,6 +586,18 @@ function peerTls(name: ServerNameFacts, res: HttpResponse): PeerTls {
 
 /** Addresses whose peers are remembered, for each listener. */
 const MAX_REMEMBERED_PEERS = 4096
+
+/** Of the plain connection that the last usual head came on. Looked at when it sends its first request. */
+function peerOfConnection(listener: Listener, res: HttpResponse): Peer {
+  const connection = lastConnection()
+  const { peersByConnection } = listener
+  let peer = peersByConnection.get(connection)
+  if (peer === undefined) {
+    peer = peerOf(listener, res.getRemoteAddress(), undefined, undefined)
+    peersByConnection.set(connection, peer)
+  }
+  return peer
+}
 
 function peerOf(
   listener: Listener,

@@ -32,9 +32,10 @@ export interface RawConnection {
 /** Opens a connection; `reads: false` leaves everything unread in the socket. */
 export async function openRaw(
   port: number,
-  options: { readonly reads?: boolean; readonly host?: string } = {},
+  options: { readonly reads?: boolean; readonly host?: string; readonly from?: string } = {},
 ): Promise<RawConnection> {
-  const socket = connect({ port, host: options.host ?? '127.0.0.1' })
+  const { host = '127.0.0.1', from } = options
+  const socket = connect({ port, host, ...(from !== undefined && { localAddress: from }) })
   await new Promise<void>((resolve, reject) => {
     socket.once('connect', resolve)
     socket.once('error', reject)

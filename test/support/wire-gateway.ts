@@ -120,6 +120,8 @@ export async function startWireGateway<E extends PlainEvents>(
     readonly host?: string
     readonly progressWindowMs?: number
     readonly engine?: Engine
+    /** See library-head.ts. */
+    readonly readsMemory?: boolean
   } = {},
 ): Promise<WireGateway<E>> {
   const limits = { ...WIRE_LIMITS, ...options.limits }
@@ -135,7 +137,7 @@ export async function startWireGateway<E extends PlainEvents>(
   const frontEnd =
     (options.engine ?? testEngine) === 'native'
       ? new NativeFrontEnd({ ...shared, addressBook: new AddressBook() })
-      : new UwsFrontEnd({ ...shared, pool })
+      : new UwsFrontEnd({ ...shared, pool, readsMemory: options.readsMemory ?? true })
   events.frontEnd = frontEnd
   events.target = upstream
   await frontEnd.listen({

@@ -60,8 +60,10 @@ describe('the addon', () => {
       'collections',
       'front',
       'held_scan',
+      'library_head',
       'listening',
       'pattern',
+      'raw',
       'rule_set',
       'shared_memory',
       'tls',
@@ -72,9 +74,15 @@ describe('the addon', () => {
     const exported = [
       ...binding.matchAll(/#\[napi\(catch_unwind\)\]\s*pub fn (\w+)(?:<'env>)?\(([\s\S]*?)\)(?: ->| \{)/g),
     ]
-    expect(exported).toHaveLength(native.NATIVE_EXPORTS.length)
-    // Without catch_unwind a panic aborts the whole process.
-    expect(binding.match(/#\[napi/g)).toHaveLength(exported.length)
+    // Those without napi-rs's conversions: a table, and their parameters in words.
+    const raw = [...binding.matchAll(/^ {4}\("(\w+)", crate::/gm)].map(([, name]) => name!)
+    expect(exported.length + raw.length).toBe(native.NATIVE_EXPORTS.length)
+    // Without catch_unwind a panic aborts the whole process; the raw ones catch by themselves.
+    expect(binding.match(/#\[napi(?!\(module_exports\))/g)).toHaveLength(exported.length)
+    for (const name of raw) {
+      const list = new RegExp(`^/// \`${name}\\(([^)]*)\\)`, 'm').exec(binding)?.[1]
+      expect([name, list?.split(',').length]).toEqual([name, parameters.get(name)])
+    }
     for (const [, snake, list] of exported) {
       const camel = (snake ?? '').replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
       // the environment is not JavaScript's to give

@@ -15,6 +15,7 @@ use napi_derive::napi;
 use sallyport_upstream::{Event, LegId, Pool, Sent, TargetId, TargetOptions, READ_BYTES};
 
 use crate::driver::{check, Arguments, Driver, Drivers, SharedMemory, Source};
+use crate::raw::{run, Call};
 use crate::tls::client_context;
 
 /// Bits of an event's `kind`; src/native.ts has the same.
@@ -289,29 +290,33 @@ pub fn retire_upstream_target(pool: u32, target: f64) -> Result<()> {
 
 // ── requests ──
 
-/// `body_length` counts when `body` is null: 0 = none, -1 = chunked. Returns twice the leg, plus 1 when it has a reused
-/// connection already; -1 = the queue is full; -2 = no such target; -3 = not a request head.
-#[napi(catch_unwind)]
-pub fn upstream_send(
-    pool: u32,
-    target: f64,
-    head: Unknown,
-    body_length: f64,
-    body: Option<&[u8]>,
-) -> Result<f64> {
-    let body = body.ok_or(body_length as i64);
-    let driver = driver(pool)?;
-    let sent = HEAD_TEXT.with_borrow_mut(|text| {
-        let head = latin1(&head, text)?;
-        Ok::<_, Error>(driver.source.borrow_mut().send(TargetId(target as u64), head, body))
-    })?;
-    Ok(match sent {
-        Sent::Reused(leg) => (leg.0 << 1 | REUSED) as f64,
-        Sent::Later(leg) => (leg.0 << 1) as f64,
-        Sent::Overflow => OVERFLOW,
-        Sent::NoTarget => NO_TARGET,
-        Sent::BadHead => BAD_HEAD,
-    })
+/// `upstreamSend(pool, target, head, bodyLength, body)`. `bodyLength` counts when `body` is null: 0 = none, -1 = chunked.
+/// Returns twice the leg, plus 1 when it has a reused connection already; -1 = the queue is full; -2 = no such target; -3 =
+/// not a request head.
+pub(crate) unsafe extern "C" fn upstream_send(
+    env: sys::napi_env,
+    info: sys::napi_callback_info,
+) -> sys::napi_value {
+    let send = |call: &Call| {
+        let driver = driver(call.uint32(0)?)?;
+        let target = TargetId(call.double(1)? as u64);
+        let body_length = call.double(3)? as i64;
+        // SAFETY: nothing of JavaScript runs, so that nobody changes the bytes, until this closure is left.
+        let body = unsafe { call.bytes(4)? }.ok_or(body_length);
+        let sent = HEAD_TEXT.with_borrow_mut(|text| {
+            let head = latin1_of(call.env, call.argument(2), text)?;
+            Ok::<_, Error>(driver.source.borrow_mut().send(target, head, body))
+        })?;
+        Ok(call.number(match sent {
+            Sent::Reused(leg) => (leg.0 << 1 | REUSED) as f64,
+            Sent::Later(leg) => (leg.0 << 1) as f64,
+            Sent::Overflow => OVERFLOW,
+            Sent::NoTarget => NO_TARGET,
+            Sent::BadHead => BAD_HEAD,
+        }))
+    };
+    // SAFETY: Node-API calls with what belongs to the call under way.
+    unsafe { run(env, info, send) }
 }
 
 thread_local! {
@@ -321,7 +326,10 @@ thread_local! {
 
 /// The characters of a string as bytes, in one call unless it is longer than any before.
 pub(crate) fn latin1<'a>(text: &Unknown, space: &'a mut Vec<u8>) -> Result<&'a [u8]> {
-    let (env, value) = (text.value().env, text.value().value);
+    latin1_of(text.value().env, text.value().value, space)
+}
+
+fn latin1_of(env: sys::napi_env, value: sys::napi_value, space: &mut Vec<u8>) -> Result<&[u8]> {
     let copy = |space: &mut Vec<u8>, length: &mut usize| {
         let start = space.as_mut_ptr().cast::<c_char>();
         // SAFETY: the value comes from the call under way; at most `space.len()` bytes are written.

@@ -38,7 +38,7 @@ pub(crate) fn token_length(bytes: &[u8]) -> usize {
 
 /// Where the first byte of a class is. A block at a time, in a form that the compiler turns into vector code.
 #[inline]
-fn first_of(bytes: &[u8], is_of: impl Fn(u8) -> bool) -> usize {
+pub(crate) fn first_of(bytes: &[u8], is_of: impl Fn(u8) -> bool) -> usize {
     const BLOCK: usize = 16;
     let mut at = 0;
     for block in bytes.chunks_exact(BLOCK) {

@@ -19,6 +19,7 @@ mod refusal;
 mod request;
 mod target;
 mod trailer;
+mod usual;
 mod web_socket;
 
 pub use body::{BodyPiece, BodyReader};
@@ -33,4 +34,5 @@ pub use request::{
 };
 pub use target::{check_target, is_host};
 pub use trailer::is_dropped;
+pub use usual::{read_usual_head, UsualHead};
 pub use web_socket::check_offer;

@@ -1,0 +1,161 @@
+//! Exports without the conversions of napi-rs, for what is called with every request: those cost some 1,500 instructions
+//! a call.
+//!
+//! With `unsafe`: the raw Node-API has no safe form.
+
+use std::ffi::{c_char, c_void};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::ptr::null_mut;
+
+use napi::bindgen_prelude::{JsObjectValue, Object};
+use napi::{sys, Error, JsValue, Result, Unknown};
+use napi_derive::napi;
+
+use crate::driver::check;
+
+/// Arguments of a call; those that were not given are undefined.
+pub(crate) const MOST_ARGUMENTS: usize = 6;
+
+type Function = unsafe extern "C" fn(sys::napi_env, sys::napi_callback_info) -> sys::napi_value;
+
+/// A call under way.
+pub(crate) struct Call {
+    pub(crate) env: sys::napi_env,
+    arguments: [sys::napi_value; MOST_ARGUMENTS],
+}
+
+impl Call {
+    /// An argument as it is.
+    pub(crate) fn argument(&self, at: usize) -> sys::napi_value {
+        self.arguments[at]
+    }
+
+    /// A number that fits.
+    pub(crate) fn uint32(&self, at: usize) -> Result<u32> {
+        let mut number = 0;
+        // SAFETY: the value comes from the call under way; the out pointer is to a local.
+        let got = unsafe { sys::napi_get_value_uint32(self.env, self.arguments[at], &mut number) };
+        check(got, "napi_get_value_uint32")?;
+        Ok(number)
+    }
+
+    /// Any number.
+    pub(crate) fn double(&self, at: usize) -> Result<f64> {
+        let mut number = 0.0;
+        // SAFETY: as above.
+        let got = unsafe { sys::napi_get_value_double(self.env, self.arguments[at], &mut number) };
+        check(got, "napi_get_value_double")?;
+        Ok(number)
+    }
+
+    /// The bytes of a Uint8Array; `None` for null.
+    ///
+    /// # Safety
+    /// JavaScript does not run while the result is in use.
+    pub(crate) unsafe fn bytes(&self, at: usize) -> Result<Option<&[u8]>> {
+        let (env, value) = (self.env, self.arguments[at]);
+        let (mut value_kind, mut kind, mut length, mut memory) = (0, 0, 0, null_mut());
+        // SAFETY: the value comes from the call under way; all out pointers are to locals.
+        unsafe {
+            check(sys::napi_typeof(env, value, &mut value_kind), "napi_typeof")?;
+            if value_kind == sys::ValueType::napi_null {
+                return Ok(None);
+            }
+            let (buffer, offset) = (null_mut(), null_mut());
+            let asked = sys::napi_get_typedarray_info(
+                env,
+                value,
+                &mut kind,
+                &mut length,
+                &mut memory,
+                buffer,
+                offset,
+            );
+            check(asked, "napi_get_typedarray_info")?;
+        }
+        if kind != sys::TypedarrayType::uint8_array {
+            return Err(Error::from_reason("a Uint8Array is expected"));
+        }
+        if length == 0 {
+            return Ok(Some(&[]));
+        }
+        // SAFETY: Node-API gives start and length of the array's memory, which lives as long as the array, an argument.
+        Ok(Some(unsafe { std::slice::from_raw_parts(memory.cast::<u8>(), length) }))
+    }
+
+    /// A number to return.
+    pub(crate) fn number(&self, number: f64) -> sys::napi_value {
+        let mut value = null_mut();
+        // SAFETY: the out pointer is to a local.
+        unsafe { sys::napi_create_double(self.env, number, &mut value) };
+        value
+    }
+
+    /// A string to return.
+    pub(crate) fn latin1(&self, text: &[u8]) -> sys::napi_value {
+        let mut value = null_mut();
+        // SAFETY: the bytes are copied by the call; the out pointer is to a local.
+        unsafe {
+            let start = text.as_ptr().cast::<c_char>();
+            sys::napi_create_string_latin1(self.env, start, text.len() as isize, &mut value);
+        }
+        value
+    }
+}
+
+/// Runs the body of an export. What it fails with, panics included, is thrown; a null value is undefined to JavaScript.
+///
+/// # Safety
+/// `env` and `info` are those of the call under way.
+pub(crate) unsafe fn run(
+    env: sys::napi_env,
+    info: sys::napi_callback_info,
+    body: impl FnOnce(&Call) -> Result<sys::napi_value>,
+) -> sys::napi_value {
+    let mut call = Call { env, arguments: [null_mut(); MOST_ARGUMENTS] };
+    let mut count = MOST_ARGUMENTS;
+    // SAFETY: as for this function; the array has as many elements as `count` says, and the rest is not wanted.
+    let status = unsafe {
+        let arguments = call.arguments.as_mut_ptr();
+        sys::napi_get_cb_info(env, info, &mut count, arguments, null_mut(), null_mut())
+    };
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        check(status, "napi_get_cb_info")?;
+        body(&call)
+    }));
+    let error = match ran {
+        Ok(Ok(value)) => return value,
+        Ok(Err(error)) => error.reason.clone(),
+        Err(_) => "the native part panicked".into(),
+    };
+    let text: Vec<u8> = error.bytes().filter(|byte| *byte != 0).chain([0]).collect();
+    // SAFETY: the text ends in NUL.
+    unsafe { sys::napi_throw_error(env, null_mut(), text.as_ptr().cast::<c_char>()) };
+    null_mut()
+}
+
+const FUNCTIONS: [(&str, Function); 2] = [
+    ("readLibraryHead", crate::library_head::read_library_head),
+    ("upstreamSend", crate::upstream::upstream_send),
+];
+
+/// Adds them to the addon's exports.
+#[napi(module_exports)]
+pub fn export_functions(mut exports: Object) -> Result<()> {
+    let env = exports.value().env;
+    for (name, function) in FUNCTIONS {
+        let mut value = null_mut();
+        let start = name.as_ptr().cast::<c_char>();
+        // SAFETY: the name is copied; the function is of the type that Node-API calls; no data goes with it.
+        let exported = unsafe {
+            let data: *mut c_void = null_mut();
+            let length = name.len() as isize;
+            let made =
+                sys::napi_create_function(env, start, length, Some(function), data, &mut value);
+            check(made, "napi_create_function")?;
+            Unknown::from_raw_unchecked(env, value)
+        };
+        exports.set_named_property(name, exported)?;
+    }
+    Ok(())
+}
