@@ -82,6 +82,11 @@ function isHeld(body: ScannedBody | null): body is HeldBody {
   return body !== null && 'held' in body
 }
 
+/** A body that is held goes with its exchange: then there is nothing to judge, and nobody to tell. */
+function isGone(exchange: Exchange, body: ScannedBody | null): boolean {
+  return exchange.finished && isHeld(body)
+}
+
 /**
  * Phases 1 and 2. `body`: null when it is not to be looked at; `isDecoded`: its content coding was taken off. Large ones
  * are scanned in a thread.
@@ -92,6 +97,7 @@ export function scanRequest(
   body: ScannedBody | null,
   isDecoded = false,
 ): Verdict | Promise<Verdict> {
+  if (isGone(exchange, body)) return CLEAN
   const { profile } = plan
   endTransaction(exchange)
   exchange.transactionProfile = profile
@@ -118,6 +124,7 @@ export function scanResponse(
   body: ScannedBody | null,
   isDecoded = false,
 ): Verdict | Promise<Verdict> {
+  if (isGone(exchange, body)) return CLEAN
   const { profile } = plan
   const state = exchange.responseState!
   if (exchange.transaction === 0 || exchange.transactionProfile?.response !== profile.response) {

@@ -76,7 +76,10 @@ impl Held {
 
     /// The first bytes, to be read elsewhere.
     pub(crate) fn lend(&mut self, most: usize) -> LentBody {
-        let bytes = Arc::new(self.take());
+        let bytes = match &self.lent {
+            Some(lent) if self.rest.is_empty() => Arc::clone(lent),
+            _ => Arc::new(self.take()),
+        };
         let length = bytes.len().min(most);
         self.lent = Some(Arc::clone(&bytes));
         LentBody { bytes, length }
@@ -132,6 +135,13 @@ mod tests {
         assert_eq!((lent.bytes(), held.len()), (&b"fir"[..], 12));
         assert_eq!(held.bytes(), b"first second");
         assert_eq!(lent.bytes(), b"fir");
+    }
+
+    #[test]
+    fn lending_twice_copies_nothing() {
+        let mut held = held("for two");
+        let (first, second) = (held.lend(100), held.lend(100));
+        assert_eq!(first.bytes().as_ptr(), second.bytes().as_ptr());
     }
 
     #[test]

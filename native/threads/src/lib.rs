@@ -23,6 +23,9 @@ pub type Work = Box<dyn FnOnce() + Send>;
 /// How long a thread stays without work.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// As much as the main thread has: what it may do, they may. Only what is used takes memory.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
 /// Threads of a process, for as long as it lives.
 #[derive(Debug)]
 pub struct Threads {
@@ -99,7 +102,8 @@ impl Threads {
 
     /// Whether there is a thread: a new one, or those that there are.
     fn start(&'static self, state: &mut State) -> bool {
-        let started = Builder::new().name("sallyport-scan".to_owned()).spawn(|| self.serve());
+        let builder = Builder::new().name("sallyport-scan".to_owned()).stack_size(STACK_BYTES);
+        let started = builder.spawn(|| self.serve());
         state.counts.threads += usize::from(started.is_ok());
         state.counts.threads > 0
     }

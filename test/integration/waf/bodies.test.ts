@@ -2,12 +2,14 @@
  * Bodies that only the rule matcher wants (issue 6, "Bodies without JavaScript"): on the native engine they are judged where
  * they lie, on the default one they come to JavaScript; what clients and upstreams see is the same on both.
  */
+import { type ClientHttp2Session, connect } from 'node:http2'
 import { createServer, type Server, type Socket } from 'node:net'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { type EchoUpstream, startEchoUpstream } from '../../support/echo-upstream.ts'
 import { OWN_RULES } from '../../support/own-rules.ts'
 import { openRaw, type RawConnection } from '../../support/raw-client.ts'
 import { get, pause, type RunningGateway, startGateway } from '../../support/start-gateway.ts'
+import { testCapabilities } from '../../support/test-engine.ts'
 
 const LIMIT_BYTES = 128 * 1024
 const FORM = 'Content-Type: application/x-www-form-urlencoded\r\n'
@@ -273,5 +275,48 @@ describe('response bodies', () => {
     await pause(10)
     for (const connection of connections) connection.destroy()
     await noScanIsOpen()
+  })
+})
+
+describe.skipIf(!testCapabilities.http2)('over HTTP/2', () => {
+  /** Status and body of the answer to a form. */
+  async function postForm(session: ClientHttp2Session, body: string): Promise<readonly [number, string]> {
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/form',
+      ':authority': 'strict.test',
+      'user-agent': 't',
+      'content-type': 'application/x-www-form-urlencoded',
+    })
+    stream.end(body)
+    const status = new Promise<number>((resolve) => {
+      stream.once('response', (fields) => resolve(fields[':status'] ?? 0))
+    })
+    let text = ''
+    for await (const chunk of stream.setEncoding('latin1')) text += String(chunk)
+    return [await status, text]
+  }
+
+  it('bodies of several streams are judged side by side, and go upstream as they are', async () => {
+    const session = connect(`http://127.0.0.1:${gateway.port}`)
+    const bodies = [100, 20_000, LIMIT_BYTES].flatMap((bytes) => [form(bytes, '+fine'), form(bytes, '+attack')])
+    const answers = await Promise.all(bodies.map(async (body) => await postForm(session, body)))
+    expect(answers.map(([status]) => status)).toEqual([200, 403, 200, 403, 200, 403])
+    const arrived = upstream.complete.map(({ body }) => body).toSorted((a, b) => a.length - b.length)
+    expect(arrived).toEqual(bodies.filter((body) => body.endsWith('fine')))
+    session.close()
+  })
+
+  it('a client that resets its streams while they are judged: nothing stays', async () => {
+    const session = connect(`http://127.0.0.1:${gateway.port}`)
+    session.on('error', () => undefined)
+    const streams = Array.from({ length: 20 }, () =>
+      session.request({ ':method': 'POST', ':path': '/', ':authority': 'strict.test', 'content-type': 'text/plain' }),
+    )
+    for (const stream of streams) stream.on('error', () => undefined).end('x'.repeat(60_000))
+    await pause(20)
+    for (const stream of streams) stream.close(8)
+    await noScanIsOpen()
+    session.destroy()
   })
 })
