@@ -1,7 +1,8 @@
 /**
  * `npm test`: sets up what is missing and runs every suite, or the ones named: unit, native, integration, engine, conformance.
  *
- * `engine`: what of the integration suite depends on what serves clients, once more with `engine: native`.
+ * `engine`: the integration suite once more with `engine: native`, but for the files whose head says `Engine: …`: none (no client
+ * connects to a listener), uws or native (whatever the run is about). What an engine cannot do is skipped by its capabilities.
  *
  * A suite whose data or server is not at hand prints `skipped: …` with the reason. With CI=true and the shared data
  * beside the checkout a skip is a failure. The count of our own cases (unit, native, integration) has a floor.
@@ -10,6 +11,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { failUsage, readArguments } from './arguments.mjs'
+import { filesOfEngines } from './engine-files.mjs'
 import { ensureRules } from './ensure-rules.mjs'
 import {
   ensureChromium,
@@ -22,20 +24,6 @@ import { runAndWatch } from './run-and-watch.mjs'
 import { root, setUp } from './set-up.mjs'
 
 const SUITES = ['unit', 'native', 'integration', 'engine', 'conformance']
-/** Of test/integration; what an engine cannot do is skipped by its capabilities. */
-const ENGINE_FOLDERS = [
-  'wire/bodies',
-  'wire/framing.',
-  'wire/listeners',
-  'upstream/balancing',
-  'upstream/memory',
-  'drills/',
-  'actions/',
-  'process/web-sockets',
-  'waf/bodies',
-  'waf/responses',
-  'waf/transactions',
-]
 const ON_NATIVE = { env: { ...process.env, SALLYPORT_TEST_ENGINE: 'native' } }
 /** Our own cases that must have passed when every suite ran. */
 const FLOOR = 4_500
@@ -86,13 +74,13 @@ async function vitest(suite) {
     ensureRedis()
     ensureOlderRules()
   }
-  if (suite === 'integration') ensureChromium()
+  if (suite === 'integration' || suite === 'engine') ensureChromium()
   const folder = mkdtempSync(join(tmpdir(), 'sallyport-test-'))
   const report = join(folder, 'report.json')
   const args = [
     join(root, 'node_modules', 'vitest', 'vitest.mjs'),
     'run',
-    ...(suite === 'engine' ? ENGINE_FOLDERS.map((folder) => `test/integration/${folder}`) : []),
+    ...(suite === 'engine' ? filesOfEngines() : []),
     '--project',
     suite === 'engine' ? 'integration' : suite,
     '--reporter=default',

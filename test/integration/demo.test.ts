@@ -1,4 +1,8 @@
-/** The demo tells its story, and notices when the gateway does less than it says. */
+/**
+ * The demo tells its story, and notices when the gateway does less than it says.
+ *
+ * Engine: uws, as the demo says.
+ */
 import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'

@@ -1,4 +1,8 @@
-/** Ranges of versions and strategies that only `engine: native` can honour, each for the host it is asked for (§5.25). */
+/**
+ * Ranges of versions and strategies that only `engine: native` can honour, each for the host it is asked for (§5.25).
+ *
+ * Engine: native, and in every run.
+ */
 import { connect } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { makeCertificate, opensslSkipReason, type MadeCertificate } from '../../support/certificates.ts'

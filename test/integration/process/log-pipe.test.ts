@@ -1,4 +1,8 @@
-/** Log lines of several processes on one pipe. */
+/**
+ * Log lines of several processes on one pipe.
+ *
+ * Engine: none, no client connects to a listener.
+ */
 import { spawnSync } from 'node:child_process'
 import { expect, test } from 'vitest'
 

@@ -1,4 +1,8 @@
-/** The primary against workers that refuse, hang and die (test/support/fake-worker.mjs). Real processes, no traffic. */
+/**
+ * The primary against workers that refuse, hang and die (test/support/fake-worker.mjs). Real processes, no traffic.
+ *
+ * Engine: none, no client connects to a listener.
+ */
 import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { Logger } from '../../../src/access-log/logger.ts'

@@ -1,4 +1,8 @@
-/** T-62: broken answers close the connection and fail the calls in flight; no call ever gets another's answer. */
+/**
+ * T-62: broken answers close the connection and fail the calls in flight; no call ever gets another's answer.
+ *
+ * Engine: none, no client connects to a listener.
+ */
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { setTimeout as sleep } from 'node:timers/promises'

@@ -1,4 +1,8 @@
-/** `rate_limit.mode: lease`: permits in batches. Spec: T-60, O-76, traffic-policy.md §5.16. */
+/**
+ * `rate_limit.mode: lease`: permits in batches. Spec: T-60, O-76, traffic-policy.md §5.16.
+ *
+ * Engine: none, no client connects to a listener.
+ */
 import { randomUUID } from 'node:crypto'
 import { existsSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,4 +1,8 @@
-/** O-76, T-61: what limits do while Redis is away, slow, full, read-only or refuses; with a real redis-server. */
+/**
+ * O-76, T-61: what limits do while Redis is away, slow, full, read-only or refuses; with a real redis-server.
+ *
+ * Engine: none, no client connects to a listener.
+ */
 import { existsSync, rmSync } from 'node:fs'
 import { randomUUID } from 'node:crypto'
 import { tmpdir } from 'node:os'

@@ -1,4 +1,8 @@
-/** T-60: several processes on one Redis, or on one table of shared memory, some of them killed with SIGKILL. */
+/**
+ * T-60: several processes on one Redis, or on one table of shared memory, some of them killed with SIGKILL.
+ *
+ * Engine: none, no client connects to a listener.
+ */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'

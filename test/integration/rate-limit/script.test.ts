@@ -1,4 +1,8 @@
-/** The script against a list of every admitted event, at times of the test's choosing. Spec: T-60, T-76. */
+/**
+ * The script against a list of every admitted event, at times of the test's choosing. Spec: T-60, T-76.
+ *
+ * Engine: none, no client connects to a listener.
+ */
 import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { RedisClient } from '../../../src/redis/client.ts'

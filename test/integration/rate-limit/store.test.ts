@@ -1,4 +1,8 @@
-/** One suite over both stores, with windows short enough to wait for. Spec: T-60, T-63, traffic-policy.md §5.16. */
+/**
+ * One suite over both stores, with windows short enough to wait for. Spec: T-60, T-63, traffic-policy.md §5.16.
+ *
+ * Engine: none, no client connects to a listener.
+ */
 import { randomUUID } from 'node:crypto'
 import { existsSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

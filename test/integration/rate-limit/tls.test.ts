@@ -1,4 +1,8 @@
-/** `rediss://`: the certificate is checked, and a client certificate is sent when Redis asks for one. */
+/**
+ * `rediss://`: the certificate is checked, and a client certificate is sent when Redis asks for one.
+ *
+ * Engine: none, no client connects to a listener.
+ */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

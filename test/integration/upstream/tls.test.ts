@@ -1,4 +1,8 @@
-/** https upstreams that the native pool leaves to the other one, and whom it trusts by itself. */
+/**
+ * https upstreams that the native pool leaves to the other one, and whom it trusts by itself.
+ *
+ * Engine: none, it is about the pool behind the other engine.
+ */
 import { execFile, execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'

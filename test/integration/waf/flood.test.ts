@@ -1,4 +1,8 @@
-/** A flood of matches into a log that nobody reads: whole transactions or none, and every match is accounted for (O-61). */
+/**
+ * A flood of matches into a log that nobody reads: whole transactions or none, and every match is accounted for (O-61).
+ *
+ * Engine: none, no client connects to a listener.
+ */
 import { execFileSync } from 'node:child_process'
 import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

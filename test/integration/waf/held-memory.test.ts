@@ -1,4 +1,8 @@
-/** H-38: an upload of which a part is judged, on the engine that holds it natively; the rest goes from socket to socket. */
+/**
+ * H-38: an upload of which a part is judged, on the engine that holds it natively; the rest goes from socket to socket.
+ *
+ * Engine: native, and in every run.
+ */
 import '../../support/native-engine.ts'
 import { readFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'

@@ -484,89 +484,6 @@ describe('streams', () => {
     connection.destroy()
   })
 
-  test('F-19 a first byte after 11 seconds and a pause of 11 seconds survive', async () => {
-    upstream.answer = (_request, socket) => {
-      setTimeout(() => socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n'), 11_000)
-      setTimeout(() => socket.write('3\r\ndef\r\n0\r\n\r\n'), 22_000)
-    }
-    const connection = await openRaw(gateway.port)
-    connection.send(`GET /slow HTTP/1.1\r\n${HOST}\r\n`)
-    const [answer] = await connection.answers(1, 30_000)
-    expect(answer).toMatchObject({ body: 'abcdef', isComplete: true })
-    connection.destroy()
-  }, 40_000)
-
-  test('F-10 uploads of 500 B/s live longer than the 10 seconds of the library, chunked ones too', async () => {
-    const uploads = ['Content-Length: 7000', 'Transfer-Encoding: chunked'].map(async (framing) => {
-      const connection = await openRaw(gateway.port)
-      connection.send(`POST /slow HTTP/1.1\r\n${HOST}${framing}\r\n\r\n`)
-      const isChunked = framing.startsWith('T')
-      for (let sent = 0; sent < 7_000; sent += 50) {
-        connection.send(isChunked ? `32\r\n${'x'.repeat(50)}\r\n` : 'x'.repeat(50))
-        await pause(100)
-      }
-      if (isChunked) connection.send('0\r\n\r\n')
-      const [answer] = await connection.answers(1)
-      connection.destroy()
-      return answer?.body.slice(0, 30)
-    })
-    expect(await Promise.all(uploads)).toEqual([
-      `POST /slow\n7000 bytes\n${'x'.repeat(8)}`,
-      `POST /slow\n7000 bytes\n${'x'.repeat(8)}`,
-    ])
-  }, 40_000)
-
-  test('H-83 an upload that is too slow gets 408, a client that reads nothing for too long is closed', async () => {
-    const strict = await startWireGateway(new PlainEvents(), target(upstream.port), { progressWindowMs: 4_000 })
-    const total = 30_000_000
-    upstream.answer = (_request, socket) => {
-      socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${total}\r\n\r\n`)
-      socket.write(Buffer.alloc(total, 97))
-    }
-    const upload = await openRaw(strict.port)
-    upload.send(`POST /slow HTTP/1.1\r\n${HOST}Content-Length: 7000\r\n\r\n`)
-    const timer = setInterval(() => upload.send('x'), 300)
-    const download = await openRaw(strict.port, { reads: false })
-    download.send(`GET / HTTP/1.1\r\n${HOST}\r\n`)
-    const [answer] = await upload.answers(1, 14_000)
-    clearInterval(timer)
-    expect(answer!.status).toBe(408)
-    expect(await upload.closed(3_000)).toBe(true)
-    expect(await eventually(() => strict.events.done.length === 2, 14_000)).toBe(true)
-    expect(strict.events.done.map(({ record }) => [record.status, record.end]).sort()).toEqual([
-      [200, 'aborted'],
-      [408, 'complete'],
-    ])
-    download.destroy()
-    await strict.close()
-  }, 40_000)
-
-  test('H-83 clients that read nothing for 13 seconds still get everything', async () => {
-    const total = 30_000_000
-    upstream.answer = (request, socket) => {
-      const isChunked = request.target === '/chunks'
-      socket.write(
-        `HTTP/1.1 200 OK\r\n${isChunked ? 'transfer-encoding: chunked' : `content-length: ${total}`}\r\n\r\n`,
-      )
-      if (isChunked) socket.write(`${total.toString(16)}\r\n`)
-      socket.write(Buffer.alloc(total, 97))
-      if (isChunked) socket.write('\r\n0\r\n\r\n')
-    }
-    const downloads = ['/length', '/chunks'].map(async (path) => {
-      const connection = await openRaw(gateway.port, { reads: false })
-      connection.send(`GET ${path} HTTP/1.1\r\n${HOST}\r\n`)
-      await pause(13_000)
-      let received = 0
-      connection.socket.on('data', (chunk: Buffer) => {
-        received += chunk.length
-      })
-      const isWhole = await eventually(() => received > total, 10_000)
-      connection.destroy()
-      return isWhole
-    })
-    expect(await Promise.all(downloads)).toEqual([true, true])
-  }, 40_000)
-
   test('H-38 64 MB to a client that reads nothing for 3 seconds: memory stays flat, then everything arrives', async () => {
     const total = 64 * 1024 * 1024
     const block = Buffer.alloc(64 * 1024, 121)
@@ -668,5 +585,110 @@ describe('streams', () => {
     expect(answer!.body.startsWith('POST /up\n')).toBe(true)
     connection.destroy()
     await fresh.close()
+  }, 40_000)
+})
+
+/** Each has an upstream and a gateway of its own: they wait at the same time. */
+describe.concurrent('streams that take their time', () => {
+  async function sideBySide(
+    options: Parameters<typeof startWireGateway>[2] = {},
+  ): Promise<{ upstream: EchoUpstream; gateway: WireGateway<PlainEvents>; close: () => Promise<void> }> {
+    const own = await startEchoUpstream()
+    const wire = await startWireGateway(new PlainEvents(), target(own.port), options)
+    const close = async (): Promise<void> => {
+      expect(wire.errors).toEqual([])
+      await wire.close()
+      await own.close()
+    }
+    return { upstream: own, gateway: wire, close }
+  }
+
+  test('F-19 a first byte after 11 seconds and a pause of 11 seconds survive', async () => {
+    const { upstream: own, gateway: slow, close } = await sideBySide()
+    own.answer = (_request, socket) => {
+      setTimeout(() => socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n'), 11_000)
+      setTimeout(() => socket.write('3\r\ndef\r\n0\r\n\r\n'), 22_000)
+    }
+    const connection = await openRaw(slow.port)
+    connection.send(`GET /slow HTTP/1.1\r\n${HOST}\r\n`)
+    const [answer] = await connection.answers(1, 30_000)
+    expect(answer).toMatchObject({ body: 'abcdef', isComplete: true })
+    connection.destroy()
+    await close()
+  }, 40_000)
+
+  test('F-10 uploads of 500 B/s live longer than the 10 seconds of the library, chunked ones too', async () => {
+    const { gateway: slow, close } = await sideBySide()
+    const uploads = ['Content-Length: 7000', 'Transfer-Encoding: chunked'].map(async (framing) => {
+      const connection = await openRaw(slow.port)
+      connection.send(`POST /slow HTTP/1.1\r\n${HOST}${framing}\r\n\r\n`)
+      const isChunked = framing.startsWith('T')
+      for (let sent = 0; sent < 7_000; sent += 50) {
+        connection.send(isChunked ? `32\r\n${'x'.repeat(50)}\r\n` : 'x'.repeat(50))
+        await pause(100)
+      }
+      if (isChunked) connection.send('0\r\n\r\n')
+      const [answer] = await connection.answers(1)
+      connection.destroy()
+      return answer?.body.slice(0, 30)
+    })
+    expect(await Promise.all(uploads)).toEqual([
+      `POST /slow\n7000 bytes\n${'x'.repeat(8)}`,
+      `POST /slow\n7000 bytes\n${'x'.repeat(8)}`,
+    ])
+    await close()
+  }, 40_000)
+
+  test('H-83 an upload that is too slow gets 408, a client that reads nothing for too long is closed', async () => {
+    const { upstream: own, gateway: strict, close } = await sideBySide({ progressWindowMs: 4_000 })
+    const total = 30_000_000
+    own.answer = (_request, socket) => {
+      socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${total}\r\n\r\n`)
+      socket.write(Buffer.alloc(total, 97))
+    }
+    const upload = await openRaw(strict.port)
+    upload.send(`POST /slow HTTP/1.1\r\n${HOST}Content-Length: 7000\r\n\r\n`)
+    const timer = setInterval(() => upload.send('x'), 300)
+    const download = await openRaw(strict.port, { reads: false })
+    download.send(`GET / HTTP/1.1\r\n${HOST}\r\n`)
+    const [answer] = await upload.answers(1, 14_000)
+    clearInterval(timer)
+    expect(answer!.status).toBe(408)
+    expect(await upload.closed(3_000)).toBe(true)
+    expect(await eventually(() => strict.events.done.length === 2, 14_000)).toBe(true)
+    expect(strict.events.done.map(({ record }) => [record.status, record.end]).sort()).toEqual([
+      [200, 'aborted'],
+      [408, 'complete'],
+    ])
+    download.destroy()
+    await close()
+  }, 40_000)
+
+  test('H-83 clients that read nothing for 13 seconds still get everything', async () => {
+    const { upstream: own, gateway: slow, close } = await sideBySide()
+    const total = 30_000_000
+    own.answer = (request, socket) => {
+      const isChunked = request.target === '/chunks'
+      socket.write(
+        `HTTP/1.1 200 OK\r\n${isChunked ? 'transfer-encoding: chunked' : `content-length: ${total}`}\r\n\r\n`,
+      )
+      if (isChunked) socket.write(`${total.toString(16)}\r\n`)
+      socket.write(Buffer.alloc(total, 97))
+      if (isChunked) socket.write('\r\n0\r\n\r\n')
+    }
+    const downloads = ['/length', '/chunks'].map(async (path) => {
+      const connection = await openRaw(slow.port, { reads: false })
+      connection.send(`GET ${path} HTTP/1.1\r\n${HOST}\r\n`)
+      await pause(13_000)
+      let received = 0
+      connection.socket.on('data', (chunk: Buffer) => {
+        received += chunk.length
+      })
+      const isWhole = await eventually(() => received > total, 10_000)
+      connection.destroy()
+      return isWhole
+    })
+    expect(await Promise.all(downloads)).toEqual([true, true])
+    await close()
   }, 40_000)
 })

@@ -1,3 +1,7 @@
-/** Forwarding, over the native upstream pool: the same tests. */
+/**
+ * Forwarding, over the native upstream pool: the same tests.
+ *
+ * Engine: uws, the native one always has that pool.
+ */
 import '../../support/wire-native.ts'
 import './forwarding.test.ts'

@@ -1,3 +1,7 @@
-/** Refusals and framing, over the native upstream pool: the same tests. */
+/**
+ * Refusals and framing, over the native upstream pool: the same tests.
+ *
+ * Engine: uws, the native one always has that pool.
+ */
 import '../../support/wire-native.ts'
 import './framing.test.ts'

@@ -1,6 +1,8 @@
 /**
  * HTTP/2 through the native front end, on real sockets: by prior knowledge from Node's client, to upstreams that speak
  * HTTP/1.1 and HTTP/2. H-26, H-33, H-38, H-61, H-94, H-100 … H-105; O-21.
+ *
+ * Engine: native, and in every run.
  */
 import { once } from 'node:events'
 import { createServer as createHttp1 } from 'node:http'

@@ -1,4 +1,8 @@
-/** What only the native front end does: HTTP/1.0, pipelining in order, interim answers, tunnels, its own timers and refusals. */
+/**
+ * What only the native front end does: HTTP/1.0, pipelining in order, interim answers, tunnels, its own timers and refusals.
+ *
+ * Engine: native, and in every run.
+ */
 import { createServer } from 'node:net'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { eventually, exchangeRaw, openRaw } from '../../support/raw-client.ts'

@@ -1,4 +1,8 @@
-/** TLS on listeners of the native front end: whom clients see, what is known of them, what is not TLS. */
+/**
+ * TLS on listeners of the native front end: whom clients see, what is known of them, what is not TLS.
+ *
+ * Engine: native, and in every run.
+ */
 import { connect } from 'node:net'
 import { X509Certificate } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'

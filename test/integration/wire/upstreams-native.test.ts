@@ -1,3 +1,7 @@
-/** Misbehaving upstreams, over the native upstream pool: the same tests. */
+/**
+ * Misbehaving upstreams, over the native upstream pool: the same tests.
+ *
+ * Engine: uws, the native one always has that pool.
+ */
 import '../../support/wire-native.ts'
 import './upstreams.test.ts'
