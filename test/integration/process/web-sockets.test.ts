@@ -123,10 +123,147 @@ endpoints:
     },
   )
 
+  test.skipIf(!testCapabilities.tunnel)(
+    'H-91: a tunnel carries frames as they are; the record comes at its end, with the bytes of both ways',
+    async () => {
+      const { socket, answer } = await open('/tunnel?a=1')
+      expect(answer.headers['x-upgraded']).toBe('yes')
+      expect(requests.at(-1)!.headers).toMatchObject({
+        'x-seen': `by localhost:${gateway.port}`,
+        'x-forwarded-proto': 'http',
+      })
+      const echoed = new Promise<string>((resolve) => socket.once('message', (data) => resolve(data.toString())))
+      socket.send('hello there')
+      expect(await echoed).toBe('hello there')
+      const { body } = await get(`${gateway.adminUrl}/metrics`)
+      expect(body).toMatch(/^sallyport_connections\{listener=".*",protocol="websocket",state="open"\} 1$/m)
+      expect(gateway.access().some(({ path }) => path === '/tunnel?a=1')).toBe(false)
+      await pause(300)
+      const code = closeCode(socket)
+      socket.close(4000)
+      expect(await code).toBe(4000)
+      const line = await gateway.waitForAccess(({ path }) => path === '/tunnel?a=1')
+      // RFC 6455 §5.2: two bytes in front of each payload, four more of a mask on the way up; a close frame has two bytes
+      expect(line).toMatchObject({
+        status: 101,
+        reason: 'ok',
+        bytes_in: 6 + 11 + 6 + 2,
+        bytes_out: 2 + 11 + 2 + 2,
+        endpoint: 'front',
+      })
+      expect(line['t_total']).toBeGreaterThan(300)
+      await expect
+        .poll(async () => (await get(`${gateway.adminUrl}/metrics`)).body)
+        .toMatch(/^sallyport_connections\{listener=".*",protocol="websocket",state="open"\} 0$/m)
+    },
+  )
+
+  test.skipIf(!testCapabilities.tunnel)('H-93: an upstream that vanishes ends the tunnel', async () => {
+    const { socket } = await open('/vanishing')
+    const code = closeCode(socket)
+    for (const client of server.clients) client.terminate()
+    expect(await code).toBe(1006)
+    expect(await gateway.waitForAccess(({ path }) => path === '/vanishing')).toMatchObject({ status: 101 })
+  })
+
+  test.skipIf(!testCapabilities.tunnel)(
+    'O-24, O-21: neither a reload nor a drain closes a tunnel; with its end the gateway ends, with 0',
+    async () => {
+      const { socket } = await open('/kept')
+      const echo = (text: string): Promise<string> => {
+        const echoed = new Promise<string>((resolve) => socket.once('message', (data) => resolve(data.toString())))
+        socket.send(text)
+        return echoed
+      }
+      gateway.write('gateway.yaml', (await gatewayText()).replace("'yes'", "'again'"))
+      expect(await gateway.command('reload')).toMatchObject({ code: 0 })
+      const { socket: next, answer } = await open('/new')
+      expect(answer.headers['x-upgraded']).toBe('again')
+      next.close()
+      expect(await echo('still here')).toBe('still here')
+      const ended = gateway.stop()
+      // behind `drain.delay` nothing is accepted any more
+      const isRefused = async (): Promise<boolean> => {
+        const late = await open('/late').catch(() => undefined)
+        late?.socket.terminate()
+        return late === undefined
+      }
+      await expect.poll(isRefused).toBe(true)
+      expect(await echo('and here')).toBe('and here')
+      socket.close()
+      expect(await ended).toMatchObject({ code: 0 })
+    },
+  )
+
   async function gatewayText(): Promise<string> {
     const { readFileSync } = await import('node:fs')
     return readFileSync(`${gateway.folder}/gateway.yaml`, 'utf8')
   }
+})
+
+describe.skipIf(!testCapabilities.tunnel)('tunnels and time', () => {
+  const server = new WebSocketServer({ port: 0, host: '127.0.0.1' })
+  let gateway: RunningGateway
+
+  beforeAll(async () => {
+    server.on('connection', (socket) => {
+      socket.on('error', () => undefined)
+      socket.on('message', (data) => socket.send(data, { binary: false }))
+    })
+    gateway = await startGateway({
+      config: ({ port }) => `
+workers: 1
+drain: { delay: 0s, timeout: 1s }
+websocket: { idle_timeout: 2s, max_open: 2 }
+endpoints:
+  - name: front
+    url: http://localhost:${port}
+    upstream: { url: http://127.0.0.1:${(server.address() as AddressInfo).port} }
+`,
+    })
+  })
+
+  afterAll(async () => {
+    await gateway?.stop()
+    server.close()
+  })
+
+  async function open(path: string): Promise<{ socket: WebSocket; code: Promise<number> }> {
+    const socket = new WebSocket(`ws://localhost:${gateway.port}${path}`)
+    socket.on('error', () => undefined)
+    const code = new Promise<number>((resolve) => socket.once('close', resolve))
+    await once(socket, 'open')
+    return { socket, code }
+  }
+
+  test('H-80: what says nothing for the idle time is cut, what says something is not; no more than may be open', async () => {
+    const silent = await open('/silent')
+    const lively = await open('/lively')
+    const third = new WebSocket(`ws://localhost:${gateway.port}/third`)
+    const [, { statusCode }] = (await once(third, 'unexpected-response')) as [unknown, IncomingMessage]
+    expect(statusCode).toBe(503)
+    third.on('error', () => undefined).terminate()
+    const timer = setInterval(() => lively.socket.send('x'), 200)
+    expect(await silent.code).toBe(1006)
+    expect(await gateway.waitForAccess(({ path }) => path === '/silent')).toMatchObject({
+      status: 101,
+      reason: 'idle_timeout',
+    })
+    await pause(1_000)
+    clearInterval(timer)
+    expect(lively.socket.readyState).toBe(WebSocket.OPEN)
+    lively.socket.close()
+    expect(await lively.code).toBe(1005)
+  })
+
+  test('O-21: what is open at the drain deadline is cut, and the exit is 4', async () => {
+    const { socket, code } = await open('/stays')
+    const timer = setInterval(() => socket.send('x'), 200)
+    const ended = gateway.stop()
+    expect(await code).toBe(1006)
+    clearInterval(timer)
+    expect(await ended).toMatchObject({ code: 4 })
+  })
 })
 
 describe('H-94: WebSockets over HTTP/2 and policies', () => {
