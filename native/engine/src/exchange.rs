@@ -49,8 +49,8 @@ pub(crate) struct Exchange {
     pub(crate) body_error: Option<String>,
 }
 
-impl Exchange {
-    pub(crate) fn new() -> Self {
+impl Default for Exchange {
+    fn default() -> Self {
         Exchange {
             scalars: [None; VARIABLES],
             headers: Vec::new(),
@@ -70,6 +70,38 @@ impl Exchange {
             processor: None,
             body_error: None,
         }
+    }
+}
+
+impl Exchange {
+    /// Forgets all variables; the memory of their lists stays.
+    pub(crate) fn clear(&mut self) {
+        for members in self.lists() {
+            members.clear();
+        }
+        let mut old = std::mem::take(self);
+        for (list, old) in self.lists().into_iter().zip(old.lists()) {
+            *list = std::mem::take(old);
+        }
+    }
+
+    fn lists(&mut self) -> [&mut Vec<Member>; 9] {
+        [
+            &mut self.headers,
+            &mut self.cookies,
+            &mut self.args_get,
+            &mut self.args_post,
+            &mut self.files,
+            &mut self.files_sizes,
+            &mut self.part_headers,
+            &mut self.multipart_names,
+            &mut self.response_headers,
+        ]
+    }
+
+    /// Bytes of memory that [`Exchange::clear`] keeps.
+    pub(crate) fn capacity_bytes(&mut self) -> usize {
+        self.lists().iter().map(|list| list.capacity() * size_of::<Member>()).sum()
     }
 
     pub(crate) fn set(&mut self, variable: Variable, value: ValueId) {
@@ -582,7 +614,7 @@ mod tests {
     use super::*;
 
     fn read(head: &str) -> (Exchange, Store) {
-        let mut exchange = Exchange::new();
+        let mut exchange = Exchange::default();
         let mut store = Store::with_capacity(64);
         exchange.read_request_head(&mut store, head.as_bytes(), &Configuration::default());
         (exchange, store)

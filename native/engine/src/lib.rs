@@ -26,6 +26,7 @@
 //! Source: `seclang.md` (SecLang as OWASP CRS v4 uses it; ModSecurity v2 decides where engines differ).
 
 mod body;
+mod bytes;
 mod collections;
 mod configuration;
 mod details;
@@ -33,8 +34,10 @@ mod error;
 mod escape;
 mod exchange;
 mod gate;
+mod hash;
 mod load;
 mod number;
+mod number_table;
 pub mod operator;
 mod plan;
 mod profile;
@@ -44,6 +47,7 @@ mod store;
 mod template;
 mod transaction;
 pub mod transformation;
+mod transformation_tree;
 mod tx;
 mod variable;
 

@@ -12,7 +12,8 @@ use crate::gate::{Gate, NodeBits, ProbeId};
 use crate::operator::Operator;
 use crate::rule::{has_bit, set_bit, Disruption, Rule, SpecId, TargetSet, Test, TxOperand};
 use crate::rule_set::RuleSet;
-use crate::store::{NodeId, Side};
+use crate::store::Side;
+use crate::transformation_tree::NodeId;
 use crate::tx::TxSlot;
 
 /// Rules and gates of a profile.

@@ -7,9 +7,9 @@ use regex::bytes::Regex;
 use crate::configuration::EngineMode;
 use crate::gate::ProbeId;
 use crate::operator::Operator;
-use crate::store::NodeId;
 use crate::template::Template;
 use crate::transaction::{push_member, push_tags};
+use crate::transformation_tree::NodeId;
 use crate::tx::TxSlot;
 use crate::variable::Variable;
 
@@ -234,6 +234,8 @@ pub(crate) enum Selector {
     Name { lower: Box<[u8]>, spelling: Arc<[u8]> },
     /// The member of `TX` at this place.
     Tx(TxSlot),
+    /// Those whose names begin so, without regard to case (lower case).
+    Beginning(Box<[u8]>),
     /// Those in whose name the expression is found.
     Regex(Arc<Regex>),
 }
@@ -244,6 +246,9 @@ impl Selector {
         match self {
             Selector::All => true,
             Selector::Name { lower, .. } => name.eq_ignore_ascii_case(lower),
+            Selector::Beginning(lower) => name
+                .get(..lower.len())
+                .is_some_and(|beginning| beginning.eq_ignore_ascii_case(lower)),
             Selector::Regex(regex) => regex.is_match(name),
             Selector::Tx(_) => false,
         }

@@ -16,8 +16,8 @@ use crate::plan::Plans;
 use crate::rule::{
     set_bit, Control, Disruption, Effect, Rule, Selector, TargetSet, TargetSpec, Test,
 };
-use crate::store::TransformationTree;
 use crate::transformation::TransformationContext;
+use crate::transformation_tree::TransformationTree;
 use crate::tx::{TxNames, TxSlot};
 use crate::variable::Variable;
 

@@ -190,6 +190,8 @@ impl Drop for Transaction {
             visits: std::mem::take(&mut self.visits),
             target_room: std::mem::take(&mut self.target_room),
             matched_vars: std::mem::take(&mut self.matched_vars),
+            exchange: std::mem::take(&mut self.exchange),
+            tx: self.tx.take_room(),
             reading: self.reading,
         };
         room.recycle();
@@ -250,7 +252,18 @@ impl Transaction {
         let configuration = rules.configuration();
         let body_bytes = body_bytes.min(profile.request_body_limit);
         let mut store = Store::with_capacity(4096 + 3 * head.len() + 2 * body_bytes);
-        let mut exchange = Exchange::new();
+        let Room {
+            mut spec_cache,
+            spec_members,
+            spec_summaries,
+            visits,
+            target_room,
+            matched_vars,
+            mut exchange,
+            tx,
+            reading,
+        } = Room::take();
+        spec_cache.resize(rules.specs.len(), SpecTargets::default());
         exchange.read_request_head(&mut store, head, configuration);
         let mut set = |variable, text: &str| {
             let value = store.intern(text.as_bytes());
@@ -264,22 +277,12 @@ impl Transaction {
         set(Variable::UniqueId, &client.request_id);
 
         let options = profile.options();
-        let tx = Tx::new(&profile.tx_start);
+        let tx = Tx::with_room(&profile.tx_start, tx);
         let engine = match options.detection_only {
             None => configuration.engine,
             Some(true) => EngineMode::DetectionOnly,
             Some(false) => EngineMode::On,
         };
-        let Room {
-            mut spec_cache,
-            spec_members,
-            spec_summaries,
-            visits,
-            target_room,
-            matched_vars,
-            reading,
-        } = Room::take();
-        spec_cache.resize(rules.specs.len(), SpecTargets::default());
         Transaction {
             store,
             exchange,
@@ -507,6 +510,12 @@ impl Transaction {
         if skipped || self.engine == EngineMode::Off {
             return;
         }
+        self.store.begin_phase();
+        self.run_rules(phase, extent);
+        self.store.end_phase();
+    }
+
+    fn run_rules(&mut self, phase: u8, extent: Extent) {
         let profile = Arc::clone(&self.profile);
         let rules: &RuleSet = profile.rules();
         let order = &rules.phases[usize::from(phase) - 1];

@@ -7,15 +7,18 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
+use crate::hash::NameHasher;
 use crate::number::parse_number;
 use crate::rule::Selector;
-use crate::store::NameHasher;
 
 /// Place of a member of `TX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct TxSlot(pub(crate) u32);
 
 type NameTable = HashMap<Box<[u8]>, TxSlot, BuildHasherDefault<NameHasher>>;
+
+/// Names of so many bytes are looked for without memory of their own.
+const SHORT_NAME_BYTES: usize = 96;
 
 /// How many members rules may add at run time; further ones are not stored.
 const DYNAMIC_LIMIT: usize = 8192;
@@ -134,6 +137,15 @@ impl TxStart {
     }
 }
 
+/// Memory of a `TX` collection that is over.
+#[derive(Debug, Default)]
+pub(crate) struct TxRoom {
+    own_at: Vec<u32>,
+    own: Vec<Member>,
+    dynamic: NameTable,
+    dynamic_names: Vec<Box<[u8]>>,
+}
+
 /// The `TX` collection of one transaction.
 #[derive(Debug)]
 pub(crate) struct Tx {
@@ -149,14 +161,33 @@ pub(crate) struct Tx {
 
 impl Tx {
     pub(crate) fn new(start: &Arc<TxStart>) -> Self {
-        Tx {
-            start: Arc::clone(start),
-            own_at: vec![0; start.names.len()],
-            own: Vec::with_capacity(32),
-            dynamic: NameTable::default(),
-            dynamic_names: Vec::new(),
-            clock: start.clock,
+        Tx::with_room(start, TxRoom::default())
+    }
+
+    /// One in the memory of another.
+    pub(crate) fn with_room(start: &Arc<TxStart>, room: TxRoom) -> Self {
+        let TxRoom { mut own_at, own, dynamic, dynamic_names } = room;
+        own_at.resize(start.names.len(), 0);
+        Tx { start: Arc::clone(start), own_at, own, dynamic, dynamic_names, clock: start.clock }
+    }
+
+    /// Its memory, empty, unless that is much.
+    pub(crate) fn take_room(&mut self) -> TxRoom {
+        const MOST_MEMBERS: usize = 1024;
+        if self.own_at.len() > self.start.names.len() + MOST_MEMBERS {
+            return TxRoom::default();
         }
+        let mut room = TxRoom {
+            own_at: std::mem::take(&mut self.own_at),
+            own: std::mem::take(&mut self.own),
+            dynamic: std::mem::take(&mut self.dynamic),
+            dynamic_names: std::mem::take(&mut self.dynamic_names),
+        };
+        room.own_at.clear();
+        room.own.clear();
+        room.dynamic.clear();
+        room.dynamic_names.clear();
+        room
     }
 
     /// Takes members of the same names to begin with, before any is changed.
@@ -211,8 +242,20 @@ impl Tx {
 
     /// The place of a name made at run time; `None` when there are too many.
     pub(crate) fn slot(&mut self, name: &[u8]) -> Option<TxSlot> {
-        let key: Box<[u8]> = name.to_ascii_lowercase().into();
-        if let Some(slot) = self.start.names.slots.get(&key).or_else(|| self.dynamic.get(&key)) {
+        let mut short = [0; SHORT_NAME_BYTES];
+        let long;
+        let key = match short.get_mut(..name.len()) {
+            Some(short) => {
+                short.copy_from_slice(name);
+                short.make_ascii_lowercase();
+                &*short
+            }
+            None => {
+                long = name.to_ascii_lowercase();
+                &long
+            }
+        };
+        if let Some(slot) = self.start.names.slots.get(key).or_else(|| self.dynamic.get(key)) {
             return Some(*slot);
         }
         if self.dynamic_names.len() >= DYNAMIC_LIMIT {
@@ -220,7 +263,7 @@ impl Tx {
         }
         let slot = TxSlot(self.own_at.len() as u32);
         self.own_at.push(0);
-        self.dynamic.insert(key, slot);
+        self.dynamic.insert(key.into(), slot);
         self.dynamic_names.push(name.into());
         Some(slot)
     }

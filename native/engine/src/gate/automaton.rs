@@ -13,6 +13,8 @@ const STATES: usize = u16::MAX as usize;
 const LONG_BYTES: usize = 96;
 /// At how many places.
 const STREAMS: usize = 4;
+/// A column that no byte has.
+const NO_COLUMN: u8 = u8::MAX;
 
 /// A literal with the row of bits it stands for.
 pub(crate) type Literal<'a> = (&'a [u8], Vec<u64>);
@@ -29,20 +31,23 @@ pub(crate) struct LiteralAutomaton<const SHIFT: u32> {
     words: usize,
     /// How many bytes a literal has at most.
     reach: usize,
+    /// The column of bytes that are passed over, as if they were not there.
+    skipped: u8,
 }
 
 impl<const SHIFT: u32> LiteralAutomaton<SHIFT> {
     const COLUMNS: usize = 1 << SHIFT;
-    /// The last column is shared by the rarest bytes.
-    const RARE: u8 = Self::COLUMNS as u8 - 1;
+    /// The last column is shared by the rarest bytes; where bytes are skipped, it is theirs, and the one before it shared.
+    const LAST: u8 = Self::COLUMNS as u8 - 1;
 
     /// Builds it from literals in lower case with their rows of `words` words. Where they need too many states, all are cut
-    /// to fewer bytes. `None`: there is nothing to look for.
-    pub(crate) fn new(literals: &[Literal<'_>], words: usize) -> Option<Self> {
+    /// to fewer bytes. The bytes in `skipped` are passed over in values, so literals must hold none of them. `None`: there
+    /// is nothing to look for.
+    pub(crate) fn new(literals: &[Literal<'_>], words: usize, skipped: &[u8]) -> Option<Self> {
         let longest = literals.iter().map(|(literal, _)| literal.len()).max()?;
         let mut most_bytes = longest;
         while most_bytes > 0 {
-            if let Some(automaton) = Self::build(literals, words, most_bytes) {
+            if let Some(automaton) = Self::build(literals, words, most_bytes, skipped) {
                 return Some(automaton);
             }
             most_bytes /= 2;
@@ -55,8 +60,14 @@ impl<const SHIFT: u32> LiteralAutomaton<SHIFT> {
         self.table.len() * 2 + self.masks.len() * 8
     }
 
-    fn build(literals: &[Literal<'_>], words: usize, most_bytes: usize) -> Option<Self> {
-        let columns = Self::columns(literals);
+    fn build(
+        literals: &[Literal<'_>],
+        words: usize,
+        most_bytes: usize,
+        skipped: &[u8],
+    ) -> Option<Self> {
+        let columns = Self::columns(literals, skipped);
+        let skipped = if skipped.is_empty() { NO_COLUMN } else { Self::LAST };
         const NONE: u16 = u16::MAX;
         let mut table = vec![NONE; Self::COLUMNS];
         let mut masks: Vec<Option<Vec<u64>>> = vec![None];
@@ -93,6 +104,10 @@ impl<const SHIFT: u32> LiteralAutomaton<SHIFT> {
             let failure = usize::from(failures[state]);
             for column in 0..Self::COLUMNS {
                 let cell = (state << SHIFT) | column;
+                if column == usize::from(skipped) {
+                    table[cell] = state as u16;
+                    continue;
+                }
                 let beside = if state == 0 { 0 } else { table[(failure << SHIFT) | column] };
                 match table[cell] {
                     NONE => table[cell] = beside,
@@ -106,7 +121,9 @@ impl<const SHIFT: u32> LiteralAutomaton<SHIFT> {
                 }
             }
         }
-        Some(Self::renumber(columns, &table, &masks, order, words, most_bytes))
+        let mut automaton = Self::renumber(columns, &table, &masks, order, words, most_bytes);
+        automaton.skipped = skipped;
+        Some(automaton)
     }
 
     /// Adds the rows of the literals that occur in the value.
@@ -118,34 +135,32 @@ impl<const SHIFT: u32> LiteralAutomaton<SHIFT> {
             }
             return;
         }
-        // Each place reads on into the next one's share as far as a literal can reach, and all read about the same.
+        // Each place reads on into the next one's share as far as a literal can reach.
         let share = (value.len() - self.reach) / STREAMS;
-        let streams: [&[u8]; STREAMS] = std::array::from_fn(|stream| {
-            let start = stream * share;
-            if stream == STREAMS - 1 {
-                &value[start..]
-            } else {
-                &value[start..start + share + self.reach]
-            }
-        });
-        let together = streams.iter().map(|stream| stream.len()).min().unwrap_or(0);
+        let (a, rest) = value.split_at(share);
+        let (b, rest) = rest.split_at(share);
+        let (c, rest) = rest.split_at(share);
+        let d = &rest[..share];
         let mut states = [0_u16; STREAMS];
-        let [a, b, c, d] = streams.map(|stream| &stream[..together]);
-        for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
-            let next = [
-                self.next(states[0], *a),
-                self.next(states[1], *b),
-                self.next(states[2], *c),
-                self.next(states[3], *d),
+        for index in 0..share {
+            states = [
+                self.next(states[0], a[index]),
+                self.next(states[1], b[index]),
+                self.next(states[2], c[index]),
+                self.next(states[3], d[index]),
             ];
-            if next.iter().any(|state| *state >= self.first_match) {
-                next.iter().for_each(|state| self.note(*state, found));
+            if states.iter().any(|state| *state >= self.first_match) {
+                states.iter().for_each(|state| self.note(*state, found));
             }
-            states = next;
         }
-        for (stream, mut state) in streams.into_iter().zip(states) {
-            for byte in &stream[together..] {
+        for (stream, mut state) in states.into_iter().enumerate() {
+            let mut left = if stream == STREAMS - 1 { usize::MAX } else { self.reach };
+            for byte in &value[(stream + 1) * share..] {
+                if left == 0 {
+                    break;
+                }
                 state = self.step(state, *byte, found);
+                left -= usize::from(self.columns[usize::from(*byte)] != self.skipped);
             }
         }
     }
@@ -176,7 +191,8 @@ impl<const SHIFT: u32> LiteralAutomaton<SHIFT> {
     }
 
     /// The column of each byte.
-    fn columns(literals: &[Literal<'_>]) -> [u8; 256] {
+    fn columns(literals: &[Literal<'_>], skipped: &[u8]) -> [u8; 256] {
+        let rare = Self::LAST - u8::from(!skipped.is_empty());
         let mut uses = [0_u32; 256];
         for byte in literals.iter().flat_map(|(literal, _)| literal.iter()) {
             uses[usize::from(byte.to_ascii_lowercase())] += 1;
@@ -185,10 +201,13 @@ impl<const SHIFT: u32> LiteralAutomaton<SHIFT> {
         used.sort_by_key(|byte| std::cmp::Reverse(uses[usize::from(*byte)]));
         let mut columns = [OTHER; 256];
         for (index, byte) in used.into_iter().enumerate() {
-            columns[usize::from(byte)] = (index + 1).min(usize::from(Self::RARE)) as u8;
+            columns[usize::from(byte)] = (index + 1).min(usize::from(rare)) as u8;
         }
         for byte in b'A'..=b'Z' {
             columns[usize::from(byte)] = columns[usize::from(byte.to_ascii_lowercase())];
+        }
+        for byte in skipped {
+            columns[usize::from(*byte)] = Self::LAST;
         }
         columns
     }
@@ -215,7 +234,8 @@ impl<const SHIFT: u32> LiteralAutomaton<SHIFT> {
         let first_match = masks.iter().filter(|mask| mask.is_none()).count() as u16;
         let masks =
             order.iter().filter_map(|old| masks[*old].as_ref()).flatten().copied().collect();
-        LiteralAutomaton { columns, table: moved, first_match, masks, words, reach }
+        let skipped = NO_COLUMN;
+        LiteralAutomaton { columns, table: moved, first_match, masks, words, reach, skipped }
     }
 }
 
@@ -236,9 +256,9 @@ mod tests {
             [b"he", b"she", b"his", b"hers", b"<!--", b"etc/passwd", b"aaaaab", b"\xff\x00", b"in"];
         let literals: Vec<_> =
             texts.iter().enumerate().map(|(bit, text)| (*text, vec![1 << bit])).collect();
-        let automaton = LiteralAutomaton::<6>::new(&literals, 1).unwrap();
+        let automaton = LiteralAutomaton::<6>::new(&literals, 1, &[]).unwrap();
         // Bytes that share a column may be taken for one another, but nothing is missed.
-        let narrow = LiteralAutomaton::<3>::new(&literals, 1).unwrap();
+        let narrow = LiteralAutomaton::<3>::new(&literals, 1, &[]).unwrap();
         let mut seed = 7_u64;
         let mut next = |limit: usize| {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -263,5 +283,35 @@ mod tests {
                 assert_eq!(found[0] >> bit & 1 != 0, expected, "{text:?} in {value:?}");
             }
         }
+    }
+    #[test]
+    fn skipped_bytes_are_as_if_they_were_not_there() {
+        let texts: [&[u8]; 4] = [b"abc", b"cab", b"bb", b"aaaaab"];
+        let literals: Vec<_> =
+            texts.iter().enumerate().map(|(bit, text)| (*text, vec![1 << bit])).collect();
+        let skipping = LiteralAutomaton::<6>::new(&literals, 1, b" \n").unwrap();
+        let plain = LiteralAutomaton::<6>::new(&literals, 1, &[]).unwrap();
+        let mut seed = 3_u64;
+        let mut next = |limit: usize| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) as usize % limit
+        };
+        let mut matches = 0;
+        for round in 0..2000 {
+            let length = if round % 2 == 0 { LONG_BYTES + next(300) } else { next(40) };
+            let letters: &[u8] = if round % 3 == 0 { b"abc    \n\n      xxx" } else { b"abcx \n" };
+            let mut value: Vec<u8> = (0..length).map(|_| letters[next(letters.len())]).collect();
+            if round % 5 == 0 {
+                value.iter_mut().take(length / 2).for_each(|byte| *byte = b' ');
+            }
+            let mut found = [0];
+            skipping.search(&value, &mut found);
+            value.retain(|byte| !b" \n".contains(byte));
+            let mut expected = [0];
+            plain.search(&value, &mut expected);
+            assert_eq!(found, expected, "{}", value.escape_ascii());
+            matches += found[0].count_ones();
+        }
+        assert!(matches > 1000);
     }
 }

@@ -10,8 +10,10 @@
 //! Source: `native-findings.md` sections 3.2, 3.3 and 3.6.
 
 mod automaton;
-mod bytes;
+mod knowledge;
 mod needs;
+mod row_cache;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -21,11 +23,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use automaton::{Literal, LiteralAutomaton};
-pub(crate) use bytes::{ByteClasses, ByteSet};
+pub(crate) use knowledge::Knowledge;
 pub(crate) use needs::{Evidences, Needs};
+pub(crate) use row_cache::{Place, RowKey};
 
-use crate::store::{NodeId, Step, TransformationTree};
-use crate::transformation::Transformation;
+use crate::bytes::{ByteClasses, ByteSet};
+use crate::transformation::{Transformation, WHITE_BYTES};
+use crate::transformation_tree::{NodeId, Step, TransformationTree};
 
 /// Number of a probe in its rule set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +175,8 @@ pub(crate) struct Gate {
     /// Words of a row of bits.
     words: usize,
     finders: [Finder; Scope::COUNT],
+    /// That of squeezed values for values whose white space still stands in them.
+    squeezing: Finder,
     sieves: [Sieve; 2],
     plain: ByteClasses,
     /// Per probe of the rule set its bit.
@@ -243,9 +249,25 @@ impl Gate {
                 all.filter(|(_, row)| row.iter().any(|word| *word != 0)).collect()
             };
             gate.finders[scope as usize] = Finder {
-                any: LiteralAutomaton::new(&of_kind(Kind::Any), gate.words),
-                plain: LiteralAutomaton::new(&of_kind(Kind::Plain), gate.words),
+                any: LiteralAutomaton::new(&of_kind(Kind::Any), gate.words, &[]),
+                plain: LiteralAutomaton::new(&of_kind(Kind::Plain), gate.words, &[]),
             };
+            if scope == Scope::Squeezed {
+                let without_white = |kind: Kind| {
+                    let mut literals = of_kind(kind);
+                    literals
+                        .retain(|(text, _)| !text.iter().any(|byte| WHITE_BYTES.contains(byte)));
+                    literals
+                };
+                gate.squeezing = Finder {
+                    any: LiteralAutomaton::new(&without_white(Kind::Any), gate.words, WHITE_BYTES),
+                    plain: LiteralAutomaton::new(
+                        &without_white(Kind::Plain),
+                        gate.words,
+                        WHITE_BYTES,
+                    ),
+                };
+            }
         }
         gate
     }
@@ -337,10 +359,19 @@ impl Gate {
     /// Looks for literals in a value, whose classes of bytes are known: the bit of every probe of the scope that lacks
     /// none, whatever transformations stand before the probe.
     pub(crate) fn look(&self, value: &[u8], classes: ByteClasses, scope: Scope, row: &mut [u64]) {
+        self.look_with(&self.finders[scope as usize], value, classes, row);
+    }
+
+    /// The same for the probes behind lists that take white space away, of a value from which it is still to be taken.
+    /// `classes` are those of what remains.
+    pub(crate) fn look_squeezing(&self, value: &[u8], classes: ByteClasses, row: &mut [u64]) {
+        self.look_with(&self.squeezing, value, classes, row);
+    }
+
+    fn look_with(&self, finder: &Finder, value: &[u8], classes: ByteClasses, row: &mut [u64]) {
         let is_plain = classes.is_within(self.plain);
         let kind = if is_plain { Kind::Plain } else { Kind::Any };
         row.copy_from_slice(&self.sieves[kind as usize].without_literals);
-        let finder = &self.finders[scope as usize];
         if let (true, Some(automaton)) = (is_plain, &finder.plain) {
             automaton.search(value, row);
         } else if let (false, Some(automaton)) = (is_plain, &finder.any) {
@@ -383,7 +414,7 @@ impl Gate {
     /// Bytes of memory, about.
     pub(crate) fn bytes(&self) -> usize {
         let classes = self.sieves.iter().map(|sieve| sieve.classes.len() * size_of::<ByteSet>());
-        let finders = self.finders.iter().map(|finder| {
+        let finders = self.finders.iter().chain([&self.squeezing]).map(|finder| {
             finder.any.as_ref().map_or(0, LiteralAutomaton::bytes)
                 + finder.plain.as_ref().map_or(0, LiteralAutomaton::bytes)
         });

@@ -9,7 +9,7 @@
 use regex_syntax::hir::{Class, Hir, HirKind};
 use regex_syntax::ParserBuilder;
 
-use super::bytes::{ByteClasses, ByteSet};
+use crate::bytes::{ByteClasses, ByteSet};
 use crate::operator::{Evidence, Operator};
 
 /// How many strings a part of a pattern may stand for, to be spelt out.

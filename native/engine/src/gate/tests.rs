@@ -262,7 +262,7 @@ fn transformations_make_no_other_bytes_than_they_say() {
             let reason = value.iter().any(|byte| *byte != b' ' && transformation.may_change(*byte));
             if transformation.keeps_lone_blanks()
                 && !reason
-                && crate::store::has_lone_blanks(&value)
+                && crate::bytes::has_lone_blanks(&value)
             {
                 assert_eq!(output, None, "{} on {text}", transformation.name());
             }

@@ -8,15 +8,15 @@ use sallyport_seclang::{Diagnostics, Document, OperatorText, Position, Target};
 
 use super::actions::{self, RuleActions};
 use super::draft::{Draft, DraftLink, Entry};
-use super::{selector_regex, Data};
+use super::{pattern_selector, Data};
 use crate::gate::{Evidences, Probe, ProbeId};
 use crate::number::canonical_number;
 use crate::operator::{Operator, OperatorError};
 use crate::rule::{
     Comparison, Link, Rule, Selector, SpecId, TargetSet, TargetSetId, TargetSpec, Test, TxOperand,
 };
-use crate::store::{NodeId, TransformationTree};
 use crate::template::Template;
+use crate::transformation_tree::{NodeId, TransformationTree};
 use crate::tx::TxNames;
 use crate::variable::{is_unsupported_variable, Variable};
 
@@ -466,8 +466,8 @@ pub(super) fn resolve_target(
                 }
             }
         }
-        Some(sallyport_seclang::Selector::Regex(pattern)) => match selector_regex(pattern) {
-            Ok(regex) => Selector::Regex(regex),
+        Some(sallyport_seclang::Selector::Regex(pattern)) => match pattern_selector(pattern) {
+            Ok(selector) => selector,
             Err(reason) => {
                 problems.report(position, "regex", format!("selector of {name}: {reason}"));
                 return None;

@@ -14,9 +14,9 @@ use sallyport_seclang::{parse, resolve, Diagnostics, Document, SourceFile};
 use crate::configuration::Configuration;
 use crate::error::LoadErrors;
 use crate::gate::Probe;
-use crate::rule::{Rule, TargetSet, TargetSpec};
-use crate::store::TransformationTree;
+use crate::rule::{Rule, Selector, TargetSet, TargetSpec};
 use crate::transformation::UnicodeMap;
+use crate::transformation_tree::TransformationTree;
 use crate::tx::TxNames;
 
 /// What [`load`] makes, to be wrapped as a rule set.
@@ -115,13 +115,20 @@ fn configuration(
 }
 
 /// Compiles a regular expression of a selector: searched anywhere, ignoring case (`seclang.md` section 4.3).
-fn selector_regex(pattern: &str) -> Result<Arc<regex::bytes::Regex>, String> {
+fn pattern_selector(pattern: &str) -> Result<Selector, String> {
+    let stands_for_itself = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    match pattern.strip_prefix('^') {
+        Some(text) if text.bytes().all(stands_for_itself) => {
+            return Ok(Selector::Beginning(text.to_ascii_lowercase().into_bytes().into()));
+        }
+        _ => {}
+    }
     regex::bytes::RegexBuilder::new(pattern)
         .unicode(false)
         .case_insensitive(true)
         .dot_matches_new_line(true)
         .build()
-        .map(Arc::new)
+        .map(|regex| Selector::Regex(Arc::new(regex)))
         .map_err(|error| error.to_string())
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Rx {
     pattern: String,
     /// The texts that it matches as a whole, where the pattern only lists them.
     texts: Option<Box<[Box<[u8]>]>>,
+    /// It matches any value, as a whole.
+    takes_all: bool,
     regex: Regex,
     /// See [`pcre::Translation`].
     ends_at_last_group: bool,
@@ -49,14 +51,15 @@ impl Rx {
         let argument = equivalents::spell_out(argument);
         let pcre::Translation { pattern, ends_at_last_group } = pcre::translate(&argument)?;
         let regex = choose(&pattern)?;
-        Ok(Rx { texts: whole_texts(&pattern), pattern, regex, ends_at_last_group })
+        let takes_all = pattern == "^.*$";
+        Ok(Rx { texts: whole_texts(&pattern), takes_all, pattern, regex, ends_at_last_group })
     }
 
     /// A pattern that a request's macros made, without the trials that a load takes the time for.
     fn compile_at_once(argument: &[u8]) -> Result<Self, OperatorError> {
         let pcre::Translation { pattern, ends_at_last_group } = pcre::translate(argument)?;
         let regex = build(&pattern, true)?;
-        Ok(Rx { texts: None, pattern, regex, ends_at_last_group })
+        Ok(Rx { texts: None, takes_all: false, pattern, regex, ends_at_last_group })
     }
 
     pub(super) fn pattern(&self) -> &str {
@@ -71,6 +74,12 @@ impl Rx {
     pub(super) fn matches(&self, value: &[u8], captures: Option<&mut Captures>) -> bool {
         if let (Some(texts), None) = (&self.texts, &captures) {
             return texts.iter().any(|text| **text == *value);
+        }
+        if self.takes_all {
+            if let Some(captures) = captures {
+                captures.set_whole(value);
+            }
+            return true;
         }
         if !self.regex.is_match(value) {
             return false;
@@ -226,6 +235,21 @@ fn keep(value: &[u8], spans: &Spans, ends_at_last_group: bool, captures: &mut Ca
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_takes_all_captures_the_whole() {
+        let rx = Rx::compile(b"^.*$").unwrap();
+        assert!(rx.takes_all && !Rx::compile(b"^.+$").unwrap().takes_all);
+        for value in [&b""[..], b"a", b"a\nb\n", b"\xff\x00"] {
+            let mut found = Captures::default();
+            assert!(rx.matches(value, Some(&mut found)) && rx.regex.is_match(value));
+            let mut spans = rx.regex.create_captures();
+            rx.regex.search_captures(&Input::new(value), &mut spans);
+            let mut expected = Captures::default();
+            keep(value, &spans, rx.ends_at_last_group, &mut expected);
+            assert_eq!(found, expected);
+        }
+    }
 
     #[test]
     fn lists_of_texts_are_matched_as_their_patterns_are() {

@@ -81,8 +81,20 @@ impl Text {
             TextTest::BeginsWith => value.starts_with(argument),
             TextTest::EndsWith => value.ends_with(argument),
             TextTest::Equals => value == argument,
-            TextTest::Within => value.is_empty() || memmem::find(argument, value).is_some(),
+            TextTest::Within => is_part_of(value, argument),
         }
+    }
+}
+
+/// Whether a value stands in a text. To prepare a search costs more than to try the few places where a short one can begin.
+fn is_part_of(value: &[u8], text: &[u8]) -> bool {
+    const SHORT_BYTES: usize = 32;
+    match value {
+        [] => true,
+        [first, ..] if value.len() <= SHORT_BYTES => {
+            memchr::memchr_iter(*first, text).any(|at| text[at..].starts_with(value))
+        }
+        _ => memmem::find(text, value).is_some(),
     }
 }
 

@@ -260,7 +260,8 @@ impl Transaction {
             }
             let node = link.transformations;
             let value = self.store.transform(target.value, node, &rules.tree, &rules.context);
-            return self.test_value(test, expanded, target, value, let_in);
+            let probe = gated.map(|probes| probes[0]);
+            return self.test_value(test, expanded, target, value, let_in, probe);
         }
         if !link.negated && !(0..link.stages.len()).any(|stage| is_let_in(self, stage)) {
             return false;
@@ -274,7 +275,8 @@ impl Transaction {
                 continue;
             }
             let let_in = is_let_in(self, stage);
-            matched |= self.test_value(test, expanded, target, value, let_in);
+            let probe = gated.map(|probes| probes[stage]);
+            matched |= self.test_value(test, expanded, target, value, let_in, probe);
         }
         matched
     }
@@ -287,6 +289,7 @@ impl Transaction {
         target: &Target,
         value: ValueId,
         let_in: bool,
+        probe: Option<ProbeId>,
     ) -> bool {
         let link = test.link;
         if link.capture {
@@ -294,6 +297,10 @@ impl Transaction {
         }
         let captures = link.capture.then_some(&mut self.captures);
         let found = let_in && test.operator.matches(self.store.get(value), expanded, captures);
+        if let (true, false, Some(probe)) = (let_in, found, probe) {
+            let side = Side::of_phase(self.phase);
+            self.store.rule_out(target.value, side, self.profile.plan.gate(side), probe);
+        }
         if found == link.negated {
             return false;
         }

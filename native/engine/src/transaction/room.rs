@@ -4,6 +4,8 @@ use std::cell::Cell;
 
 use super::targets::{SpecTargets, Target};
 use super::Hit;
+use crate::exchange::Exchange;
+use crate::tx::TxRoom;
 
 /// How much memory a thread keeps for its next transaction.
 const SPARE_BYTES: usize = 1 << 20;
@@ -22,6 +24,8 @@ pub(super) struct Room {
     pub(super) visits: Vec<u64>,
     pub(super) target_room: Vec<Target>,
     pub(super) matched_vars: Vec<Hit>,
+    pub(super) exchange: Exchange,
+    pub(super) tx: TxRoom,
     /// The number of a reading that nothing in `spec_cache` belongs to.
     pub(super) reading: u32,
 }
@@ -40,7 +44,8 @@ impl Room {
         let bytes = self.spec_members.capacity() * size_of::<Target>()
             + self.target_room.capacity() * size_of::<Target>()
             + self.matched_vars.capacity() * size_of::<Hit>()
-            + self.spec_summaries.capacity() * size_of::<u64>();
+            + self.spec_summaries.capacity() * size_of::<u64>()
+            + self.exchange.capacity_bytes();
         if bytes > SPARE_BYTES {
             return;
         }
@@ -49,6 +54,7 @@ impl Room {
         self.visits.clear();
         self.target_room.clear();
         self.matched_vars.clear();
+        self.exchange.clear();
         // A thread that ends keeps nothing.
         let _ = SPARE.try_with(|spare| spare.set(self));
     }

@@ -238,7 +238,7 @@ impl Transaction {
         let name = match &spec.selector {
             Selector::Tx(slot) => TargetName::Tx(*slot),
             Selector::Name { spelling, .. } => TargetName::Spelt(Arc::clone(spelling)),
-            Selector::All | Selector::Regex(_) => TargetName::None,
+            Selector::All | Selector::Beginning(_) | Selector::Regex(_) => TargetName::None,
         };
         Target { variable, name, count: true, value }
     }

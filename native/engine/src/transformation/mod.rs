@@ -32,10 +32,11 @@ mod white_space;
 mod tests;
 
 pub use unicode_map::UnicodeMap;
+pub(crate) use white_space::WHITE_BYTES;
 
 use std::sync::Arc;
 
-use crate::gate::ByteSet;
+use crate::bytes::ByteSet;
 
 /// What a transformation needs besides its input.
 #[derive(Clone, Debug, Default)]

@@ -4,7 +4,9 @@
 
 use super::scan;
 
-static WHITE: [bool; 256] = scan::set(b"\t\n\x0b\x0c\r \xa0");
+/// What the first two take for white space.
+pub(crate) const WHITE_BYTES: &[u8] = b"\t\n\x0b\x0c\r \xa0";
+static WHITE: [bool; 256] = scan::set(WHITE_BYTES);
 
 pub(super) fn remove(input: &[u8]) -> Option<Vec<u8>> {
     let first = scan::first_in(&WHITE, input)?;

@@ -154,6 +154,11 @@ impl ByteClasses {
         ByteClasses(if self.0 & LETTERS == 0 { self.0 } else { self.0 | LETTERS })
     }
 
+    /// Without the blank and white space controls.
+    pub(crate) fn without_white(self) -> Self {
+        ByteClasses(self.0 & !(BLANK | WHITE))
+    }
+
     #[inline]
     pub(crate) fn has_blank(self) -> bool {
         self.0 & BLANK != 0
@@ -188,6 +193,38 @@ impl ByteClasses {
         let high = spread(HIGH, u64::MAX);
         ByteSet([low, middle, high, high])
     }
+}
+
+/// What the bytes of a value tell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traits {
+    pub(crate) classes: ByteClasses,
+    /// All its blanks stand alone.
+    pub(crate) is_calm: bool,
+}
+
+impl Traits {
+    pub(crate) fn of(value: &[u8]) -> Self {
+        let classes = ByteClasses::of(value);
+        let is_calm = !classes.has_blank() || has_lone_blanks(value);
+        Traits { classes, is_calm }
+    }
+}
+
+/// Whether no blank stands first, last, or before another blank, `/` or `(`.
+pub(crate) fn has_lone_blanks(value: &[u8]) -> bool {
+    if value.first() == Some(&b' ') || value.last() == Some(&b' ') {
+        return false;
+    }
+    let pair = |(first, second): (&u8, &u8)| {
+        (*first == b' ') & ((*second == b' ') | (*second == b'/') | (*second == b'('))
+    };
+    let after = value.get(1..).unwrap_or(&[]);
+    // By blocks, so that the compiler can use wide registers.
+    !value
+        .chunks(64)
+        .zip(after.chunks(64))
+        .any(|(first, second)| first.iter().zip(second).map(pair).fold(false, |any, it| any | it))
 }
 
 #[cfg(test)]
