@@ -1,4 +1,8 @@
-/** Bodies in native memory, asked for by their front end's own calls: what the gateway above it never lets happen, too. */
+/**
+ * Bodies in native memory, asked for by their front end's own calls: what the gateway above it never lets happen, too.
+ *
+ * Engine: native, and in every run.
+ */
 import { afterEach, beforeAll, expect, it } from 'vitest'
 import type { ExchangeHandle, HeldBodies, HeldRequestScan } from '../../../src/listener/front-end.ts'
 import { NativeFrontEnd } from '../../../src/listener/native/native-front-end.ts'

@@ -1,6 +1,8 @@
 /**
  * WebSockets over HTTP/2 (extended CONNECT) through the native front end, to upstreams that speak HTTP/1.1. H-38, H-60, H-80,
  * H-90, H-94. Source: RFC 8441.
+ *
+ * Engine: native, and in every run.
  */
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
