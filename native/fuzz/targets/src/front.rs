@@ -43,7 +43,7 @@ pub(crate) const SEEDS: &[&[u8]] = &[
     b"GET /fr HTTP/1.1\r\nHost: a\r\n\r\nGET /fa HTTP/1.1\r\nHost: a\r\n\r\n\n--\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n\x20\x09",
     b"GET /fw HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\nbytes as they are\x20\x06",
     b"PROXY TCP4 1.2.3.4 5.6.7.8 9 10\r\nHEAD /fb HTTP/1.1\r\nHost: a\r\n\r\nGET /tx HTTP/1.1\r\nHost: a\r\n\r\nGET /xh HTTP/1.1\r\nHost: a\r\n\r\n\xa0\x04",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x0f\x01\x05\0\0\0\x01\x82\x86\x41\x01a\x04\x03/fa\0\0\0\x01\x01\0\0\0\x01\x20\x20",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x0a\x01\x05\0\0\0\x01\x82\x86\x41\x01a\x04\x03/fa\0\0\x0a\x01\x04\0\0\0\x03\x83\x86\x41\x01a\x04\x03/gb\0\0\x03\0\x01\0\0\0\x03abc\x20\x20",
     b"GET /fq HTTP/1.1\r\nHost: a\r\n\r\n\x28\x20",
     b"GET /fb HTTP/1.1\r\nHost: a\r\n\r\nGET /an HTTP/1.1\r\nHost: a\r\n\r\n\x42\x20",
     b"GET /hb HTTP/1.1\r\nHost: a\r\n\r\nGET /gb HTTP/1.1\r\nHost: a\r\n\r\n\x20\x05",
@@ -189,6 +189,11 @@ thread_local! {
 
 /// Clients, the front end, the gateway's decisions, a server, and what must hold of all of them.
 pub fn front(input: &[u8]) {
+    run(input);
+}
+
+/// Returns how many requests the front end told of.
+fn run(input: &[u8]) -> usize {
     let (rest, cut) = split(input);
     let (rest, flags) = split(rest);
     let mark = rest.windows(4).position(|mark| mark == b"\n--\n");
@@ -201,7 +206,8 @@ pub fn front(input: &[u8]) {
         let mut run = Run::new(listener, epoch, raw);
         run.play(listener, bytes, flags, cut);
         run.judge(flags);
-    });
+        run.exchanges.len()
+    })
 }
 
 impl Run {
@@ -694,5 +700,15 @@ fn judge_frames(received: &[u8]) {
             }
         }
         bytes = rest.get(length..).unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_seed_has_requests() {
+        for (at, seed) in super::SEEDS.iter().enumerate() {
+            assert!(super::run(seed) > 0, "seed {at}");
+        }
     }
 }
