@@ -50,6 +50,8 @@ setUp()
 if (!ensureProgram('wrk', 'wrk'))
   fail('wrk was not found: install it (Debian: apt-get install wrk) and run this again.')
 if (!ensureProgram('nginx', 'nginx')) fail('nginx was not found: it is the upstream of every side; install it.')
+if (names.some((name) => ROWS[name].streams) && !ensureProgram('h2load', 'nghttp2-client'))
+  fail('h2load was not found: install it (Debian: apt-get install nghttp2-client) and run this again.')
 ensureProgram('haproxy', 'haproxy')
 const peers = Object.keys(PEERS).filter((name) => {
   const isThere = PEERS[name].has()

@@ -166,6 +166,7 @@ export interface NativeAddon {
   ): number
   allowScanThreads(mostThreads: number, mostWaiting: number): void
   frontForward(front: number, exchange: number, target: number, head: string, body: Uint8Array | null): number
+  frontRelay(front: number, exchange: number, target: number, lines: string, split: number): number
   frontCanRepeat(front: number, exchange: number): boolean
   frontReadResponseBody(front: number, exchange: number, limitBytes: number): void
   frontContinue(front: number, exchange: number, head: string, body: Uint8Array | null, isFiltered: boolean): number
@@ -219,6 +220,7 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'frontReadRequestBody',
   'frontReadResponseBody',
   'frontRefuse',
+  'frontRelay',
   'frontRespond',
   'frontSpeaksHttp2',
   'frontTls',
@@ -1011,6 +1013,9 @@ export const FRONT_REFUSED = 11
 export const FRONT_REQUEST_HELD = 12
 export const FRONT_RESPONSE_HELD = 13
 export const FRONT_SCANNED = 14
+export const FRONT_PASSED = 15
+export const FRONT_ENDED = 16
+export const FRONT_REJECTED = 17
 
 /** What `continueFront`, `respondFront` and `abortFront` return. */
 export const FRONT_IS_DONE = 1
@@ -1031,23 +1036,44 @@ export const FRONT_RECORD = {
   endedAtMs: 8,
   connectionReused: 9,
   tunnel: 10,
+  /** The upstream's status where PASSED has not told it, else 0. */
+  passedStatus: 11,
+  exchange: 12,
 } as const
-export const FRONT_RECORD_NUMBERS: number = 12
+export const FRONT_RECORD_NUMBERS: number = 13
+/** Records that fit into the shared numbers: those of ENDED first, behind them the one that is told alone. */
+export const FRONT_RECORDS: number = 65
+/** Places of the numbers that REQUEST is told with. */
+export const FRONT_REQUEST_NUMBERS = {
+  exchange: 845,
+  /** The listener × 8, the version × 2, and 1 where some field is one that proxies write. */
+  facts: 846,
+  bodyLength: 847,
+  connection: 848,
+  receivedAtMs: 849,
+} as const
+/** Places for what goes with lines that are returned: see FrontEventListener. */
+export const FRONT_RELAY_NUMBERS = { target: 850, split: 851 } as const
+/** All shared numbers. */
+export const FRONT_NUMBERS: number = 852
 
 /**
- * What happened; what is not named is absent.
+ * What happened; what is not named is absent. A string that is returned for REQUEST relays it, as `relayFront` with the
+ * FRONT_RELAY_NUMBERS does; REJECTED follows where the lines are none.
  *
  * | kind | text | a | b | c | d | extra |
  * | --- | --- | --- | --- | --- | --- | --- |
  * | CONNECTED | | listener | connection | | | |
- * | REQUEST | head | listener × 2 + 1 where some field is one that proxies write | body length | connection | received at, ms | connection lines |
+ * | REQUEST | head | FRONT_REQUEST_NUMBERS | | | | connection lines |
  * | REQUEST_BODY, RESPONSE_BODY | | 1 = complete | | | | bytes |
  * | REQUEST_HELD, RESPONSE_HELD | | 1 = complete | its bytes, as many as were asked for at most | | | |
  * | SCANNED | | ticket | answer | | | |
  * | RESPONSE | head | status | body length | | | |
  * | FILTER_DATA | | | | | | bytes |
  * | UPSTREAM_FAILED | detail | index of UPSTREAM_REASONS | 1 = not processed | 1 = body consumed | | |
+ * | PASSED | | status | first byte at, ms | | | |
  * | DONE | detail of its failure | | | | | rule by which we answered inside a request |
+ * | ENDED | | number of records | | | | |
  * | REFUSED | request line | listener | status | | | rule, blank, address of the peer |
  */
 export type FrontEventListener = (
@@ -1059,7 +1085,7 @@ export type FrontEventListener = (
   c: number,
   d: number,
   extra: string | Uint8Array | undefined,
-) => void
+) => string | undefined
 
 /** Bytes and milliseconds, 0 = off; see the crate `front`. */
 export interface FrontLimits {
@@ -1090,9 +1116,9 @@ const limitNumbers = (limits: FrontLimits): number[] => [
   limits.maxTunnels,
 ]
 
-/** A front end on this thread's event loop. `record`: FRONT_RECORD_NUMBERS places, filled before DONE. Throws without descriptors. */
-export function createFront(limits: FrontLimits, record: Float64Array, onEvent: FrontEventListener): FrontHandle {
-  return addon().createFront(limitNumbers(limits), performance.now(), record, onEvent)
+/** A front end on this thread's event loop. `numbers`: FRONT_NUMBERS places, the records first. Throws without descriptors. */
+export function createFront(limits: FrontLimits, numbers: Float64Array, onEvent: FrontEventListener): FrontHandle {
+  return addon().createFront(limitNumbers(limits), performance.now(), numbers, onEvent)
 }
 
 /** Closes everything at once; the ends of open exchanges are told before it returns. */
@@ -1337,6 +1363,17 @@ export function forwardFront(
   body: Uint8Array | null,
 ): number {
   return addon().frontForward(front, exchange, target, head, body)
+}
+
+/** See FrontEnd.relay; what the answer leaves with stands in `lines` from `split` on, -1 = it is asked for. FRONT_BAD_HEAD or 0. */
+export function relayFront(
+  front: FrontHandle,
+  exchange: number,
+  target: UpstreamTargetHandle,
+  lines: string,
+  split: number,
+): number {
+  return addon().frontRelay(front, exchange, target, lines, split)
 }
 
 /** See FrontEnd.canRepeat. */

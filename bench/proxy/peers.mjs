@@ -108,7 +108,7 @@ export const PEERS = {
         row.accessLog,
         `  upstream backend { server 127.0.0.1:${backendPort}; keepalive 1024; keepalive_requests 100000000; }
   server {
-    listen 127.0.0.1:${port} ${row.tls ? 'ssl ' : ''}backlog=4096 reuseport; ${tls}
+    listen 127.0.0.1:${port} ${row.tls ? 'ssl ' : ''}${row.streams ? 'http2 ' : ''}backlog=4096 reuseport; ${tls}
     location / {
       proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $http_host;
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_max_temp_file_size 0;

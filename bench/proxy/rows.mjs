@@ -4,6 +4,7 @@
  * `policy`: none, or the microservices policy with (`crs`) or without rule set; its buckets in memory, in Redis, or leased from
  * it (one key for all requests, so it is hot). `beside`: peers of the same round; `plain` is our own gateway without a
  * policy, `memory` ours with memory buckets, `one-worker` ours with one worker. `engine`: what our listener runs on.
+ * `streams`: clients speak HTTP/2, with so many requests at a time on each connection.
  * `bar`: what issue and goals allow, either `ratio` (ours over the peer's CPU per request) or `addedUs` (ours minus it).
  */
 
@@ -67,6 +68,14 @@ export const ROWS = {
     bars: { nginx: { ratio: 1.0 } },
   },
   'native-tls-get': { ...PLAIN, engine: 'native', tls: true, beside: ['nginx'], bars: { nginx: { ratio: 1.1 } } },
+  'native-h2-get': {
+    ...PLAIN,
+    engine: 'native',
+    connections: 16,
+    streams: 8,
+    beside: ['nginx'],
+    bars: { nginx: { ratio: 1.0 } },
+  },
   'native-full-no-crs': { ...FULL, engine: 'native', beside: ['nginx'], bars: { nginx: { ratio: 1.2 } } },
   'full-redis': { ...FULL, buckets: 'redis', bars: { plain: { addedUs: 20 } } },
   'full-lease': { ...FULL, buckets: 'lease', beside: ['memory', 'plain'], bars: { memory: { addedUs: 4 } } },

@@ -37,7 +37,7 @@ import { type ClientAddress, clientAddress } from './client-address.ts'
 import { MessageHead } from './message-head.ts'
 import type { Subrequests } from './subrequest.ts'
 import { isRequestId, newRequestId, newTrace, type TraceContext, traceContext } from './request-ids.ts'
-import { RequestUrl } from './request-url.ts'
+import { RequestUrl, splitAuthority } from './request-url.ts'
 import { tlsView } from './tls-view.ts'
 
 /** One endpoint whose policy the exchange runs through; forwarding pushes another one. */
@@ -192,8 +192,9 @@ export class Exchange implements PolicyScope {
   reason: Reason = 'ok'
   waf: WafFindings | undefined
   logs: JsonValue[] | undefined
-  /** The head of the upstream leg, kept for a repeat. */
+  /** The head of the upstream leg, kept for a repeat; or only what is put behind the client's. */
   upstreamHead: string | undefined
+  upstreamHeadIsAdded = false
   /** `performance.now()` of the first leg, and of the present or last one; 0 = none. */
   forwardedAtMs = 0
   legStartedAtMs = 0
@@ -241,7 +242,7 @@ export class Exchange implements PolicyScope {
     const target = headText.slice(methodEnd + 1, headText.indexOf(' ', methodEnd + 1))
     this.method = headText.slice(0, methodEnd)
     this.receivedTarget = target
-    this.publicHost = facts.host ?? this.head.first('host') ?? ''
+    this.publicHost = splitAuthority(facts.host ?? this.head.first('host') ?? '').text
     this.peer = frontEnd.peer(handle)
     this.client = clientAddress(this.peer, this.head, snapshot.trustedProxies)
     this.url = new RequestUrl(schemeOf(this.client, this.head, this.peer), this.publicHost, target)

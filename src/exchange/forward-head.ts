@@ -27,19 +27,14 @@ const ALLOWED_REPEATS = 1
  * from it again. Throws `LOOP` (508) when the request has passed this gateway too often.
  */
 export function forwardHead(exchange: Exchange): string {
+  if (onlyAdds(exchange)) return exchange.head.text + ownLines(exchange)
   const { url, client, peer } = exchange
   const { instanceId } = exchange.services
   const readsBody = exchange.frames.some(changesResponseBody)
-  const peerAddress = peer.proxiedAddress !== undefined && client.peerTrusted ? peer.proxiedAddress : peer.address
-  // by far the usual case: nothing of what we write is there already, and no action had a say in it
-  const isOurs = !exchange.facts.proxyFields && exchange.assigned === undefined && exchange.suppressed === undefined
-  if (isOurs && !readsBody && exchange.ownCookies === undefined && url.target === exchange.receivedTarget) {
-    return exchange.head.text + ownLines(exchange, peerAddress)
-  }
   const head = new MessageHead(exchange.head.text)
   if (readsBody) askForReadable(head)
   if (exchange.ownCookies !== undefined) dropOwnCookies(head, exchange.ownCookies)
-  if (isOurs) return `${exchange.method} ${url.target} HTTP/1.1\r\n${head.lines}${ownLines(exchange, peerAddress)}`
+  if (isOurs(exchange)) return `${exchange.method} ${url.target} HTTP/1.1\r\n${head.lines}${ownLines(exchange)}`
   const via = head.all('via')
   if (via.length > 0 && occurrences(via.join(','), `sallyport (${instanceId})`) > ALLOWED_REPEATS) {
     throw new GatewayError('LOOP')
@@ -63,7 +58,7 @@ export function forwardHead(exchange: Exchange): string {
       : `${name}: ${value}\r\n`
 
   const added = [
-    line('x-forwarded-for', inboundFor === '' ? peerAddress : `${inboundFor}, ${peerAddress}`),
+    line('x-forwarded-for', inboundFor === '' ? peerAddress(exchange) : `${inboundFor}, ${peerAddress(exchange)}`),
     line('x-forwarded-proto', inboundProto ?? url.scheme),
     line('x-forwarded-host', inboundHost ?? publicHost),
     line('x-forwarded-port', inboundPort ?? String(peer.localPort)),
@@ -72,6 +67,30 @@ export function forwardHead(exchange: Exchange): string {
     line('via', `1.1 sallyport (${instanceId})`),
   ]
   return `${exchange.method} ${url.target} HTTP/1.1\r\n${head.lines}${added.join('')}`
+}
+
+/** By far the usual case: the head goes on as it stands, with what we say about the hop behind it. */
+function onlyAdds(exchange: Exchange): boolean {
+  return (
+    isOurs(exchange) &&
+    exchange.ownCookies === undefined &&
+    exchange.url.target === exchange.receivedTarget &&
+    !exchange.frames.some(changesResponseBody)
+  )
+}
+
+/** Nothing of what we write is there already, and no action had a say in it. */
+function isOurs({ facts, assigned, suppressed }: Exchange): boolean {
+  return !facts.proxyFields && assigned === undefined && suppressed === undefined
+}
+
+/** What is to be put behind the head that came, which stays as it is; undefined: `forwardHead` makes another one. */
+export function addedLines(exchange: Exchange): string | undefined {
+  return exchange.head.isAsReceived && onlyAdds(exchange) ? ownLines(exchange) : undefined
+}
+
+function peerAddress({ peer, client }: Exchange): string {
+  return peer.proxiedAddress !== undefined && client.peerTrusted ? peer.proxiedAddress : peer.address
 }
 
 function changesResponseBody({ endpoint }: Frame): boolean {
@@ -86,7 +105,7 @@ let sharedPort = -1
 let sharedInstance = ''
 
 /** Everything that we say about the hop, when nobody else has said anything. */
-function ownLines(exchange: Exchange, peerAddress: string): string {
+function ownLines(exchange: Exchange): string {
   const { publicHost, requestId } = exchange
   const { scheme } = exchange.url
   const { localPort } = exchange.peer
@@ -103,7 +122,7 @@ function ownLines(exchange: Exchange, peerAddress: string): string {
     sharedInstance = instanceId
     sharedLines = `\r\nx-forwarded-proto: ${scheme}\r\nx-forwarded-host: ${publicHost}\r\nx-forwarded-port: ${localPort}\r\nvia: 1.1 sallyport (${instanceId})\r\nx-request-id: `
   }
-  return `x-forwarded-for: ${peerAddress}${sharedLines}${requestId}\r\ntraceparent: ${exchange.trace.traceparent}\r\n`
+  return `x-forwarded-for: ${peerAddress(exchange)}${sharedLines}${requestId}\r\ntraceparent: ${exchange.trace.traceparent}\r\n`
 }
 
 /** Codings that can be taken off (body/decoded-body.ts). */

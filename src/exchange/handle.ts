@@ -35,8 +35,8 @@ import type { Member } from '../upstream/balancer.ts'
 import { connectionAllowed, exchangeConnectionAllowed } from './connect-phase.ts'
 import { isTrusted } from './client-address.ts'
 import { ConnectionLimit } from './connection-limit.ts'
-import { Exchange } from './exchange.ts'
-import { forwardHead } from './forward-head.ts'
+import { Exchange, type Frame } from './exchange.ts'
+import { addedLines, forwardHead } from './forward-head.ts'
 import { logExchange, logRefused } from './log-exchange.ts'
 import { MessageHead } from './message-head.ts'
 import { responseFilters } from './response-filters.ts'
@@ -47,7 +47,7 @@ import { endTransaction } from '../waf/scan.ts'
 
 export class ExchangeHandler implements FrontEndEvents, Subrequests {
   readonly #services: GatewayServices
-  readonly #frontEnd: () => FrontEnd
+  readonly #frontEnd: (handle?: ExchangeHandle) => FrontEnd
   /** Those of a front end, by slot of their handles. */
   readonly #exchanges: (Exchange | undefined)[] = []
   /** Those that policies asked for: their handles are negative. */
@@ -60,8 +60,8 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
   readonly #retired = new Map<Snapshot, number>()
   readonly #connectionLimit: ConnectionLimit
 
-  /** `frontEnd` is asked for late, because front end and handler refer to each other. */
-  constructor(snapshot: Snapshot, services: GatewayServices, frontEnd: () => FrontEnd) {
+  /** `frontEnd` is asked for late, because front end and handler refer to each other; with a handle: the one it belongs to. */
+  constructor(snapshot: Snapshot, services: GatewayServices, frontEnd: (handle?: ExchangeHandle) => FrontEnd) {
     this.#snapshot = snapshot
     this.#services = services
     this.#frontEnd = frontEnd
@@ -124,7 +124,7 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
   onRequest(handle: ExchangeHandle, head: string, facts: RequestFacts): void {
     this.#services.metrics.requestStarted()
     const place = this.#listenerPlaces.get(facts.listenerId) ?? -1
-    const exchange = new Exchange(handle, head, facts, place, this.#frontEnd(), this.#snapshot, this.#services)
+    const exchange = new Exchange(handle, head, facts, place, this.#frontEnd(handle), this.#snapshot, this.#services)
     exchange.subrequests = this
     this.#exchanges[handle & HANDLE_SLOT_MASK] = exchange
     // written out, here and in onResponse: what every request comes through makes no function of its own
@@ -170,6 +170,13 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
     } catch (error) {
       fail(exchange, error)
     }
+  }
+
+  onAnswered(handle: ExchangeHandle, status: number, atMs: number): void {
+    const exchange = this.#find(handle)
+    if (exchange === undefined) return
+    if (exchange.leg !== undefined) targetAnswered(exchange, exchange.leg, status, atMs)
+    exchange.upstreamSettled(status)
   }
 
   onResponseBody(handle: ExchangeHandle, body: Uint8Array, complete: boolean): void {
@@ -346,7 +353,7 @@ function sendUpstream(exchange: Exchange): void {
   exchange.tried = exchange.tried.length === 0 ? [member] : [...exchange.tried, member]
   const attempt = exchange.tried.length
   exchange.target = target
-  exchange.upstreamHead ??= forwardHead(exchange)
+  exchange.upstreamHead ??= headForUpstream(exchange)
   exchange.legStartedAtMs = performance.now()
   if (exchange.forwardedAtMs === 0) {
     exchange.forwardedAtMs = exchange.legStartedAtMs
@@ -359,7 +366,28 @@ function sendUpstream(exchange: Exchange): void {
     attempt > 1 && retry.attemptHeader
       ? `${exchange.upstreamHead}x-retry-attempt: ${attempt - 1}\r\n`
       : exchange.upstreamHead
-  exchange.frontEnd.forward(exchange.handle, target, head, exchange.newRequestBody)
+  if (exchange.upstreamHeadIsAdded)
+    exchange.frontEnd.relay!(exchange.handle, target, head, linesToPassWith(exchange, upstream))
+  else exchange.frontEnd.forward(exchange.handle, target, head, exchange.newRequestBody)
+}
+
+/** The whole head; or, where the front end can do so, only what is put behind the one that came. */
+function headForUpstream(exchange: Exchange): string {
+  const canRelay = exchange.frontEnd.relay !== undefined && exchange.newRequestBody === undefined
+  const added = canRelay ? addedLines(exchange) : undefined
+  exchange.upstreamHeadIsAdded = added !== undefined
+  return added ?? forwardHead(exchange)
+}
+
+/** What an answer leaves with that nobody here wants to look at; undefined: somebody does. */
+function linesToPassWith(exchange: Exchange, { sticky, retry }: EndpointUpstream): string | undefined {
+  if (sticky !== undefined || retry.on.size > 0 || exchange.frames.some(looksAtAnswers)) return undefined
+  return `x-request-id: ${exchange.requestId}\r\n${exchange.answerLines}`
+}
+
+function looksAtAnswers({ endpoint }: Frame): boolean {
+  const { onHttpResponse, onEventStreamMessage } = endpoint.policy
+  return onHttpResponse.length > 0 || onEventStreamMessage.length > 0
 }
 
 /** The target that the client's cookie names, else the one whose turn it is. */
@@ -485,7 +513,7 @@ function receiveResponse(exchange: Exchange, headText: string, facts: ResponseFa
   if (headText.includes('-error-code: ')) for (const name of OWN_FIELDS) head.remove(name)
   const { leg } = exchange
   if (leg !== undefined) {
-    targetAnswered(exchange, leg, facts.status)
+    targetAnswered(exchange, leg, facts.status, performance.now())
     const pauseMs = repeatAfterStatus(exchange, leg.upstream, facts.status, head)
     if (pauseMs !== undefined) {
       endLeg(exchange)
@@ -516,10 +544,10 @@ function receiveResponse(exchange: Exchange, headText: string, facts: ResponseFa
 
 type Leg = NonNullable<Exchange['leg']>
 
-function targetAnswered(exchange: Exchange, { member, upstream }: Leg, status: number): void {
+function targetAnswered(exchange: Exchange, { member, upstream }: Leg, status: number, atMs: number): void {
   const { metrics, logger } = exchange.services
   const { endpoint } = exchange.frame
-  const elapsedMs = performance.now() - exchange.legStartedAtMs
+  const elapsedMs = atMs - exchange.legStartedAtMs
   metrics.upstreamRequest(endpoint.name, member.target.name, status, elapsedMs)
   if (!upstream.group.answered(member, elapsedMs)) return
   logger.info({ endpoint: endpoint.name, ...describeMember(member) }, 'target answers again')

@@ -9,11 +9,18 @@ import type { HeaderView } from '../expression/source.ts'
 const NO_VALUES: readonly string[] = Object.freeze([])
 
 export class MessageHead implements HeaderView {
+  readonly #received: string
   #text: string
 
   /** `text`: whole head in the form above; CR and LF occur nowhere but at line ends (the front end checked). */
   constructor(text: string) {
+    this.#received = text
     this.#text = text
+  }
+
+  /** Nothing was changed since it was made. */
+  get isAsReceived(): boolean {
+    return this.#text === this.#received
   }
 
   /** The head as it stands now. */

@@ -85,6 +85,8 @@ export class RequestUrl implements UrlView {
 }
 
 export interface Authority {
+  /** What was split: the same string for the same text, so that whoever compares it later compares no characters. */
+  readonly text: string
   readonly host: string
   readonly port: number | undefined
 }
@@ -114,7 +116,7 @@ function partsOf(authority: string): Authority {
   const colon = authority.indexOf(':', bracket === -1 ? 0 : bracket)
   const host = (colon === -1 ? authority : authority.slice(0, colon)).toLowerCase().replace(/\.$/, '')
   const port = colon === -1 || colon === authority.length - 1 ? undefined : Number(authority.slice(colon + 1))
-  return { host, port: port === undefined || Number.isNaN(port) ? undefined : port }
+  return { text: authority, host, port: port === undefined || Number.isNaN(port) ? undefined : port }
 }
 
 /** Percent-encodes what may not stand in a URL (a space becomes `%20`); existing escapes stay. */

@@ -422,6 +422,12 @@ export interface FrontEnd {
    * After a failure, or after `onResponse` when `canRepeat` says so, it sends it once more; an answer is then thrown away.
    */
   forward(handle: ExchangeHandle, target: UpstreamTarget, head: string, body?: Uint8Array): void
+  /**
+   * Only where a front end can. Like `forward`, for a request that goes up as it came, with `lines` behind its own. With
+   * `answerLines` the answer may leave without `onResponse`: as it comes, without fields that only we may send (O-73) and
+   * with these lines behind; `onAnswered` tells of it. One that cannot leave so comes as `onResponse`.
+   */
+  relay?(handle: ExchangeHandle, target: UpstreamTarget, lines: string, answerLines: string | undefined): void
   /** Nothing of an answer has left us, and the request's body could be sent again from the beginning (H-71). */
   canRepeat(handle: ExchangeHandle): boolean
   /**
@@ -459,6 +465,8 @@ export interface FrontEndEvents {
   /** Answers to `holdRequestBody` and `holdResponseBody`: how many bytes are held, and whether they are the whole body. */
   onRequestHeld?(handle: ExchangeHandle, bytes: number, complete: boolean): void
   onResponseHeld?(handle: ExchangeHandle, bytes: number, complete: boolean): void
+  /** An answer has left without `onResponse`, as `relay` allowed; `atMs`: when its head came, as `performance.now()` has it. */
+  onAnswered?(handle: ExchangeHandle, status: number, atMs: number): void
   /** The upstream leg failed and nothing was sent downstream: forward again or answer. */
   onUpstreamError(handle: ExchangeHandle, failure: UpstreamFailure): void
   onDone(handle: ExchangeHandle, record: ExchangeRecord): void

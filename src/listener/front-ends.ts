@@ -47,7 +47,8 @@ export class FrontEnds implements FrontEnd {
     return frontEnd
   }
 
-  #of(handle: ExchangeHandle): FrontEnd {
+  /** The front end that an exchange belongs to. */
+  of(handle: ExchangeHandle): FrontEnd {
     return this.get(handle % 2 === 1 ? 'native' : 'uws')
   }
 
@@ -96,38 +97,38 @@ export class FrontEnds implements FrontEnd {
   }
 
   peer(handle: ExchangeHandle): Peer {
-    return this.#of(handle).peer(handle)
+    return this.of(handle).peer(handle)
   }
 
   readRequestBody(handle: ExchangeHandle, limitBytes: number): void {
-    this.#of(handle).readRequestBody(handle, limitBytes)
+    this.of(handle).readRequestBody(handle, limitBytes)
   }
 
   heldBodies(handle: ExchangeHandle): HeldBodies | undefined {
-    return this.#of(handle).heldBodies?.(handle)
+    return this.of(handle).heldBodies?.(handle)
   }
 
   forward(handle: ExchangeHandle, target: UpstreamTarget, head: string, body?: Uint8Array): void {
-    this.#of(handle).forward(handle, target, head, body)
+    this.of(handle).forward(handle, target, head, body)
   }
 
   canRepeat(handle: ExchangeHandle): boolean {
-    return this.#of(handle).canRepeat(handle)
+    return this.of(handle).canRepeat(handle)
   }
 
   readResponseBody(handle: ExchangeHandle, limitBytes: number, isLent?: boolean): void {
-    this.#of(handle).readResponseBody(handle, limitBytes, isLent)
+    this.of(handle).readResponseBody(handle, limitBytes, isLent)
   }
 
   continueResponse(handle: ExchangeHandle, head: string, body?: Uint8Array, filter?: () => BodyFilter): void {
-    this.#of(handle).continueResponse(handle, head, body, filter)
+    this.of(handle).continueResponse(handle, head, body, filter)
   }
 
   respond(handle: ExchangeHandle, head: string, body: Uint8Array | string): void {
-    this.#of(handle).respond(handle, head, body)
+    this.of(handle).respond(handle, head, body)
   }
 
   abort(handle: ExchangeHandle): void {
-    this.#of(handle).abort(handle)
+    this.of(handle).abort(handle)
   }
 }

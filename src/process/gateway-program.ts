@@ -11,7 +11,7 @@ import { BundleReader, loadBundle, type ConfigurationBundle } from '../config/lo
 import type { DnsSettings, ListenerSettings, Settings } from '../config/settings.ts'
 import { ExchangeHandler } from '../exchange/handle.ts'
 import { JwtService } from '../jwt/service.ts'
-import type { FrontEnd, FrontEndLimits, ListenTls, PreparedTls } from '../listener/front-end.ts'
+import type { FrontEndLimits, ListenTls, PreparedTls } from '../listener/front-end.ts'
 import { FrontEnds } from '../listener/front-ends.ts'
 import { NativeFrontEnd } from '../listener/native/native-front-end.ts'
 import { UwsFrontEnd } from '../listener/uws.ts'
@@ -143,7 +143,7 @@ interface Basics {
 class Gateway {
   readonly #logger: Logger
   readonly #services: GatewayServices
-  readonly #frontEnd: FrontEnd
+  readonly #frontEnd: FrontEnds
   readonly #handler: ExchangeHandler
   readonly #memory: MemoryStore
   readonly #pool: UpstreamPool
@@ -183,7 +183,9 @@ class Gateway {
       openid: new OpenidClients(),
       jwt: new JwtService({ ...settings.jwt, stateDirectory: setting.stateDir, threads, logger }),
     }
-    this.#handler = new ExchangeHandler(snapshot, this.#services, () => this.#frontEnd)
+    this.#handler = new ExchangeHandler(snapshot, this.#services, (handle) =>
+      handle === undefined ? this.#frontEnd : this.#frontEnd.of(handle),
+    )
     const shared = {
       events: this.#handler,
       limits: frontEndLimits(settings),

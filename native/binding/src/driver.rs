@@ -70,6 +70,11 @@ pub(crate) trait Source: Sized + 'static {
     /// # Safety
     /// Only on the environment's thread, inside a handle scope.
     unsafe fn fill(driver: &Driver<Self>, event: Self::Event, arguments: &mut Arguments);
+    /// What JavaScript returned.
+    ///
+    /// # Safety
+    /// As for `fill`.
+    unsafe fn returned(_driver: &Driver<Self>, _value: sys::napi_value) {}
 }
 
 /// Memory that JavaScript sees too, in a buffer or a typed array of its own.
@@ -95,6 +100,8 @@ pub(crate) struct Driver<S: Source> {
     cleanup: Cell<sys::napi_async_cleanup_hook_handle>,
     is_closed: Cell<bool>,
     is_dispatching: Cell<bool>,
+    /// What the event is about whose returned value matters; 0 = nothing.
+    pub(crate) told: Cell<u64>,
 }
 
 impl<S: Source> Driver<S> {
@@ -145,6 +152,7 @@ impl<S: Source> Driver<S> {
             cleanup: Cell::new(null_mut()),
             is_closed: Cell::new(false),
             is_dispatching: Cell::new(false),
+            told: Cell::new(0),
         });
         let mut cleanup = null_mut();
         let shared = Rc::into_raw(Rc::clone(&driver));
@@ -219,6 +227,7 @@ impl<S: Source> Driver<S> {
     fn deliver(&self, event: S::Event) -> bool {
         let env = self.env;
         let (mut scope, mut receiver, mut function) = (null_mut(), null_mut(), null_mut());
+        let mut returned = null_mut();
         // SAFETY: we are on the environment's thread inside a handle scope; all pointers are to locals, or to bytes of
         // the event or the source that are copied before the borrow ends; no borrow is held during `napi_call_function`.
         unsafe {
@@ -235,8 +244,11 @@ impl<S: Source> Driver<S> {
                 function,
                 S::ARGUMENTS,
                 arguments.as_ptr(),
-                null_mut(),
+                &mut returned,
             );
+            if status == sys::Status::napi_ok {
+                S::returned(self, returned);
+            }
             if status == sys::Status::napi_pending_exception {
                 let mut error = null_mut();
                 sys::napi_get_and_clear_last_exception(env, &mut error);

@@ -10,12 +10,12 @@ use std::rc::Rc;
 
 use napi::{sys, Error, JsValue, Result, Unknown};
 use napi_derive::napi;
-use sallyport_front::{ConnectionId, Event, ExchangeId, Front, Limits, Record};
+use sallyport_front::{ConnectionId, Event, ExchangeId, Front, Limits, Record, Relay, MOST_ENDED};
 use sallyport_upstream::TargetId;
 
 use crate::driver::{check, Arguments, Driver, Drivers, SharedMemory, Source};
 use crate::tls::{client_context, facts_text, take_prepared};
-use crate::upstream::{latin1, options, socket_addresses, HEAD_TEXT};
+use crate::upstream::{latin1, latin1_of, options, socket_addresses, HEAD_TEXT};
 
 /// Kinds of events; src/native.ts has the same.
 const CONNECTED: u32 = 1;
@@ -32,6 +32,9 @@ const REFUSED: u32 = 11;
 const REQUEST_HELD: u32 = 12;
 const RESPONSE_HELD: u32 = 13;
 const SCANNED: u32 = 14;
+const PASSED: u32 = 15;
+const ENDED: u32 = 16;
+const REJECTED: u32 = 17;
 
 /// What calls return that answer.
 const NOTHING: i32 = 0;
@@ -42,7 +45,16 @@ const IS_FILTERED: i32 = 2;
 const BAD_HEAD: i32 = -1;
 
 /// Numbers of a record, in the order of src/native.ts.
-const RECORD_NUMBERS: usize = 12;
+const RECORD_NUMBERS: usize = 13;
+/// Records that fit into the shared numbers: those that are told together, and behind them one that is told alone.
+const RECORDS: usize = MOST_ENDED + 1;
+const ALONE: usize = MOST_ENDED;
+/// Behind the records: what a request is told with, and what its relaying is told with, as src/native.ts has them.
+const REQUEST_AT: usize = RECORDS * RECORD_NUMBERS;
+const REQUEST_NUMBERS: usize = 5;
+const RELAY_AT: usize = REQUEST_AT + REQUEST_NUMBERS;
+const RELAY_NUMBERS: usize = 2;
+const NUMBERS: usize = RELAY_AT + RELAY_NUMBERS;
 
 /// Handles of exchanges, as JavaScript has them: the generation above 20 bits, below it twice the slot and one. Those of the
 /// other front end are even, so that both may serve in one worker.
@@ -115,8 +127,8 @@ pub fn create_front(
             ),
             "napi_get_typedarray_info",
         )?;
-        if kind != sys::TypedarrayType::float64_array || memory_length < RECORD_NUMBERS {
-            return Err(Error::from_reason("a Float64Array for a record is expected"));
+        if kind != sys::TypedarrayType::float64_array || memory_length < NUMBERS {
+            return Err(Error::from_reason("a Float64Array with more room is expected"));
         }
         Driver::start(front, env, value, SharedMemory { start: memory, owner })?
     };
@@ -167,20 +179,23 @@ impl Source for Front {
                 Event::Request(exchange, request) => {
                     let request = *request;
                     arguments[0] = driver.number(f64::from(REQUEST));
-                    arguments[1] = driver.number(handle_of(exchange));
                     arguments[2] = driver.latin1(&request.head);
                     // The last bit: some field is one that proxies write; the two before it: the version.
                     let facts = request.version as u8 * 2 + u8::from(request.proxy_fields);
-                    arguments[3] =
-                        driver.number(f64::from(request.listener) * 8.0 + f64::from(facts));
-                    arguments[4] = driver.number(request.body_length as f64);
-                    arguments[5] = driver.number(request.connection.0 as f64);
-                    arguments[6] = driver.number(request.received_at_ms);
+                    let numbers: [f64; REQUEST_NUMBERS] = [
+                        handle_of(exchange),
+                        f64::from(request.listener) * 8.0 + f64::from(facts),
+                        request.body_length as f64,
+                        request.connection.0 as f64,
+                        request.received_at_ms,
+                    ];
+                    driver.write_numbers(REQUEST_AT, &numbers);
+                    driver.told.set(exchange.0);
                     if !request.connection_lines.is_empty() {
                         arguments[7] = driver.latin1(&request.connection_lines);
                     }
                     let mut front = driver.source.borrow_mut();
-                    front.recycle(request.head);
+                    front.keep_head(exchange, request.head);
                     front.recycle(request.connection_lines);
                 }
                 Event::RequestBody { exchange, is_complete, is_held } => {
@@ -237,7 +252,26 @@ impl Source for Front {
                     if !record.rule.is_empty() {
                         arguments[7] = driver.utf8(record.rule);
                     }
-                    driver.write_record(&record);
+                    driver.write_record(ALONE, exchange, &record);
+                }
+                Event::Passed { exchange, status, first_byte_at_ms } => {
+                    arguments[0] = driver.number(f64::from(PASSED));
+                    arguments[1] = driver.number(handle_of(exchange));
+                    arguments[3] = driver.number(f64::from(status));
+                    arguments[4] = driver.number(first_byte_at_ms);
+                }
+                Event::Rejected(exchange) => {
+                    arguments[0] = driver.number(f64::from(REJECTED));
+                    arguments[1] = driver.number(handle_of(exchange));
+                }
+                Event::Ended => {
+                    let mut count = 0;
+                    driver.source.borrow_mut().take_ended(|exchange, record| {
+                        driver.write_record(count, exchange, record);
+                        count += 1;
+                    });
+                    arguments[0] = driver.number(f64::from(ENDED));
+                    arguments[3] = driver.number(count as f64);
                 }
                 Event::Refused(refused) => {
                     arguments[0] = driver.number(f64::from(REFUSED));
@@ -250,10 +284,62 @@ impl Source for Front {
             }
         }
     }
+
+    /// The lines with which the request that was told is relayed: the usual answer, which spares a call.
+    unsafe fn returned(driver: &Driver<Self>, value: sys::napi_value) {
+        let exchange = ExchangeId(driver.told.replace(0));
+        if exchange.0 == 0 {
+            return;
+        }
+        let mut kind = 0;
+        // SAFETY: as for this function; the out pointer is to a local.
+        unsafe { sys::napi_typeof(driver.env, value, &mut kind) };
+        if kind != sys::ValueType::napi_string {
+            return;
+        }
+        let [target, split] = driver.relay_numbers();
+        let is_sent = HEAD_TEXT.with_borrow_mut(|text| {
+            let lines = latin1_of(driver.env, value, text);
+            lines.is_ok_and(|lines| driver.relay(exchange, target, lines, split))
+        });
+        if !is_sent {
+            driver.source.borrow_mut().reject(exchange);
+        }
+    }
 }
 
 impl Driver<Front> {
-    fn write_record(&self, record: &Record) {
+    fn write_numbers(&self, at: usize, numbers: &[f64]) {
+        assert!(at + numbers.len() <= NUMBERS, "the numbers have their places");
+        // SAFETY: the array has room for NUMBERS (checked at creation) and lives as long as its owner, which goes only
+        // after the last event; JavaScript never detaches it.
+        unsafe {
+            let start = self.memory.cast::<f64>().add(at);
+            std::ptr::copy_nonoverlapping(numbers.as_ptr(), start, numbers.len());
+        }
+    }
+
+    /// What JavaScript wrote beside the lines of a relayed request: the target, and where the answer's lines begin.
+    fn relay_numbers(&self) -> [f64; RELAY_NUMBERS] {
+        // SAFETY: as for `write_numbers`.
+        unsafe { self.memory.cast::<f64>().add(RELAY_AT).cast::<[f64; RELAY_NUMBERS]>().read() }
+    }
+
+    /// `lines`: those to be added, and from `split` on (unless it is negative) those of the answer.
+    fn relay(&self, exchange: ExchangeId, target: f64, lines: &[u8], split: f64) -> bool {
+        let (added, answer) = if split < 0.0 {
+            (lines, None)
+        } else {
+            let (added, answer) = lines.split_at(lines.len().min(split as usize));
+            (added, Some(answer))
+        };
+        let target = TargetId(target as u64);
+        let relay = Relay { adds: true, answer };
+        self.source.borrow_mut().forward(exchange, target, added, None, relay).is_ok()
+    }
+
+    /// `place`: below `RECORDS`.
+    fn write_record(&self, place: usize, exchange: ExchangeId, record: &Record) {
         let failure = record.failure.as_ref();
         let numbers: [f64; RECORD_NUMBERS] = [
             f64::from(record.status),
@@ -267,13 +353,10 @@ impl Driver<Front> {
             record.ended_at_ms,
             f64::from(u8::from(record.reused)),
             f64::from(u8::from(record.tunnel)),
-            0.0,
+            f64::from(record.passed_status),
+            handle_of(exchange),
         ];
-        // SAFETY: the array has at least RECORD_NUMBERS (checked at creation) and lives as long as its owner, which
-        // goes only after the last event; JavaScript never detaches it.
-        unsafe {
-            std::ptr::copy_nonoverlapping(numbers.as_ptr(), self.memory.cast(), RECORD_NUMBERS)
-        };
+        self.write_numbers(place * RECORD_NUMBERS, &numbers);
     }
 
     /// The end of an exchange that a call brought about needs no event, unless there is more to tell than numbers.
@@ -282,7 +365,7 @@ impl Driver<Front> {
         match done {
             None => NOTHING,
             Some(record) => {
-                self.write_record(&record);
+                self.write_record(ALONE, exchange, &record);
                 IS_DONE
             }
         }
@@ -575,8 +658,27 @@ pub fn front_forward(
         let head = latin1(&head, text)?;
         let exchange = exchange_of(exchange);
         let target = TargetId(target as u64);
-        let sent = driver.source.borrow_mut().forward(exchange, target, head, body);
+        let mut front = driver.source.borrow_mut();
+        let sent = front.forward(exchange, target, head, body, Relay::default());
         Ok(sent.map_or(BAD_HEAD, |()| NOTHING))
+    })
+}
+
+/// Sends the request upstream as it came, with lines behind its own. `lines`: these, and from `split` on (unless it is negative)
+/// those that the answer leaves with, unasked. Returns 0, or -1 when they are no lines.
+#[napi(catch_unwind)]
+pub fn front_relay(
+    front: u32,
+    exchange: f64,
+    target: f64,
+    lines: Unknown,
+    split: i32,
+) -> Result<i32> {
+    let driver = driver(front)?;
+    HEAD_TEXT.with_borrow_mut(|text| {
+        let lines = latin1(&lines, text)?;
+        let is_sent = driver.relay(exchange_of(exchange), target, lines, f64::from(split));
+        Ok(if is_sent { NOTHING } else { BAD_HEAD })
     })
 }
 

@@ -329,7 +329,12 @@ pub(crate) fn latin1<'a>(text: &Unknown, space: &'a mut Vec<u8>) -> Result<&'a [
     latin1_of(text.value().env, text.value().value, space)
 }
 
-fn latin1_of(env: sys::napi_env, value: sys::napi_value, space: &mut Vec<u8>) -> Result<&[u8]> {
+/// The same of a value that is at hand as it is.
+pub(crate) fn latin1_of(
+    env: sys::napi_env,
+    value: sys::napi_value,
+    space: &mut Vec<u8>,
+) -> Result<&[u8]> {
     let copy = |space: &mut Vec<u8>, length: &mut usize| {
         let start = space.as_mut_ptr().cast::<c_char>();
         // SAFETY: the value comes from the call under way; at most `space.len()` bytes are written.

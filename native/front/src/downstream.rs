@@ -6,7 +6,9 @@ use crate::connection::{Coding, Phase};
 use crate::event::{End, Event, ExchangeId};
 use crate::exchange::{Answer, Sink};
 use crate::front::Front;
-use crate::head::{chunk_size, extra_lines, phrase, write_answer, write_length, BadHead};
+use crate::head::{
+    chunk_size, extra_lines, phrase, write_answer, write_length, write_passed, AnswerHead, BadHead,
+};
 use crate::held::Held;
 use crate::http1::DISCARD_BYTES;
 
@@ -38,7 +40,7 @@ impl Front {
     pub(crate) fn start_answer(
         &mut self,
         exchange: u64,
-        head: &[u8],
+        head: AnswerHead<'_>,
         body: BodyFacts,
         first: &[u8],
         is_last: bool,
@@ -54,12 +56,15 @@ impl Front {
         &mut self,
         text: &mut Vec<u8>,
         exchange: u64,
-        head: &[u8],
+        head: AnswerHead<'_>,
         body: BodyFacts,
         first: &[u8],
         is_last: bool,
     ) -> Result<(), BadHead> {
-        let (status, has_date) = write_answer(text, head)?;
+        let (status, has_date) = match head {
+            AnswerHead::Made(head) => write_answer(text, head)?,
+            AnswerHead::Passed(lines) => write_passed(text, self.pool.head(), lines)?,
+        };
         let Some(state) = self.exchanges.get_mut(exchange) else { return Ok(()) };
         if state.stream != 0 {
             self.start_stream(exchange, (text, status, has_date), body, first, is_last);
@@ -292,6 +297,7 @@ impl Front {
         state.out = Held::new();
         let length = body.len() as i64;
         let announced = if length > 0 { length } else { -1 };
+        let head = AnswerHead::Made(head);
         self.start_answer(exchange, head, BodyFacts { length, announced }, body, true)?;
         self.resume_request(exchange);
         Ok(())

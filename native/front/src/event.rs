@@ -84,6 +84,8 @@ pub struct Record {
     pub rule: &'static str,
     /// It was a tunnel.
     pub tunnel: bool,
+    /// The upstream's status, where its answer was sent on without a question and nothing has told so far; 0 otherwise.
+    pub passed_status: u16,
 }
 
 /// A request that never became an exchange.
@@ -173,8 +175,21 @@ pub enum Event {
         /// The request's body, or a part of it, is gone.
         body_consumed: bool,
     },
+    /// The upstream's answer was sent on without a question, and its body is still coming.
+    Passed {
+        /// Whose.
+        exchange: ExchangeId,
+        /// Of the upstream.
+        status: u16,
+        /// When its head came.
+        first_byte_at_ms: f64,
+    },
+    /// See `Front::reject`.
+    Rejected(ExchangeId),
     /// The exchange is over.
     Done(ExchangeId, Box<Record>),
+    /// Exchanges are over, as they should: `Front::take_ended` has them. Told once for many.
+    Ended,
     /// A request was refused by its form.
     Refused(Box<Refused>),
 }

@@ -41,6 +41,8 @@ pub(crate) struct Exchange {
     pub(crate) is_http10: bool,
 
     // ── request ──
+    /// As it was told, for as long as it may be sent upstream.
+    pub(crate) head: Vec<u8>,
     /// -1 = chunked.
     pub(crate) body_length: i64,
     /// The client said that it is 0 (H-28).
@@ -77,6 +79,10 @@ pub(crate) struct Exchange {
     pub(crate) reused: bool,
 
     // ── answer ──
+    /// It leaves without a question, with these lines behind its own.
+    pub(crate) pass: Option<Vec<u8>>,
+    /// It left so, and nobody knows yet.
+    pub(crate) passed_status: u16,
     pub(crate) upstream: Option<HeadFacts>,
     pub(crate) upstream_ended: bool,
     pub(crate) first_byte_at_ms: f64,
@@ -111,6 +117,7 @@ impl Exchange {
             stream: 0,
             is_head: false,
             is_http10: false,
+            head: Vec::new(),
             body_length: 0,
             says_zero: false,
             received: 0,
@@ -132,6 +139,8 @@ impl Exchange {
             leg_touched: false,
             connected_at_ms: 0.0,
             reused: false,
+            pass: None,
+            passed_status: 0,
             upstream: None,
             upstream_ended: false,
             first_byte_at_ms: 0.0,
@@ -154,6 +163,7 @@ impl Exchange {
 
     /// What was known of an upstream and its answer is nothing any more.
     pub(crate) fn forget_upstream(&mut self) {
+        self.pass = None;
         self.upstream = None;
         self.upstream_ended = false;
         self.trailers_down = Vec::new();

@@ -29,6 +29,8 @@ pub(crate) const READ_BYTES: usize = 64 * 1024;
 const MOST_ACCEPTED: usize = 256;
 /// What is left over in one turn, connection by connection; the rest waits for the next.
 const MOST_AGAIN: usize = 512;
+/// Ends of exchanges that are told at once.
+pub const MOST_ENDED: usize = 64;
 /// How often deadlines of both sides are looked at.
 const TIMER_MS: i64 = 100;
 /// H-83: an upload or a reader below this on the average of a window is given up.
@@ -133,6 +135,8 @@ pub struct Front {
     /// Exchange of a leg, by the leg's slot.
     pub(crate) legs: Vec<u64>,
     pub(crate) pending: VecDeque<Event>,
+    /// What waits to be told as `Event::Ended`; the exchanges' places stay taken until then.
+    ended: Vec<(ExchangeId, Record)>,
     pub(crate) again: VecDeque<u64>,
     more: usize,
     /// The exchange whose body data still lies in the pool.
@@ -185,6 +189,7 @@ impl Front {
             exchanges: Slab::new(),
             legs: Vec::new(),
             pending: VecDeque::new(),
+            ended: Vec::with_capacity(MOST_ENDED),
             again: VecDeque::new(),
             more: 0,
             borrowed: 0,
@@ -434,7 +439,18 @@ impl Front {
 
     /// The driver's clock, in milliseconds.
     pub(crate) fn clock_ms(&self) -> f64 {
-        self.start_ms + self.start.elapsed().as_secs_f64() * 1000.0
+        self.clock_at(Instant::now())
+    }
+
+    pub(crate) fn clock_at(&self, now: Instant) -> f64 {
+        self.start_ms + now.duration_since(self.start).as_secs_f64() * 1000.0
+    }
+
+    /// The turn has looked already.
+    pub(crate) fn look_at_clock_between_turns(&mut self) {
+        if !self.in_turn {
+            self.look_at_clock();
+        }
     }
 
     pub(crate) fn look_at_clock(&mut self) {
@@ -467,6 +483,9 @@ impl Front {
     pub fn next_event(&mut self) -> Option<Event> {
         self.keep_borrowed();
         loop {
+            if self.ended.len() >= MOST_ENDED {
+                return Some(Event::Ended);
+            }
             while let Some(event) = self.pending.pop_front() {
                 if self.is_current(&event) {
                     return Some(event);
@@ -481,11 +500,16 @@ impl Front {
             } else if let Some(key) = self.again.pop_front() {
                 if self.more == 0 {
                     self.again.push_front(key);
+                    if !self.ended.is_empty() {
+                        return Some(Event::Ended);
+                    }
                     self.end_turn();
                     return None;
                 }
                 self.more -= 1;
                 self.pump(key);
+            } else if !self.ended.is_empty() {
+                return Some(Event::Ended);
             } else {
                 self.end_turn();
                 return None;
@@ -507,13 +531,15 @@ impl Front {
             Event::Request(exchange, _)
             | Event::RequestBody { exchange, .. }
             | Event::Response { exchange, .. }
+            | Event::Passed { exchange, .. }
             | Event::ResponseBody { exchange, .. }
             | Event::FilterData { exchange, .. }
             | Event::FilterEnd { exchange }
+            | Event::Rejected(exchange)
             | Event::FilterWritable { exchange }
             | Event::UpstreamFailed { exchange, .. } => self.exchanges.get(exchange.0).is_some(),
             Event::Connected { connection, .. } => self.connections.get(connection.0).is_some(),
-            Event::Done(..) | Event::Refused(_) | Event::Note { .. } => true,
+            Event::Done(..) | Event::Ended | Event::Refused(_) | Event::Note { .. } => true,
         }
     }
 
@@ -536,18 +562,35 @@ impl Front {
         self.wake();
     }
 
+    /// What `Event::Ended` tells of, `MOST_ENDED` at most; everything of these exchanges was told before.
+    pub fn take_ended(&mut self, mut tell: impl FnMut(ExchangeId, &Record)) {
+        let count = self.ended.len().min(MOST_ENDED);
+        for (exchange, record) in self.ended.drain(..count) {
+            tell(exchange, &record);
+            self.exchanges.vacate(exchange.0);
+        }
+    }
+
     /// The end of an exchange, if that is the last thing that happened and it went as it should: told at once, it needs no
     /// event.
-    pub fn take_done(&mut self, exchange: ExchangeId) -> Option<Box<Record>> {
-        let is_plain = |id: &ExchangeId, record: &Record| {
-            *id == exchange && record.failure.is_none() && record.rule.is_empty()
-        };
-        if !matches!(self.pending.back(), Some(Event::Done(id, record)) if is_plain(id, record)) {
+    pub fn take_done(&mut self, exchange: ExchangeId) -> Option<Record> {
+        if self.ended.last()?.0 != exchange {
             return None;
         }
-        match self.pending.pop_back() {
-            Some(Event::Done(_, record)) => Some(record),
-            _ => None,
+        self.exchanges.vacate(exchange.0);
+        self.ended.pop().map(|(_, record)| record)
+    }
+
+    /// What whoever drives this wanted to be sent was not possible, and that could not be said at once.
+    pub fn reject(&mut self, exchange: ExchangeId) {
+        self.push(Event::Rejected(exchange));
+    }
+
+    /// Keeps the head that a request was told with, so that lines may be put behind it: see `Relay`.
+    pub fn keep_head(&mut self, exchange: ExchangeId, head: Vec<u8>) {
+        match self.exchanges.get_mut(exchange.0) {
+            Some(state) => state.head = head,
+            None => self.recycle(head),
         }
     }
 
@@ -808,7 +851,7 @@ impl Front {
         failure: Option<sallyport_upstream::Failure>,
     ) {
         self.drop_leg(key);
-        let Some(exchange) = self.exchanges.remove(key) else { return };
+        let Some(exchange) = self.exchanges.take(key) else { return };
         if self.borrowed == key {
             self.borrowed = 0;
         }
@@ -825,6 +868,7 @@ impl Front {
             }
         }
         self.recycle(exchange.held.into_buffer());
+        self.recycle(exchange.head);
         let record = Record {
             status: exchange.status,
             received_bytes: exchange.received,
@@ -837,8 +881,15 @@ impl Front {
             reused: exchange.reused,
             rule: exchange.rule,
             tunnel: exchange.tunnel,
+            passed_status: exchange.passed_status,
         };
-        self.push(Event::Done(ExchangeId(key), Box::new(record)));
+        if record.failure.is_none() && record.rule.is_empty() {
+            self.ended.push((ExchangeId(key), record));
+            self.wake();
+        } else {
+            self.exchanges.vacate(key);
+            self.push(Event::Done(ExchangeId(key), Box::new(record)));
+        }
     }
 
     /// An empty buffer, used before or new.

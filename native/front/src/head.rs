@@ -14,6 +14,20 @@ impl std::fmt::Display for BadHead {
 
 impl std::error::Error for BadHead {}
 
+/// The head of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AnswerHead<'a> {
+    /// As the gateway made it.
+    Made(&'a [u8]),
+    /// That of the upstream's answer as the pool has it, with lines behind it that were looked at.
+    Passed(&'a [u8]),
+}
+
+/// Fields that only the gateway may send (O-73): an upstream's are dropped.
+fn is_gateways(name: &[u8]) -> bool {
+    matches!(name, b"x-request-id" | b"ngrok-error-code" | b"sallyport-error-code")
+}
+
 /// Fields that we write ourselves: framing, and what belongs to the connection.
 fn is_ours(name: &[u8]) -> bool {
     matches!(
@@ -68,6 +82,35 @@ fn copy_answer(text: &mut Vec<u8>, head: &[u8]) -> Result<(u16, bool), BadHead> 
         at = end + 1;
     }
     text.extend_from_slice(&head[run..]);
+    Ok((status, has_date))
+}
+
+/// Appends the head of an upstream's answer, as its parser wrote it, without the gateway's own fields, and `lines`.
+pub(crate) fn write_passed(
+    text: &mut Vec<u8>,
+    head: &[u8],
+    lines: &[u8],
+) -> Result<(u16, bool), BadHead> {
+    let digits = head.get(9..12).ok_or(BadHead)?;
+    let status = digits.iter().fold(0, |status, digit| status * 10 + u16::from(digit & 15));
+    let (mut run, mut at) = (0, memchr::memchr(b'\n', head).ok_or(BadHead)? + 1);
+    let mut has_date = false;
+    while at < head.len() {
+        let end = at + memchr::memchr(b'\n', &head[at..]).ok_or(BadHead)? + 1;
+        let line = &head[at..end];
+        has_date |= line.starts_with(b"date:");
+        // All of them begin with one of these.
+        if matches!(line[0], b'x' | b'n' | b's') {
+            let colon = memchr::memchr(b':', line).ok_or(BadHead)?;
+            if is_gateways(&line[..colon]) {
+                text.extend_from_slice(&head[run..at]);
+                run = end;
+            }
+        }
+        at = end;
+    }
+    text.extend_from_slice(&head[run..]);
+    text.extend_from_slice(lines);
     Ok((status, has_date))
 }
 
@@ -166,6 +209,23 @@ mod tests {
         let head = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\na: b\r\nconnection: x\r\ndate: now\r\ntransfer-encoding: chunked\r\n";
         assert_eq!(write_answer(&mut text, head), Ok((200, true)));
         assert_eq!(text, b"HTTP/1.1 200 OK\r\na: b\r\ndate: now\r\n");
+    }
+
+    #[test]
+    fn o_73_what_passes_has_nothing_of_ours_but_what_we_say() {
+        let mut text = Vec::new();
+        let head = b"HTTP/1.1 404 Not Found\r\nx-request-id: theirs\r\nx-a: b\r\nsallyport-error-code: 1\r\nngrok-error-code: 2\r\nserver: s\r\n";
+        assert_eq!(write_passed(&mut text, head, b"x-request-id: ours\r\n"), Ok((404, false)));
+        assert_eq!(
+            text,
+            b"HTTP/1.1 404 Not Found\r\nx-a: b\r\nserver: s\r\nx-request-id: ours\r\n"
+        );
+        text.clear();
+        assert_eq!(
+            write_passed(&mut text, b"HTTP/1.1 200 OK\r\ndate: x\r\n", b""),
+            Ok((200, true))
+        );
+        assert_eq!(text, b"HTTP/1.1 200 OK\r\ndate: x\r\n");
     }
 
     #[test]

@@ -41,8 +41,9 @@ mod wheel;
 mod wire;
 
 pub use event::{ConnectionId, End, Event, ExchangeId, Record, Refused, Request, Version};
-pub use front::{Addresses, Front, Limits, Open};
+pub use front::{Addresses, Front, Limits, Open, MOST_ENDED};
 pub use head::BadHead;
 pub use held::LentBody;
 pub use listener::ListenError;
 pub use mailbox::Mailbox;
+pub use relay::Relay;

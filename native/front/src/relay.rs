@@ -3,14 +3,26 @@
 //!
 //! Source: H-30, H-33, H-36 … H-39, H-62, H-70, H-71.
 
-use sallyport_upstream::{Event as UpstreamEvent, Failure, LegId, Reason, Sent, TargetId, Use};
+use sallyport_upstream::{
+    are_fields, Event as UpstreamEvent, Failure, LegId, Reason, RequestHead, Sent, TargetId, Use,
+};
 
 use crate::downstream::BodyFacts;
 use crate::event::{End, Event, ExchangeId};
 use crate::exchange::{Answer, Sink};
 use crate::front::Front;
-use crate::head::BadHead;
+use crate::head::{AnswerHead, BadHead};
 use crate::held::{Held, LentBody};
+
+/// What a request needs no second look for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Relay<'a> {
+    /// The head to be sent is that of the request as it came, with the given lines behind it.
+    pub adds: bool,
+    /// The answer may leave at once, with these lines behind its own. `Passed`, or the record, tells of it; where it cannot
+    /// (101), there is a `Response` as always.
+    pub answer: Option<&'a [u8]>,
+}
 
 impl Front {
     // ── the request's body ──
@@ -121,15 +133,16 @@ impl Front {
     /// replaces the client's.
     ///
     /// # Errors
-    /// When `head` is not one request's; nothing was sent.
+    /// When `head` is not one request's, or `relay` has what is no lines; nothing was sent.
     pub fn forward(
         &mut self,
         exchange: ExchangeId,
         target: TargetId,
         head: &[u8],
         body: Option<&[u8]>,
+        relay: Relay<'_>,
     ) -> Result<(), BadHead> {
-        self.look_at_clock();
+        self.look_at_clock_between_turns();
         let key = exchange.0;
         let Some(state) = self.exchanges.get_mut(key) else { return Ok(()) };
         if state.answer != Answer::None || state.tunnel {
@@ -147,9 +160,15 @@ impl Front {
         if self.borrowed == key {
             self.borrowed = 0;
         }
-        if state.upgrade {
-            return self.forward_upgrade(key, target, head);
+        if relay.adds && state.head.is_empty() || !relay.answer.is_none_or(are_fields) {
+            return Err(BadHead);
         }
+        if state.upgrade {
+            let mut whole = if relay.adds { state.head.clone() } else { Vec::new() };
+            whole.extend_from_slice(head);
+            return self.forward_upgrade(key, target, &whole);
+        }
+        state.pass = relay.answer.map(<[u8]>::to_vec);
         // collected whole its length is known, however it came (H-28)
         let is_known = state.is_complete && state.held.len() as i64 <= state.collect;
         let purpose = Use {
@@ -159,6 +178,9 @@ impl Front {
             trailers: state.accepts_trailers && state.stream != 0,
             ..Use::default()
         };
+        let kept = std::mem::take(&mut state.head);
+        let received = if relay.adds { &kept[..] } else { b"" };
+        let head = RequestHead { received, made: head };
         let sent = if let Some(body) = body {
             state.sink = Sink::Discard;
             self.pool.send_for(target, head, Ok(body), Use { chunked: false, ..purpose })
@@ -168,6 +190,7 @@ impl Front {
             state.sink = Sink::Upstream;
             self.pool.send_for(target, head, Err(state.body_length), purpose)
         };
+        state.head = kept;
         self.started(key, sent)?;
         let Some(state) = self.exchanges.get(key) else { return Ok(()) };
         if !state.is_complete {
@@ -180,7 +203,7 @@ impl Front {
     }
 
     pub(crate) fn started(&mut self, key: u64, sent: Sent) -> Result<(), BadHead> {
-        let now = self.clock_ms();
+        let now = self.clock_at(self.pool.now());
         let Some(state) = self.exchanges.get_mut(key) else { return Ok(()) };
         let (leg, is_reused) = match sent {
             Sent::Reused(leg) => (leg, true),
@@ -306,6 +329,12 @@ impl Front {
             state.upstream = Some(head);
             if event.has_data {
                 self.borrowed = key;
+            }
+            if head.status != 101 {
+                if let Some(lines) = state.pass.take() {
+                    self.pass(key, head.status, &lines);
+                    return;
+                }
             }
             let (exchange, status) = (ExchangeId(key), head.status);
             let body_length = if status == 101 { 0 } else { head.body_length };
@@ -481,27 +510,55 @@ impl Front {
         body: Option<&[u8]>,
         is_filtered: bool,
     ) -> Result<bool, BadHead> {
-        self.look_at_clock();
+        self.look_at_clock_between_turns();
         let key = exchange.0;
+        let Some(state) = self.exchanges.get_mut(key) else { return Ok(false) };
+        let is_upgrade = state.upstream.is_some_and(|upstream| upstream.status == 101);
+        if is_upgrade && state.answer == Answer::None {
+            return self.open_tunnel(key, head).map(|()| false);
+        }
+        self.continue_with(key, AnswerHead::Made(head), body, is_filtered)
+    }
+
+    /// Sends the upstream's answer on without a question.
+    fn pass(&mut self, key: u64, status: u16, lines: &[u8]) {
+        let Some(state) = self.exchanges.get_mut(key) else { return };
+        state.passed_status = status;
+        // The head is one of ours, and the lines were looked at when they came.
+        let _ = self.continue_with(key, AnswerHead::Passed(lines), None, false);
+        let Some(state) = self.exchanges.get_mut(key) else { return };
+        state.passed_status = 0;
+        let (exchange, first_byte_at_ms) = (ExchangeId(key), state.first_byte_at_ms);
+        self.push(Event::Passed { exchange, status, first_byte_at_ms });
+    }
+
+    fn continue_with(
+        &mut self,
+        key: u64,
+        head: AnswerHead<'_>,
+        body: Option<&[u8]>,
+        is_filtered: bool,
+    ) -> Result<bool, BadHead> {
         let Some(state) = self.exchanges.get_mut(key) else { return Ok(false) };
         if state.answer != Answer::None {
             return Ok(false);
         }
         let Some(upstream) = state.upstream else { return Ok(false) };
-        if upstream.status == 101 {
-            return self.open_tunnel(key, head).map(|()| false);
-        }
         // The body has gone up, or will: nothing is sent again.
         state.replay_lost = true;
         state.replay = Vec::new();
         if state.is_complete {
             state.held = Held::new();
         }
-        let status = head.get(9..12);
-        let is_empty = state.is_head || matches!(status, Some(b"204" | b"304"));
-        if is_filtered && !is_empty && upstream.body_length != 0 {
-            return self.continue_filtered(key, head).map(|()| true);
+        let request_head = std::mem::take(&mut state.head);
+        if let AnswerHead::Made(head) = head {
+            let is_empty = state.is_head || matches!(head.get(9..12), Some(b"204" | b"304"));
+            if is_filtered && !is_empty && upstream.body_length != 0 {
+                return self.continue_filtered(key, head).map(|()| true);
+            }
         }
+        self.recycle(request_head);
+        let Some(state) = self.exchanges.get_mut(key) else { return Ok(false) };
         if let Some(body) = body {
             self.drop_leg(key);
             if self.borrowed == key {
@@ -631,7 +688,7 @@ impl Front {
         };
         let body = BodyFacts { length: -1, announced: -1 };
         // It was looked at when it came.
-        let _ = self.start_answer(key, &head, body, data, is_last);
+        let _ = self.start_answer(key, AnswerHead::Made(&head), body, data, is_last);
     }
 
     /// The filter wants no more of the upstream's body at present, or wants more again.

@@ -7,7 +7,7 @@
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
-use sallyport_upstream::{Failure, Reason, TargetId, Use};
+use sallyport_upstream::{Failure, Reason, RequestHead, TargetId, Use};
 use sha1::{Digest, Sha1};
 
 use crate::connection::{Coding, Phase};
@@ -59,7 +59,7 @@ impl Front {
         let mut text = self.buffer();
         write_upgrade(&mut text, head, own_key.as_deref());
         let purpose = Use { upgrade: true, interim: true, ..Use::default() };
-        let sent = self.pool.send_for(target, &text, Ok(b""), purpose);
+        let sent = self.pool.send_for(target, RequestHead::whole(&text), Ok(b""), purpose);
         self.recycle(text);
         self.started(key, sent)
     }

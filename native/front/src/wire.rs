@@ -279,6 +279,8 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Received {
 
 fn send(socket: &OwnedFd, pieces: &[&[u8]]) -> Result<usize, Errno> {
     const MOST: usize = 8;
+    /// Less than this is copied together: the system takes one piece for less than a list of them.
+    const TOGETHER_BYTES: usize = 2048;
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     loop {
         let sent = if let [piece] = pieces {
@@ -290,8 +292,17 @@ fn send(socket: &OwnedFd, pieces: &[&[u8]]) -> Result<usize, Errno> {
                 slices[count] = IoSlice::new(piece);
                 count += 1;
             }
+            let length = slices[..count].iter().map(|slice| slice.len()).sum();
             if count == 1 {
                 net::send(socket, &slices[0], flags)
+            } else if length <= TOGETHER_BYTES {
+                let mut together = [0; TOGETHER_BYTES];
+                let mut at = 0;
+                for slice in &slices[..count] {
+                    together[at..at + slice.len()].copy_from_slice(slice);
+                    at += slice.len();
+                }
+                net::send(socket, &together[..length], flags)
             } else {
                 net::sendmsg(socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags)
             }

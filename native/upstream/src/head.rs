@@ -3,6 +3,45 @@
 use crate::response::Fault;
 use sallyport_http1::{is_token, is_value, lower_token};
 
+/// The head of a request that is to be sent: request line and `name: value` lines, each with CRLF.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    /// What was looked at when it was received, and is sent as it was; empty = everything is in `made`.
+    pub received: &'a [u8],
+    /// What is made here: lines behind those that were received, or the whole head. It is looked at before it is sent.
+    pub made: &'a [u8],
+}
+
+impl<'a> RequestHead<'a> {
+    /// A head that was made as a whole.
+    pub fn whole(made: &'a [u8]) -> Self {
+        RequestHead { received: b"", made }
+    }
+
+    /// Where the request line is.
+    pub(crate) fn start(&self) -> &'a [u8] {
+        if self.received.is_empty() {
+            self.made
+        } else {
+            self.received
+        }
+    }
+
+    /// It is one request's head (H-123).
+    pub(crate) fn is_valid(&self) -> bool {
+        if self.received.is_empty() {
+            is_request_head(self.made)
+        } else {
+            are_fields(self.made)
+        }
+    }
+
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.received);
+        out.extend_from_slice(self.made);
+    }
+}
+
 /// A request line and `name: value` lines with names in lower case, each with CRLF, no empty line (H-123).
 pub(crate) fn is_request_head(head: &[u8]) -> bool {
     let Some(end) = memchr::memchr(b'\n', head) else { return false };
@@ -15,7 +54,12 @@ pub(crate) fn is_request_head(head: &[u8]) -> bool {
     if target.is_empty() || !target.iter().all(|byte| *byte > b' ' && *byte != 0x7f) {
         return false;
     }
-    let mut rest = &head[end + 1..];
+    are_fields(&head[end + 1..])
+}
+
+/// `name: value` lines with names in lower case, each with CRLF (H-123).
+pub fn are_fields(lines: &[u8]) -> bool {
+    let mut rest = lines;
     while !rest.is_empty() {
         let name = rest.iter().take_while(|byte| lower_token(**byte) == **byte).count();
         let Some(value) = rest[name..].strip_prefix(b": ") else { return false };

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use sallyport_http2::{ClientConnection, ClientEvent, ClientOptions, StreamFailure};
 
+use crate::head::RequestHead;
 use crate::pool::{
     after, has_content_by_method, Deadline, Event, Failure, HeadFacts, Leg, LegId, Phase, Pool,
     Reason, RequestBody, Sent, TargetId, Use,
@@ -59,7 +60,7 @@ impl Pool {
     pub(crate) fn send_shared(
         &mut self,
         target_key: u64,
-        head: &[u8],
+        head: RequestHead<'_>,
         body: Result<&[u8], i64>,
         purpose: Use,
     ) -> Sent {
@@ -69,9 +70,11 @@ impl Pool {
             Err(length) if length > 0 => (length, RequestBody::Length(length as u64)),
             Err(_) => (-1, RequestBody::Chunked),
         };
-        let says_zero = purpose.says_zero || has_content_by_method(head);
+        let says_zero = purpose.says_zero || has_content_by_method(head.start());
         let is_told = !purpose.chunked && (length > 0 || length == 0 && says_zero);
-        let mut head = head.to_vec();
+        let given = head;
+        let mut head = Vec::new();
+        given.write(&mut head);
         if purpose.trailers {
             head.extend_from_slice(b"te: trailers\r\n");
         }

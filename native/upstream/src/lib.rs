@@ -15,6 +15,7 @@ mod slab;
 mod socket;
 mod transport;
 
+pub use head::{are_fields, RequestHead};
 pub use pool::{
     Connections, Event, Failure, HeadFacts, LegId, Lent, Pool, Reason, Sent, TargetId,
     TargetOptions, Use, READ_BYTES,

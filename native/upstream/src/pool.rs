@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use sallyport_tls::ClientContext;
 
-use crate::head::is_request_head;
+use crate::head::RequestHead;
 use crate::http2::{Shared, SharedLeg};
 use crate::response::Response;
 use crate::slab::{slot_of, Slab};
@@ -455,6 +455,11 @@ impl Pool {
         legs.map(|leg| leg.out.len() - leg.out_at).sum()
     }
 
+    /// When the pool last looked at the clock: at the beginning of a turn, and of every call.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
     /// Reads made so far; a connection nobody wants to hear of must not cost any.
     pub fn reads(&self) -> u64 {
         self.reads
@@ -533,14 +538,14 @@ impl Pool {
     /// Sends a request: `head` is the request line and `name: value` lines, each with CRLF; framing is added here.
     /// `body`: all of it, or `Err(length)` when it is written later (-1 = chunked).
     pub fn send(&mut self, target: TargetId, head: &[u8], body: Result<&[u8], i64>) -> Sent {
-        self.send_for(target, head, body, Use::default())
+        self.send_for(target, RequestHead::whole(head), body, Use::default())
     }
 
     /// Like `send`, for more than an answer.
     pub fn send_for(
         &mut self,
         target: TargetId,
-        head: &[u8],
+        head: RequestHead<'_>,
         body: Result<&[u8], i64>,
         purpose: Use,
     ) -> Sent {
@@ -548,7 +553,7 @@ impl Pool {
         if state.is_retired || state.addresses.is_empty() {
             return Sent::NoTarget;
         }
-        if !is_request_head(head) {
+        if !head.is_valid() {
             return Sent::BadHead;
         }
         if self.legs.is_full() {
@@ -560,7 +565,7 @@ impl Pool {
         }
         let mut out = self.spare.pop().unwrap_or_default();
         let request_body = write_request(&mut out, head, body, purpose);
-        let is_head = head.starts_with(b"HEAD ");
+        let is_head = head.start().starts_with(b"HEAD ");
         let mut leg = Leg::new(target.0, is_head, out, request_body, purpose);
         if let Some(connection) = self.take_idle(target.0) {
             leg.connection = connection;
@@ -1491,11 +1496,11 @@ pub(crate) fn after(now: Instant, time: Duration, kind: Deadline) -> Option<(Ins
 /// Head, framing (H-28), and the body when it is at hand.
 fn write_request(
     out: &mut Vec<u8>,
-    head: &[u8],
+    head: RequestHead<'_>,
     body: Result<&[u8], i64>,
     purpose: Use,
 ) -> RequestBody {
-    out.extend_from_slice(head);
+    head.write(out);
     let (length, rest) = match body {
         Ok(_) if purpose.chunked => (-1, RequestBody::Complete),
         Ok(body) => (body.len() as i64, RequestBody::Complete),
@@ -1505,7 +1510,7 @@ fn write_request(
     };
     if length == -1 {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-    } else if length > 0 || purpose.says_zero || has_content_by_method(head) {
+    } else if length > 0 || purpose.says_zero || has_content_by_method(head.start()) {
         out.extend_from_slice(b"content-length: ");
         out.extend_from_slice(length.to_string().as_bytes());
         out.extend_from_slice(b"\r\n");

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use sallyport_http2::{RequestLimits, ServerConnection, ServerEvent, ServerOptions};
-use sallyport_upstream::{Event, LegId, Pool, Sent, TargetId, TargetOptions, Use};
+use sallyport_upstream::{Event, LegId, Pool, RequestHead, Sent, TargetId, TargetOptions, Use};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -320,7 +320,9 @@ fn h_62_interim_answers_come_to_those_who_want_them() {
     let mut stage = Stage::new(options());
     let purpose = Use { interim: true, ..Use::default() };
     let head = b"GET / HTTP/1.1\r\nhost: a\r\n";
-    let Sent::Later(leg) = stage.pool.send_for(stage.target, head, Err(0), purpose) else {
+    let Sent::Later(leg) =
+        stage.pool.send_for(stage.target, RequestHead::whole(head), Err(0), purpose)
+    else {
         panic!("no leg")
     };
     stage.heard(1);

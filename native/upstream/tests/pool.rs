@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use sallyport_upstream::{Event, LegId, Pool, Sent, TargetId, TargetOptions, Use};
+use sallyport_upstream::{Event, LegId, Pool, RequestHead, Sent, TargetId, TargetOptions, Use};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -180,7 +180,7 @@ fn one_event_per_answer_and_the_last_used_connection_first() {
 fn h_28_framing_of_requests() {
     let mut stage = Stage::new(options());
     let mut check_for = |purpose: Use, head: &[u8], body: Result<&[u8], i64>, wanted: &str| {
-        let leg = match stage.pool.send_for(stage.target, head, body, purpose) {
+        let leg = match stage.pool.send_for(stage.target, RequestHead::whole(head), body, purpose) {
             Sent::Later(leg) | Sent::Reused(leg) => leg,
             other => panic!("{other:?}"),
         };
@@ -213,7 +213,7 @@ fn h_125_a_body_at_hand_stays_in_chunks() {
         let purpose = Use { chunked: true, ..Use::default() };
         let head = b"POST / HTTP/1.1\r\n";
         let (Sent::Later(leg) | Sent::Reused(leg)) =
-            stage.pool.send_for(stage.target, head, Ok(body), purpose)
+            stage.pool.send_for(stage.target, RequestHead::whole(head), Ok(body), purpose)
         else {
             panic!("not sent")
         };

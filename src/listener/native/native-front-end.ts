@@ -2,8 +2,8 @@
  * The front end on the native one: sockets, parsing, timers and bodies are native (native/front); here are the names'
  * addresses, the gateway's events, and the filters that want a body in JavaScript.
  *
- * One call from native per request and one per answer; what is known of a connection is read once per connection. Handles of
- * exchanges are odd.
+ * One call from native per request, one per answer that is not relayed, and one for all ends of a turn; what is known of a connection
+ * is read once per connection. Handles of exchanges are odd.
  *
  * Source: native-front-end.md §7; operations.md H-01 … H-93.
  */
@@ -11,7 +11,7 @@ import { lookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
 import * as native from '../../native.ts'
 import type { AddressBook } from '../../upstream/address-book.ts'
-import { type NativeServer, NativeServers, NO_VERIFYING } from '../../upstream/native-servers.ts'
+import { NativeServers, NO_VERIFYING } from '../../upstream/native-servers.ts'
 import { InvalidHeadError } from '../../upstream/request-head.ts'
 import type { ConnectionCounts } from '../../upstream/upstream-pool.ts'
 import {
@@ -88,6 +88,8 @@ const NOBODY: Peer = Object.freeze({ address: '', port: 0, localAddress: '', loc
 const ENDS: readonly ExchangeRecord['end'][] = ['complete', 'client_abort', 'truncated', 'aborted']
 const VERSIONS: readonly RequestFacts['version'][] = ['HTTP/1.1', 'HTTP/1.0', 'HTTP/2.0']
 const EMPTY = new Uint8Array(0)
+/** Where the record begins that is told alone. */
+const ALONE = (native.FRONT_RECORDS - 1) * native.FRONT_RECORD_NUMBERS
 const BROKEN_HEAD =
   'HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\n'
 
@@ -113,7 +115,7 @@ export class NativeFrontEnd implements FrontEnd {
   readonly #events: FrontEndEvents
   readonly #report: (error: unknown) => void
   readonly #front: native.FrontHandle
-  readonly #record = new Float64Array(native.FRONT_RECORD_NUMBERS)
+  readonly #numbers = new Float64Array(native.FRONT_NUMBERS)
   readonly #servers: NativeServers
   readonly #progressWindowMs: number | undefined
   readonly #held: NativeHeldBodies
@@ -127,6 +129,10 @@ export class NativeFrontEnd implements FrontEnd {
   /** What listeners showed, by the number it was prepared under; connections may be older than a reload. */
   readonly #tls = new Map<number, ListenTls>()
   #inFlight = 0
+  /** The exchange whose request is being told; 0 = none. */
+  #announced: ExchangeHandle = 0
+  /** The lines that it is relayed with: they are returned, which spares a call. */
+  #relayed: string | undefined
   #isClosed = false
 
   /** Throws when the system has no descriptors left, and NativeAddonError when the native part is missing. */
@@ -137,9 +143,11 @@ export class NativeFrontEnd implements FrontEnd {
     this.#progressWindowMs = options.progressWindowMs
     const front = native.createFront(
       this.#limits(options.limits),
-      this.#record,
-      (kind, handle, text, a, b, c, d, extra) => {
-        this.#event(kind, handle, text, a, b, c, d, extra)
+      this.#numbers,
+      (kind, handle, text, a, b, c, _, extra) => {
+        if (kind === native.FRONT_REQUEST) return this.#request(text!, (extra as string | undefined) ?? '')
+        this.#event(kind, handle, text, a, b, c, extra)
+        return undefined
       },
     )
     this.#front = front
@@ -307,18 +315,23 @@ export class NativeFrontEnd implements FrontEnd {
     a: number,
     b: number,
     c: number,
-    d: number,
     extra: string | Uint8Array | undefined,
   ): void {
     switch (kind) {
-      case native.FRONT_REQUEST:
-        this.#request(handle, text!, a, b, c, d, (extra as string | undefined) ?? '')
-        return
       case native.FRONT_RESPONSE:
         this.#tell(handle, () => this.#events.onResponse(handle, text!, { status: a, bodyLength: b }))
         return
+      case native.FRONT_ENDED:
+        for (let place = 0; place < a; place++) this.#done(place * native.FRONT_RECORD_NUMBERS, undefined, undefined)
+        return
       case native.FRONT_DONE:
-        this.#done(handle, text, extra as string | undefined)
+        this.#done(ALONE, text, extra as string | undefined)
+        return
+      case native.FRONT_REJECTED:
+        this.#failed(handle, new InvalidHeadError())
+        return
+      case native.FRONT_PASSED:
+        this.#tell(handle, () => this.#events.onAnswered?.(handle, a, b))
         return
       case native.FRONT_REQUEST_BODY:
         this.#tell(handle, () => this.#events.onRequestBody(handle, extra as Uint8Array, a === 1))
@@ -361,35 +374,37 @@ export class NativeFrontEnd implements FrontEnd {
     }
   }
 
-  #request(
-    handle: ExchangeHandle,
-    head: string,
-    facts: number,
-    bodyLength: number,
-    connection: number,
-    receivedAtMs: number,
-    connectionLines: string,
-  ): void {
+  /** The request that the shared numbers tell of. Returns the lines that it is relayed with, when the gateway has done so meanwhile. */
+  #request(head: string, connectionLines: string): string | undefined {
+    const numbers = this.#numbers
+    const at = native.FRONT_REQUEST_NUMBERS
+    const handle = numbers[at.exchange]!
+    const facts = numbers[at.facts]!
     this.#slots[(handle & HANDLE_SLOT_MASK) >>> 1] = {
       handle,
-      connection,
+      connection: numbers[at.connection]!,
       target: undefined,
       filter: undefined,
       attempt: 0,
     }
     this.#inFlight++
+    this.#announced = handle
     try {
       this.#events.onRequest(handle, head, {
-        listenerId: Math.floor(facts / 8),
-        bodyLength,
-        receivedAtMs,
+        listenerId: facts >>> 3,
+        bodyLength: numbers[at.bodyLength]!,
+        receivedAtMs: numbers[at.receivedAtMs]!,
         connectionLines,
-        proxyFields: facts % 2 === 1,
-        version: VERSIONS[(facts >> 1) & 3],
+        proxyFields: (facts & 1) === 1,
+        version: VERSIONS[(facts >>> 1) & 3],
       })
     } catch (error) {
       this.#failed(handle, error)
     }
+    this.#announced = 0
+    const lines = this.#relayed
+    this.#relayed = undefined
+    return lines
   }
 
   /** Calls into the gateway; what it throws ends this exchange only (T-26). */
@@ -406,7 +421,7 @@ export class NativeFrontEnd implements FrontEnd {
     this.#report(error)
     if (this.#find(handle) === undefined) return
     if (native.respondFront(this.#front, handle, BROKEN_HEAD, Buffer.from('internal error\n')) === native.FRONT_IS_DONE)
-      this.#done(handle, undefined, undefined)
+      this.#done(ALONE, undefined, undefined)
   }
 
   #connected(listenerId: number, connection: number): void {
@@ -432,30 +447,35 @@ export class NativeFrontEnd implements FrontEnd {
     }
   }
 
-  /** The record's numbers are in place. */
-  #done(handle: ExchangeHandle, detail: string | undefined, rule: string | undefined): void {
+  /** The numbers of the record that begins at `start` are in place. */
+  #done(start: number, detail: string | undefined, rule: string | undefined): void {
+    const numbers = this.#numbers
+    const { FRONT_RECORD: at } = native
+    const handle = numbers[start + at.exchange]!
     const slot = this.#find(handle)
     if (slot === undefined) return
     this.#slots[(handle & HANDLE_SLOT_MASK) >>> 1] = undefined
     this.#inFlight--
     slot.filter?.close()
-    const numbers = this.#record
-    const { FRONT_RECORD: at } = native
-    const reason = numbers[at.failureReason]!
+    const reason = numbers[start + at.failureReason]!
+    const isNotProcessed = numbers[start + at.notProcessed] === 1
+    const passedStatus = numbers[start + at.passedStatus]!
+    const firstByteAtMs = numbers[start + at.firstByteAtMs]!
     const record: ExchangeRecord = {
-      status: numbers[at.status]!,
-      requestBodyBytes: numbers[at.requestBodyBytes]!,
-      responseBodyBytes: numbers[at.responseBodyBytes]!,
-      end: ENDS[numbers[at.end]!]!,
-      failure: reason < 0 ? undefined : this.#failure(slot, reason, detail ?? '', numbers[at.notProcessed] === 1, true),
-      connectedAtMs: numbers[at.connectedAtMs]!,
-      firstByteAtMs: numbers[at.firstByteAtMs]!,
-      endedAtMs: numbers[at.endedAtMs]!,
-      connectionReused: numbers[at.connectionReused] === 1,
+      status: numbers[start + at.status]!,
+      requestBodyBytes: numbers[start + at.requestBodyBytes]!,
+      responseBodyBytes: numbers[start + at.responseBodyBytes]!,
+      end: ENDS[numbers[start + at.end]!]!,
+      failure: reason < 0 ? undefined : this.#failure(slot, reason, detail ?? '', isNotProcessed, true),
+      connectedAtMs: numbers[start + at.connectedAtMs]!,
+      firstByteAtMs,
+      endedAtMs: numbers[start + at.endedAtMs]!,
+      connectionReused: numbers[start + at.connectionReused] === 1,
       reason: rule === undefined ? undefined : `bad_request:${rule}`,
-      webSocket: numbers[at.tunnel] === 1 ? { messagesIn: 0, messagesOut: 0 } : undefined,
+      webSocket: numbers[start + at.tunnel] === 1 ? { messagesIn: 0, messagesOut: 0 } : undefined,
     }
     try {
+      if (passedStatus !== 0) this.#events.onAnswered?.(handle, passedStatus, firstByteAtMs)
       this.#events.onDone(handle, record)
     } catch (error) {
       this.#report(error)
@@ -530,45 +550,33 @@ export class NativeFrontEnd implements FrontEnd {
   }
 
   forward(handle: ExchangeHandle, target: UpstreamTarget, head: string, body?: Uint8Array): void {
-    const slot = this.#find(handle)
-    if (slot === undefined || this.#isClosed) return
-    slot.target = target
-    const attempt = ++slot.attempt
-    const server = this.#servers.of(target)
-    const addresses = this.#servers.addresses(server, target)
-    if (addresses instanceof Promise) {
-      this.#forwardLater(slot, attempt, target, head, body, addresses)
-      return
-    }
-    this.#sendTo(server, slot, target, addresses, head, body)
+    const slot = this.#begin(handle, target)
+    if (slot === undefined) return
+    const at = this.#at(target)
+    if (at !== undefined) this.#send(handle, at, head, body)
+    else this.#sendLater(slot, target, (found) => this.#send(handle, found, head, body))
   }
 
-  #sendTo(
-    server: NativeServer,
-    slot: Slot,
-    target: UpstreamTarget,
-    addresses: readonly string[],
-    head: string,
-    body: Uint8Array | undefined,
-  ): void {
-    const { handle, attempt } = slot
-    const at = this.#servers.settle(server, target, addresses)
-    if (server.isPossible) {
-      this.#send(handle, at, head, body)
-      return
-    }
-    // not inside the call
-    queueMicrotask(() => {
-      if (this.#isClosed || this.#find(handle) !== slot || slot.attempt !== attempt) return
-      const failure = {
-        target,
-        reason: 'tls_failed',
-        detail: NO_VERIFYING,
-        notProcessed: true,
-        bodyConsumed: false,
-      } as const
-      this.#tell(handle, () => this.#events.onUpstreamError(handle, failure))
-    })
+  relay(handle: ExchangeHandle, target: UpstreamTarget, lines: string, answerLines: string | undefined): void {
+    const slot = this.#begin(handle, target)
+    if (slot === undefined) return
+    const at = this.#at(target)
+    if (at !== undefined && handle === this.#announced) {
+      this.#relayed = answerLines === undefined ? lines : lines + answerLines
+      this.#numbers[native.FRONT_RELAY_NUMBERS.target] = at
+      this.#numbers[native.FRONT_RELAY_NUMBERS.split] = answerLines === undefined ? -1 : lines.length
+    } else if (at !== undefined) this.#relay(handle, at, lines, answerLines)
+    else this.#sendLater(slot, target, (found) => this.#relay(handle, found, lines, answerLines))
+  }
+
+  /** A leg begins; what was to be sent before is not sent any more. */
+  #begin(handle: ExchangeHandle, target: UpstreamTarget): Slot | undefined {
+    const slot = this.#find(handle)
+    if (slot === undefined || this.#isClosed) return undefined
+    slot.target = target
+    slot.attempt++
+    if (handle === this.#announced) this.#relayed = undefined
+    return slot
   }
 
   #send(handle: ExchangeHandle, target: native.UpstreamTargetHandle, head: string, body: Uint8Array | undefined): void {
@@ -576,15 +584,30 @@ export class NativeFrontEnd implements FrontEnd {
     if (sent === native.FRONT_BAD_HEAD) throw new InvalidHeadError()
   }
 
-  #forwardLater(
-    slot: Slot,
-    attempt: number,
-    target: UpstreamTarget,
-    head: string,
-    body: Uint8Array | undefined,
-    asked: Promise<readonly string[]>,
+  #relay(
+    handle: ExchangeHandle,
+    target: native.UpstreamTargetHandle,
+    lines: string,
+    answerLines: string | undefined,
   ): void {
-    const { handle } = slot
+    const sent =
+      answerLines === undefined
+        ? native.relayFront(this.#front, handle, target, lines, -1)
+        : native.relayFront(this.#front, handle, target, lines + answerLines, lines.length)
+    if (sent === native.FRONT_BAD_HEAD) throw new InvalidHeadError()
+  }
+
+  /** A target that can be sent to at once; undefined: its addresses are still to be found, or its TLS is not possible here. */
+  #at(target: UpstreamTarget): native.UpstreamTargetHandle | undefined {
+    const server = this.#servers.of(target)
+    const addresses = this.#servers.addresses(server, target)
+    if (addresses instanceof Promise) return undefined
+    const at = this.#servers.settle(server, target, addresses)
+    return server.isPossible ? at : undefined
+  }
+
+  #sendLater(slot: Slot, target: UpstreamTarget, send: (target: native.UpstreamTargetHandle) => void): void {
+    const { handle, attempt } = slot
     const isWanted = (): boolean => !this.#isClosed && this.#find(handle) === slot && slot.attempt === attempt
     const fail = (reason: UpstreamFailureReason, detail: string): void => {
       if (!isWanted()) return
@@ -597,13 +620,15 @@ export class NativeFrontEnd implements FrontEnd {
       connectMs > 0
         ? setTimeout(() => fail('connect_timeout', `no address within ${connectMs} ms`), connectMs)
         : undefined
-    asked.then(
+    const server = this.#servers.of(target)
+    // also for addresses that are known: what fails is not told inside the call
+    Promise.resolve(this.#servers.addresses(server, target)).then(
       (addresses) => {
         clearTimeout(timer)
         if (!isWanted()) return
-        this.#tell(handle, () => {
-          this.#sendTo(this.#servers.of(target), slot, target, addresses, head, body)
-        })
+        const at = this.#servers.settle(this.#servers.of(target), target, addresses)
+        if (server.isPossible) this.#tell(handle, () => send(at))
+        else fail('tls_failed', NO_VERIFYING)
       },
       (error: unknown) => {
         clearTimeout(timer)
@@ -626,26 +651,28 @@ export class NativeFrontEnd implements FrontEnd {
     const outcome = native.continueFront(this.#front, handle, head, body ?? null, filter !== undefined)
     if (outcome === native.FRONT_IS_FILTERED) {
       slot.filter = new NativeFilter(this.#front, handle, filter!(), (error) => this.#failed(handle, error))
-    } else this.#settle(handle, outcome)
+    } else this.#settle(outcome)
   }
 
   respond(handle: ExchangeHandle, head: string, body: Uint8Array | string): void {
     const slot = this.#find(handle)
     if (slot === undefined || this.#isClosed) return
     slot.attempt++
+    if (handle === this.#announced) this.#relayed = undefined
     slot.filter?.close()
     slot.filter = undefined
     const bytes = typeof body !== 'string' ? body : body === '' ? EMPTY : Buffer.from(body, 'utf8')
-    this.#settle(handle, native.respondFront(this.#front, handle, head, bytes))
+    this.#settle(native.respondFront(this.#front, handle, head, bytes))
   }
 
   abort(handle: ExchangeHandle): void {
     if (this.#isClosed || this.#find(handle) === undefined) return
-    this.#settle(handle, native.abortFront(this.#front, handle))
+    if (handle === this.#announced) this.#relayed = undefined
+    this.#settle(native.abortFront(this.#front, handle))
   }
 
-  #settle(handle: ExchangeHandle, outcome: number): void {
-    if (outcome === native.FRONT_IS_DONE) this.#done(handle, undefined, undefined)
+  #settle(outcome: number): void {
+    if (outcome === native.FRONT_IS_DONE) this.#done(ALONE, undefined, undefined)
     else if (outcome === native.FRONT_BAD_HEAD) throw new Error('not a valid response head')
   }
 }

@@ -60,7 +60,8 @@ describe('H-16: host and port', () => {
     ['[::1]:80', '[::1]', 80],
     ['h:', 'h', undefined],
   ] as const) {
-    it(`${authority} → ${host} ${port ?? ''}`, () => expect(splitAuthority(authority)).toEqual({ host, port }))
+    it(`${authority} → ${host} ${port ?? ''}`, () =>
+      expect(splitAuthority(authority)).toEqual({ text: authority, host, port }))
   }
 })
 

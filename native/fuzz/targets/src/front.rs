@@ -402,13 +402,9 @@ impl Run {
                     self.respond(at, "502 Bad Gateway");
                 }
             }
-            Event::Done(exchange, record) => {
-                let at = self.find(exchange);
-                let known = &mut self.exchanges[at];
-                assert!(known.record.is_none(), "two ends");
-                known.record = Some(record);
-                self.later.retain(|other| *other != at);
-            }
+            Event::Done(exchange, record) => self.end(exchange, record),
+            Event::Ended => self.take_ends(),
+            Event::Passed { .. } | Event::Rejected(_) => panic!("nothing was relayed"),
             Event::Refused(refused) => {
                 let is_it = |client: &&mut Client| client.peer == refused.peer;
                 let client = self.clients.iter_mut().find(is_it).expect("a client");
@@ -421,7 +417,25 @@ impl Run {
         self.exchanges.iter().rposition(|one| one.id == id).expect("an exchange that was told of")
     }
 
+    /// Ends that are told together may be asked for at any time.
+    fn take_ends(&mut self) {
+        let mut ends = Vec::new();
+        self.front.take_ended(|exchange, record| ends.push((exchange, Box::new(record.clone()))));
+        for (exchange, record) in ends {
+            self.end(exchange, record);
+        }
+    }
+
+    fn end(&mut self, exchange: ExchangeId, record: Box<sallyport_front::Record>) {
+        let at = self.find(exchange);
+        let known = &mut self.exchanges[at];
+        assert!(known.record.is_none(), "two ends");
+        known.record = Some(record);
+        self.later.retain(|other| *other != at);
+    }
+
     fn begin(&mut self, id: ExchangeId, request: sallyport_front::Request) {
+        self.take_ends();
         let at = self.exchanges.len();
         let is_it = |client: &Client| client.connection == request.connection;
         let client = self.clients.iter().position(is_it).expect("a client's connection");
@@ -512,7 +526,13 @@ impl Run {
         }
         let mark = format!("x-n: {}.{at}.{}\r\n", self.epoch, known.letter);
         head.extend_from_slice(mark.as_bytes());
-        let sent = self.front.forward(known.id, self.target, &head, body);
+        let sent = self.front.forward(
+            known.id,
+            self.target,
+            &head,
+            body,
+            sallyport_front::Relay::default(),
+        );
         assert!(
             sent.is_ok(),
             "a head that was read is a head: {:?}",

@@ -1,0 +1,132 @@
+/**
+ * `relay`: requests that go up as they came, and answers that leave without a question. O-67, O-73, H-33, H-123.
+ *
+ * Engine: native, and in every run.
+ */
+import { connect } from 'node:http2'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import type { ExchangeHandle } from '../../../src/listener/front-end.ts'
+import { answerText, type EchoUpstream, startEchoUpstream } from '../../support/echo-upstream.ts'
+import { eventually, exchangeRaw, openRaw } from '../../support/raw-client.ts'
+import { PlainEvents, startWireGateway, target, type WireGateway } from '../../support/wire-gateway.ts'
+
+/** Relays everything, and asks for the answers only when it is told to. */
+class RelayingEvents extends PlainEvents {
+  lines = 'x-added: yes\r\n'
+  answerLines: string | undefined = 'x-request-id: ours\r\n'
+  isLate = false
+  /** What was told, in order. */
+  readonly told: string[] = []
+
+  override onRequest(handle: ExchangeHandle, head: string): void {
+    this.heads.push(head)
+    const relay = (): void => this.frontEnd.relay!(handle, this.target, this.lines, this.answerLines)
+    if (this.isLate) setTimeout(relay, 5)
+    else relay()
+  }
+  override onResponse(...response: Parameters<PlainEvents['onResponse']>): void {
+    this.told.push('response')
+    super.onResponse(...response)
+  }
+  onAnswered(_handle: ExchangeHandle, status: number, atMs: number): void {
+    this.told.push(`answered ${status}`)
+    expect(atMs).toBeGreaterThan(0)
+  }
+  override onDone(...done: Parameters<PlainEvents['onDone']>): void {
+    this.told.push(`done ${done[1].status} ${done[1].end}`)
+    super.onDone(...done)
+  }
+}
+
+const GET = 'GET /a?b HTTP/1.1\r\nHost: gw.test\r\nX-Own: 1\r\nConnection: x-own\r\nAccept: */*\r\n\r\n'
+
+let upstream: EchoUpstream
+let gateway: WireGateway<RelayingEvents>
+let events: RelayingEvents
+
+beforeAll(async () => {
+  upstream = await startEchoUpstream()
+  gateway = await startWireGateway(new RelayingEvents(), target(upstream.port), { engine: 'native' })
+  events = gateway.events
+})
+afterAll(async () => {
+  expect(gateway.errors).toEqual([])
+  expect(gateway.frontEnd.inFlight).toBe(0)
+  await gateway.close()
+  await upstream.close()
+})
+beforeEach(() => {
+  upstream.reset()
+  events.told.length = 0
+  events.isLate = false
+  events.lines = 'x-added: yes\r\n'
+  events.answerLines = 'x-request-id: ours\r\n'
+})
+
+test.each([false, true])('a request goes up as it came, with our lines behind its own (later: %s)', async (isLate) => {
+  events.isLate = isLate
+  upstream.answer = (_, socket) =>
+    socket.write(answerText(200, 'hello', 'x-request-id: theirs\r\nngrok-error-code: x\r\nx-other: kept\r\n'))
+  const { answers } = await exchangeRaw(gateway.port, GET)
+  expect(upstream.complete[0]!.head).toBe('GET /a?b HTTP/1.1\r\nhost: gw.test\r\naccept: */*\r\nx-added: yes\r\n\r\n')
+  expect(answers[0]).toMatchObject({ status: 200, body: 'hello' })
+  const fields = answers[0]!.fields.filter(([name]) => name !== 'date')
+  expect(fields).toEqual([
+    ['x-other', 'kept'],
+    ['x-request-id', 'ours'],
+    ['content-length', '5'],
+  ])
+  await eventually(() => events.told.length === 2)
+  expect(events.told).toEqual(['answered 200', 'done 200 complete'])
+})
+
+test('without lines for the answer it is asked for', async () => {
+  events.answerLines = undefined
+  upstream.answer = (_, socket) => socket.write(answerText(404, 'no'))
+  expect((await exchangeRaw(gateway.port, GET)).answers[0]).toMatchObject({ status: 404, body: 'no' })
+  await eventually(() => events.told.length === 2)
+  expect(events.told).toEqual(['response', 'done 404 complete'])
+})
+
+test('an answer whose body takes its time is told of when it begins; H-33 one that breaks off is cut', async () => {
+  let end: () => void = () => undefined
+  upstream.answer = (_, socket) => {
+    socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n')
+    end = () => void socket.destroy()
+  }
+  const connection = await openRaw(gateway.port)
+  connection.send(GET)
+  await eventually(() => events.told.length === 1)
+  expect(events.told).toEqual(['answered 200'])
+  end()
+  await eventually(() => connection.isClosed && events.told.length === 2)
+  expect(events.told).toEqual(['answered 200', 'done 200 truncated'])
+})
+
+test('H-123 lines that are none send nothing', async () => {
+  events.lines = 'x-added: yes\r\n\r\nGET / HTTP/1.1\r\n'
+  expect((await exchangeRaw(gateway.port, GET)).answers[0]).toMatchObject({ status: 500 })
+  events.lines = ''
+  events.answerLines = 'x: a\rb\r\n'
+  expect((await exchangeRaw(gateway.port, GET)).answers[0]).toMatchObject({ status: 500 })
+  expect(upstream.complete).toEqual([])
+  expect(gateway.errors.splice(0).map(String)).toEqual(Array(2).fill('Error: forward: not a valid request head'))
+})
+
+test('more ends of one turn than fit into one event are all told', async () => {
+  upstream.answer = (_, socket) => socket.write(answerText(200, 'x'))
+  const session = connect(`http://localhost:${gateway.port}`)
+  const count = 300
+  await Promise.all(
+    Array.from({ length: count }, async () => {
+      const stream = session.request({ ':path': '/' })
+      stream.resume()
+      await new Promise((resolve, reject) => stream.once('end', resolve).once('error', reject))
+    }),
+  )
+  session.destroy()
+  const told = (what: string): number => events.told.filter((one) => one === what).length
+  await eventually(() => told('done 200 complete') === count)
+  expect(told('done 200 complete')).toBe(count)
+  expect(told('answered 200')).toBe(count)
+})
