@@ -196,7 +196,9 @@ describe('response bodies', () => {
   const page = (bytes: number, end: string): string => `the page ${'.'.repeat(bytes - 9 - end.length)}${end}`
   const answerWith = (body: string, announced = body.length): void => {
     serve = (socket) => {
-      socket.end(`HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: ${announced}\r\n\r\n${body}`)
+      socket.end(
+        `HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: ${announced}\r\nconnection: close\r\n\r\n${body}`,
+      )
     }
   }
 
