@@ -154,6 +154,11 @@ impl ByteClasses {
         ByteClasses(if self.0 & LETTERS == 0 { self.0 } else { self.0 | LETTERS })
     }
 
+    /// After ASCII capitals became small letters.
+    pub(crate) fn lower_case(self) -> Self {
+        ByteClasses(self.0 & !CAPITAL)
+    }
+
     /// Without the blank and white space controls.
     pub(crate) fn without_white(self) -> Self {
         ByteClasses(self.0 & !(BLANK | WHITE))

@@ -172,7 +172,7 @@ pub(crate) struct Step {
     /// The form it is applied to: 0 is the value, `n` what the `n`th step makes.
     pub(crate) input: u16,
     pub(crate) transformation: u16,
-    /// It takes white space away and does nothing else, and no other step goes on from what it makes.
+    /// It takes white space away, and nothing goes on from what it makes but steps to lower case, which are the last.
     pub(crate) is_last_squeeze: bool,
 }
 
@@ -210,11 +210,20 @@ impl StepsBuilder<'_> {
     /// The steps of all lists added.
     pub(crate) fn finish(self) -> Vec<Step> {
         let mut steps = self.steps;
+        let function = |step: &Step| self.tree.transformations[usize::from(step.transformation)].0;
         for at in 0..steps.len() {
-            let transformation = usize::from(steps[at].transformation);
-            let (function, _) = self.tree.transformations[transformation];
-            let goes_on = steps.iter().any(|step| usize::from(step.input) == at + 1);
-            steps[at].is_last_squeeze = function == Transformation::RemoveWhitespace && !goes_on;
+            let after = |place: usize| {
+                steps
+                    .iter()
+                    .enumerate()
+                    .filter(move |(_, step)| usize::from(step.input) == place + 1)
+            };
+            let is_last = |place: usize| after(place).next().is_none();
+            let ends = |(place, step): (usize, &Step)| {
+                function(step) == Transformation::Lowercase && is_last(place)
+            };
+            steps[at].is_last_squeeze =
+                function(&steps[at]) == Transformation::RemoveWhitespace && after(at).all(ends);
         }
         steps
     }

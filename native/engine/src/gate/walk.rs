@@ -26,9 +26,9 @@ pub(crate) struct Walk {
 struct Form {
     bytes: Vec<u8>,
     classes: ByteClasses,
-    /// The step that makes it of the form at this place, not yet taken: it only takes white space away, and a search can
-    /// pass that over.
-    squeezed: Option<(usize, u16)>,
+    /// The steps that make it of the form at this place, not yet taken: they only take white space away, which a search
+    /// can pass over, and capitals, of which it knows no difference.
+    squeezed: Option<(usize, [Option<u16>; 2])>,
 }
 
 impl Walk {
@@ -65,9 +65,13 @@ impl Walk {
         tree: &TransformationTree,
         context: &TransformationContext,
     ) {
-        let Some((input, transformation)) = self.forms[place].squeezed.take() else { return };
-        let input = if input == 0 { value } else { &self.forms[input].bytes };
-        let bytes = tree.apply(transformation, input, context).unwrap_or_else(|| input.to_vec());
+        let Some((input, steps)) = self.forms[place].squeezed.take() else { return };
+        let mut bytes = if input == 0 { value.to_vec() } else { self.forms[input].bytes.clone() };
+        for transformation in steps.into_iter().flatten() {
+            if let Some(changed) = tree.apply(transformation, &bytes, context) {
+                bytes = changed;
+            }
+        }
         self.forms[place].bytes = bytes;
     }
 
@@ -133,12 +137,15 @@ impl Walk {
         let width = self.masks.len();
         for step in steps {
             let input = self.places[usize::from(step.input)];
-            let Form { bytes: own, classes, .. } = &self.forms[input];
+            let Form { bytes: own, classes, squeezed } = &self.forms[input];
             let classes = *classes;
             let form = if !tree.can_change(step.transformation, &classes.bytes(), false) {
                 None
+            } else if let Some((base, [first, _])) = squeezed {
+                let squeezed = Some((*base, [*first, Some(step.transformation)]));
+                Some(Form { bytes: Vec::new(), classes: classes.lower_case(), squeezed })
             } else if step.is_last_squeeze && classes.without_white() != classes {
-                let squeezed = Some((input, step.transformation));
+                let squeezed = Some((input, [Some(step.transformation), None]));
                 Some(Form { bytes: Vec::new(), classes: classes.without_white(), squeezed })
             } else {
                 let bytes = if input == 0 { value } else { own };

@@ -209,3 +209,30 @@ fn what_is_known_beforehand_changes_no_verdict() {
         assert_eq!(alone(true).3.as_deref(), Some(&b"3"[..]));
     }
 }
+
+#[test]
+fn white_space_and_capitals_that_a_look_passes_over_are_gone_for_operators() {
+    let rules = r#"
+        SecRuleEngine On
+        SecRule ARGS "@contains abc" "id:1,phase:1,pass,log,t:removeWhitespace"
+        SecRule ARGS "@contains abc" "id:2,phase:1,pass,log,t:removeWhitespace,t:lowercase"
+        SecRule ARGS "@rx ^x?abcd$" "id:3,phase:1,pass,log,t:urlDecodeUni,t:removeWhitespace,t:lowercase"
+        SecRule ARGS "@contains abc" "id:4,phase:1,pass,log,t:removeWhitespace,t:lowercase,t:hexDecode"
+        SecRule ARGS "@streq abc" "id:5,phase:1,pass,log,t:lowercase"
+        SecRule ARGS "@rx B c" "id:6,phase:1,pass,log,t:none"
+    "#;
+    let set = RuleSet::load(&[SourceFile::new("a.conf", rules)], &[], &[]).unwrap();
+    let profile = Arc::new(Profile::new(Arc::new(set), ProfileOptions::default()));
+    let long = format!("{}A+b%09C{}", "x+".repeat(400), "+y".repeat(400));
+    let mut found = std::collections::BTreeSet::new();
+    for value in ["abc", "a+b%09c", "A+b%09C", "A+B+c+%2564", "6+1+62+63", "aB+c", &long, "%a0abc"]
+    {
+        let head = format!("GET /?a={value} HTTP/1.1\r\n");
+        let plain = run(&profile, head.as_bytes(), None, false);
+        for _ in 0..3 {
+            assert_eq!(run(&profile, head.as_bytes(), None, true), plain, "{value}");
+        }
+        found.extend(plain.0.iter().map(|it| it.id));
+    }
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+}
