@@ -85,9 +85,35 @@ function unquoted(value: string): string {
   return value.length >= 2 && value.startsWith('"') && value.endsWith('"') ? value.slice(1, -1) : value
 }
 
+/** A cookie of a request, made when somebody looks into it: a client may send thousands (T-21). */
+class RequestCookie extends CelMap {
+  readonly size = COOKIE_ZERO.length
+  readonly #name: string
+  readonly #value: string
+  #whole: CelMap | undefined
+
+  constructor(name: string, value: string) {
+    super()
+    this.#name = name
+    this.#value = value
+  }
+
+  get(key: CelValue): CelValue | undefined {
+    return this.#fields.get(key)
+  }
+
+  keys(): CelList {
+    return this.#fields.keys()
+  }
+
+  get #fields(): CelMap {
+    return (this.#whole ??= cookie({ name: this.#name, value: this.#value }))
+  }
+}
+
 /** map<string, list<cookie>> of a request. */
 export function requestCookies(headers: HeaderView): CelMap {
-  return grouped(requestCookiePairs(headers).map(([name, value]) => [name, cookie({ name, value })]))
+  return grouped(requestCookiePairs(headers).map(([name, value]) => [name, new RequestCookie(name, value)]))
 }
 
 /** map<string, list<cookie>> of a response: of one name, the longest path first. */

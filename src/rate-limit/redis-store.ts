@@ -10,7 +10,7 @@
  * at most as many events too many as were on their way. When an outage begins or ends, counts do not move between
  * Redis and the gateways: within one window around that moment up to twice the capacity may pass.
  *
- * In `lease` mode hot buckets are taken from in batches (leases.ts): still never more than the capacity in any window.
+ * Takes of one bucket in one turn of the event loop are one call (takes-of-a-turn.ts). In `lease` mode hot buckets are taken from in batches (leases.ts): still never more than the capacity in any window.
  *
  * Memory in Redis: a key of 35 characters and a value of 20 to 380 bytes a bucket, gone when its window is over. Measured: 181
  * bytes in all for a client that came once (a million: 173 MiB), below 600 for one that fills every slot.
@@ -24,6 +24,7 @@ import { Deadlines, type Waiting } from './deadlines.ts'
 import { decideWithoutStore } from './memory-store.ts'
 import { Leases, type BucketName, type Grant, type PermitCallbacks } from './leases.ts'
 import type { OnStoreError, RateLimitStore, Taken, TakeResult } from './store.ts'
+import { TakesOfATurn } from './takes-of-a-turn.ts'
 
 /** Longest wait for Redis (O-76). */
 const DEFAULT_DEADLINE_MS = 20
@@ -38,6 +39,9 @@ const MOST_CALLS = 8192
 const NO_FIT = 'an answer that does not fit its call'
 /** Hashed part of a key, base64url: 132 bits. */
 const HASH_LENGTH = 22
+/** Hashed keys that are remembered, and the longest name of a bucket that is: below 3 MB in all. */
+const MOST_REMEMBERED = 4096
+const LONGEST_REMEMBERED = 512
 
 const TAKE = loadRedisScript('./take-sliding-window-1.lua', import.meta.url)
 const COUNT_GATEWAYS = loadRedisScript('./count-gateways-1.lua', import.meta.url)
@@ -77,6 +81,9 @@ export class RedisStore implements RateLimitStore {
   readonly #deadlineMs: number
   readonly #deadlines: Deadlines
   readonly #leases: Leases | undefined
+  readonly #takes: TakesOfATurn
+  /** Keys in Redis of buckets that were asked for lately. */
+  readonly #keys = new Map<string, string>()
   #callsOut = 0
   #gateways = 1
   #isProbing = false
@@ -95,6 +102,12 @@ export class RedisStore implements RateLimitStore {
     this.#gatewayId = options.gatewayId ?? randomUUID()
     this.#deadlineMs = options.deadlineMs ?? DEFAULT_DEADLINE_MS
     this.#deadlines = new Deadlines(this.#deadlineMs)
+    this.#takes = new TakesOfATurn({
+      one: ({ key, capacity, windowMs }, onStoreError) => this.#takeOne(key, capacity, windowMs, onStoreError),
+      ask: (bucket, need, want, on) => this.#lease(bucket, need, want, on),
+      without: ({ key, capacity, windowMs }, onStoreError) => this.#without(key, capacity, windowMs, onStoreError),
+      together: (calls) => this.#client.together(calls),
+    })
     this.#leases =
       options.mode === 'lease'
         ? new Leases({
@@ -126,11 +139,12 @@ export class RedisStore implements RateLimitStore {
 
   take(bucketKey: string, capacity: number, windowMs: number, onStoreError: OnStoreError): Taken {
     const leases = this.#leases
-    if (leases === undefined) return this.#takeOne(bucketKey, capacity, windowMs, onStoreError)
     const name = { key: bucketKey, capacity, windowMs }
-    const held = leases.take(name, onStoreError)
+    const held = leases?.take(name, onStoreError)
     if (held !== undefined) return held
-    const taken = this.#takeOne(bucketKey, capacity, windowMs, onStoreError)
+    if (!this.isAvailable) return this.#without(bucketKey, capacity, windowMs, onStoreError)
+    const taken = this.#takes.take(name, onStoreError)
+    if (leases === undefined) return taken
     if (taken instanceof Promise) void taken.then((result) => leases.learn(name, result))
     return taken
   }
@@ -152,6 +166,7 @@ export class RedisStore implements RateLimitStore {
       })
     })
   }
+
   /** Asks Redis for permits; `need` of them are waited for. */
   #lease({ key, capacity, windowMs }: BucketName, need: number, want: number, on: PermitCallbacks): void {
     if (!this.isAvailable) {
@@ -241,7 +256,14 @@ export class RedisStore implements RateLimitStore {
 
   /** Key of a bucket. Hashed: of one length, and nothing a client sends can choose a slot of a cluster or break a line. */
   #bucket(bucketKey: string, windowMs: number): string {
-    return `${this.#keyPrefix}rl:${hash('sha256', `${windowMs}\n${bucketKey}`, 'base64url').slice(0, HASH_LENGTH)}`
+    const named = `${windowMs}\n${bucketKey}`
+    let key = this.#keys.get(named)
+    if (key !== undefined) return key
+    key = `${this.#keyPrefix}rl:${hash('sha256', named, 'base64url').slice(0, HASH_LENGTH)}`
+    if (named.length > LONGEST_REMEMBERED) return key
+    if (this.#keys.size >= MOST_REMEMBERED) this.#keys.clear()
+    this.#keys.set(named, key)
+    return key
   }
 
   #without(bucketKey: string, capacity: number, windowMs: number, onStoreError: OnStoreError): Taken {

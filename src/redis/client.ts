@@ -143,15 +143,24 @@ export class RedisClient {
    * Runs a script of one key. One round trip; two when Redis does not know the script yet. Rejects when there is no
    * connection, when it breaks (the script may have run), and with Redis's own error reply.
    */
-  async runScript(script: RedisScript, key: string, ...args: readonly (string | number)[]): Promise<RedisAnswer> {
-    try {
-      return (await this.#client.evalsha(script.sha, 1, key, ...args)) as RedisAnswer
-    } catch (error) {
-      const { message } = error as Error
+  runScript(script: RedisScript, key: string, ...args: readonly (string | number)[]): Promise<RedisAnswer> {
+    const answer = this.#client.evalsha(script.sha, 1, key, ...args) as Promise<RedisAnswer>
+    return answer.catch((error: Error) => {
+      const { message } = error
       if (message.startsWith(NOT_CONNECTED)) throw new Error(this.#trouble, { cause: error })
       // NOSCRIPT: it did not run. EVAL runs it and makes it known.
       if (!message.startsWith('NOSCRIPT')) throw error
-      return (await this.#client.eval(script.source, 1, key, ...args)) as RedisAnswer
+      return this.#client.eval(script.source, 1, key, ...args) as Promise<RedisAnswer>
+    })
+  }
+
+  /** Calls that are made in here leave in one write, when it returns and not at the end of the next turn of the event loop. */
+  together(calls: () => void): void {
+    areTogether = true
+    try {
+      calls()
+    } finally {
+      areTogether = false
     }
   }
 
@@ -300,6 +309,9 @@ function guardAnswers(socket: Socket, trouble: (error: Error) => void): void {
   }
 }
 
+/** Calls are being made that leave together. */
+let areTogether = false
+
 /** Holds writes back until the turn of the event loop ends: all calls of a turn become one system call. */
 function writeOncePerTurn(socket: Socket): void {
   const write = socket.write.bind(socket) as (...args: unknown[]) => boolean
@@ -312,7 +324,8 @@ function writeOncePerTurn(socket: Socket): void {
     if (!isHeld) {
       isHeld = true
       socket.cork()
-      setImmediate(release)
+      if (areTogether) process.nextTick(release)
+      else setImmediate(release)
     }
     return write(...args)
   }) as Socket['write']

@@ -246,3 +246,60 @@ for (const setup of setups) {
     })
   })
 }
+
+describe.skipIf(skipReason !== undefined)('takes of one turn of the event loop', () => {
+  let redis: RunningRedis
+  let store: RedisStore
+  let end: () => Promise<void>
+
+  beforeAll(async () => {
+    redis = await startRedis()
+    const started = await redisStore(redis.url, [redis])
+    store = started.store
+    end = started.end
+  })
+  afterAll(() => end())
+
+  const calls = async (): Promise<number> =>
+    Number(/cmdstat_evalsha:calls=(\d+)/.exec(String(await redis.command('INFO', 'commandstats')))?.[1] ?? 0)
+
+  it('T-60 of one bucket are one call, and each gets what it would have got alone', async () => {
+    const before = await calls()
+    const results = await Promise.all(Array.from({ length: 30 }, () => store.take('one', 20, 60_000, 'closed')))
+    expect((await calls()) - before).toBeLessThanOrEqual(2) // a heartbeat may come between
+    expect(results.map(({ admitted }) => admitted)).toEqual(Array.from({ length: 30 }, (_, at) => at < 20))
+    expect(results.slice(0, 20).map(({ remaining }) => remaining)).toEqual(
+      Array.from({ length: 20 }, (_, at) => 19 - at),
+    )
+    for (const { retryAfterMs } of results.slice(20)) expect(retryAfterMs).toBeGreaterThan(0)
+    expect(await store.take('one', 20, 60_000, 'closed')).toMatchObject({ admitted: false })
+  })
+
+  it('of many buckets do not mix, nor do two limits of one key', async () => {
+    const take = (key: string, capacity: number): Promise<TakeResult> | TakeResult =>
+      store.take(key, capacity, 60_000, 'closed')
+    const results = await Promise.all([
+      take('a', 5),
+      take('b', 5),
+      take('a', 5),
+      take('c', 9),
+      take('c', 3),
+      take('a', 5),
+    ])
+    expect(results.map(({ admitted, remaining }) => [admitted, remaining])).toEqual([
+      [true, 4],
+      [true, 4],
+      [true, 3],
+      // the one that found another size there went first
+      [true, 7],
+      [true, 2],
+      [true, 2],
+    ])
+  })
+
+  it('T-61 all of them are decided when Redis is gone', async () => {
+    await redis.stop()
+    const results = await Promise.all(Array.from({ length: 30 }, () => store.take('gone', 20, 60_000, 'closed')))
+    expect(results.every(({ admitted, mode }) => !admitted && mode === 'closed')).toBe(true)
+  })
+})
