@@ -5,6 +5,7 @@
  */
 import { GatewayError } from '../response/gateway-error.ts'
 import type { Exchange, Frame } from './exchange.ts'
+import { withOneHopLess } from './max-forwards.ts'
 import { MessageHead } from './message-head.ts'
 
 /** What we say about the hop: an inbound list is continued for a trusted peer and discarded for others, as a rule (O-69). */
@@ -27,6 +28,11 @@ const ALLOWED_REPEATS = 1
  * from it again. Throws `LOOP` (508) when the request has passed this gateway too often.
  */
 export function forwardHead(exchange: Exchange): string {
+  const head = upstreamHead(exchange)
+  return exchange.method === 'OPTIONS' ? withOneHopLess(head) : head
+}
+
+function upstreamHead(exchange: Exchange): string {
   if (onlyAdds(exchange)) return exchange.head.text + ownLines(exchange)
   const { url, client, peer } = exchange
   const { instanceId } = exchange.services

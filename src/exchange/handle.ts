@@ -38,6 +38,7 @@ import { ConnectionLimit } from './connection-limit.ts'
 import { Exchange, type Frame } from './exchange.ts'
 import { addedLines, forwardHead } from './forward-head.ts'
 import { logExchange, logRefused } from './log-exchange.ts'
+import { answerOfLastHop } from './max-forwards.ts'
 import { MessageHead } from './message-head.ts'
 import { responseFilters } from './response-filters.ts'
 import { SubrequestFrontEnd, type SubrequestOptions, type Subrequests } from './subrequest.ts'
@@ -317,6 +318,13 @@ function followRequestOutcome(exchange: Exchange, outcome: Outcome): void {
       if (exchange.insteadOfUpstream !== undefined) {
         answer(exchange, exchange.insteadOfUpstream)
         return
+      }
+      if (exchange.method === 'OPTIONS') {
+        const own = answerOfLastHop(exchange)
+        if (own !== undefined) {
+          answer(exchange, own)
+          return
+        }
       }
       if (exchange.frame.endpoint.upstream === undefined) throw new GatewayError('POLICY_DID_NOT_END')
       sendUpstream(exchange)

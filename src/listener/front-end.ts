@@ -44,6 +44,8 @@ export interface FrontEndCapabilities {
   readonly slowHeads: boolean
   /** Interim answers of the upstream, 103 in particular, reach the client (H-62). */
   readonly interimAnswers: boolean
+  /** A client that ends its side after its request gets its answer all the same (T-23). */
+  readonly halfClose: boolean
 }
 
 /** What a front end can do that has no sockets: it plays one request after the other, as the default one would see it. */
@@ -60,6 +62,7 @@ export const NO_SOCKETS: FrontEndCapabilities = Object.freeze({
   headLimits: true,
   slowHeads: false,
   interimAnswers: false,
+  halfClose: false,
 })
 
 export interface ListenOptions {

@@ -62,6 +62,7 @@ export const UWS_CAPABILITIES: FrontEndCapabilities = Object.freeze({
   headLimits: true,
   slowHeads: false,
   interimAnswers: false,
+  halfClose: false,
 })
 
 export interface UwsFrontEndOptions {

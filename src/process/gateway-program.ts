@@ -16,7 +16,13 @@ import { FrontEnds } from '../listener/front-ends.ts'
 import { NativeFrontEnd } from '../listener/native/native-front-end.ts'
 import { UwsFrontEnd } from '../listener/uws.ts'
 import { OpenidClients } from '../login/openid.ts'
-import { type CollectionsHandle, openCollections, openTransactions, stopNewConnections } from '../native.ts'
+import {
+  type CollectionsHandle,
+  openCollections,
+  openTransactions,
+  stopNewConnections,
+  useTicketSecret,
+} from '../native.ts'
 import { Metrics } from '../metrics/metrics.ts'
 import { registerProcessMetrics, watchEventLoop } from '../metrics/process-metrics.ts'
 import { MemoryStore } from '../rate-limit/memory-store.ts'
@@ -48,7 +54,8 @@ const PROTOCOLS = [
 
 /** The gateway in one worker. It listens nowhere before the first configuration is prepared. */
 export function startGateway(setting: WorkerSetting): WorkerProgram {
-  const { workerId } = setting
+  const { workerId, tickets } = setting
+  if (tickets !== undefined) useTicketSecret(tickets)
   const metrics = new Metrics()
   const logger = createLogger({
     level: 'info',

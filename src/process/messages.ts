@@ -5,6 +5,7 @@
  * A configuration is swapped in two steps (O-23): `prepare` builds everything off the request path and answers
  * `prepared` or `refused`; then `commit` (one assignment per worker) or `abort`. Generations number the attempts.
  */
+import type { TicketSecret } from '../native.ts'
 import type { MetricsReport } from '../metrics/metrics.ts'
 import type { DiagnosticReport } from './diagnostic-report.ts'
 
@@ -20,6 +21,8 @@ export interface WorkerSetting {
   readonly workers: number
   /** Names this gateway towards other gateways; the same in all its workers. */
   readonly instanceId: string
+  /** By which TLS sessions are resumed at any of its workers; in memory only. */
+  readonly tickets: TicketSecret | undefined
   readonly stateDir: string
   /** The table of memory buckets (rate limits) that all workers share; '' = none was made. */
   readonly bucketsPath: string

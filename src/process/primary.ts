@@ -14,6 +14,7 @@ import { MetricsAggregate } from '../metrics/aggregate.ts'
 import { renderExposition, type ExpositionFormat } from '../metrics/exposition.ts'
 import { Metrics } from '../metrics/metrics.ts'
 import { registerProcessMetrics } from '../metrics/process-metrics.ts'
+import type { TicketSecret } from '../native.ts'
 import { automaticWorkers } from './cpu-quota.ts'
 import { CrashHistory } from './crash-history.ts'
 import { hasErrors, plainReport, type DiagnosticReport } from './diagnostic-report.ts'
@@ -58,6 +59,8 @@ export interface PrimaryOptions {
   readonly version: string
   /** Names this gateway towards other gateways. */
   readonly instanceId: string
+  /** By which TLS sessions are resumed at any worker; asked for as each worker is told. */
+  readonly tickets?: () => TicketSecret
   /** Where the board of shared states lies; absent: workers have boards of their own. */
   readonly boardPath?: string
   readonly logFormat: 'json' | 'text'
@@ -458,6 +461,7 @@ export class Primary {
       version: this.#options.version,
       workers: this.#slots.length,
       instanceId: this.#options.instanceId,
+      tickets: this.#options.tickets?.(),
       stateDir: this.#options.stateDir,
       bucketsPath: this.#bucketsPath,
       collectionsPath: this.#collectionsPath,

@@ -11,7 +11,7 @@ import { createLogger, type Logger } from '../access-log/logger.ts'
 import { AdminError, startAdmin, type AdminServer, type AdminSubject } from '../admin/server.ts'
 import type { ConfigurationInput } from '../config/load.ts'
 import { workerEnvironment } from '../listener/head-limit.ts'
-import { collectionsSummary, createCollections } from '../native.ts'
+import { collectionsSummary, createCollections, ticketSecret } from '../native.ts'
 import { MemoryStore } from '../rate-limit/memory-store.ts'
 import { SharedBoard } from '../shared-state/board.ts'
 import { checkBundle, checkFromDisk, type LoadedAndChecked } from './configuration.ts'
@@ -124,6 +124,7 @@ class Instance {
       stateDir,
       version: options.version,
       instanceId: randomBytes(6).toString('hex'),
+      tickets: ticketSecret,
       logFormat: options.logFormat,
       workerScript: options.workerScript,
       workerEnvironment: (settings) => workerEnvironment(settings.limits),

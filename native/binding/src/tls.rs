@@ -3,12 +3,13 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use napi::{Error, Result};
 use napi_derive::napi;
 use sallyport_tls::{
     Authorities, ClientCertificates, ClientContext, ClientOptions, Facts, ServerContext,
-    ServerHost, Strategy, Version, CIPHER_NAMES,
+    ServerHost, Strategy, TicketSecret, Version, CIPHER_NAMES,
 };
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,43 @@ thread_local! {
     static CONTEXTS: RefCell<HashMap<(Option<String>, bool), ClientContext>> = RefCell::default();
     /// Prepared and not used yet, by number.
     static PREPARED: RefCell<(u32, HashMap<u32, ServerContext>)> = RefCell::default();
+}
+
+/// Of the process; the same in all processes of a gateway.
+static TICKETS: OnceLock<TicketSecret> = OnceLock::new();
+
+fn tickets() -> Result<&'static TicketSecret> {
+    if TICKETS.get().is_none() {
+        let secret = TicketSecret::random().map_err(|fault| Error::from_reason(fault.detail))?;
+        // Whoever was first has said it.
+        let _ = TICKETS.set(secret);
+    }
+    TICKETS.get().ok_or_else(|| Error::from_reason("no secret for tickets"))
+}
+
+/// The secret behind the tickets of listeners as it is now, and its number: for a new process of the gateway.
+#[napi(object)]
+pub struct TicketSecretText {
+    /// 32 bytes.
+    pub secret: Vec<u8>,
+    /// Which step it is.
+    pub epoch: f64,
+}
+
+/// Of this process; made when there is none.
+#[napi(catch_unwind)]
+pub fn ticket_secret() -> Result<TicketSecretText> {
+    let (secret, epoch) = tickets()?.now();
+    Ok(TicketSecretText { secret: secret.to_vec(), epoch: epoch as f64 })
+}
+
+/// Takes over the secret of another process; only the first one counts, and only before `prepare_tls`.
+#[napi(catch_unwind)]
+pub fn use_ticket_secret(secret: &[u8], epoch: f64) -> Result<()> {
+    let secret: [u8; 32] =
+        secret.try_into().map_err(|_| Error::from_reason("a secret has 32 bytes"))?;
+    let _ = TICKETS.set(TicketSecret::of(secret, epoch as u64));
+    Ok(())
 }
 
 /// `is_http2`: what is asked for by ALPN. `None`: nobody can be verified by such a name, or against such a text.
@@ -112,8 +150,8 @@ pub fn prepare_tls(rules: String) -> Result<u32> {
         serde_json::from_str(&rules).map_err(|error| Error::from_reason(error.to_string()))?;
     let hosts = rules.hosts.into_iter().map(Host::read).collect::<Result<Vec<_>>>()?;
     let alpn: Vec<Vec<u8>> = rules.alpn.into_iter().map(String::into_bytes).collect();
-    let context =
-        ServerContext::new(hosts, &alpn).map_err(|fault| Error::from_reason(fault.detail))?;
+    let context = ServerContext::with_tickets(hosts, &alpn, tickets()?)
+        .map_err(|fault| Error::from_reason(fault.detail))?;
     Ok(PREPARED.with_borrow_mut(|(last, prepared)| {
         *last += 1;
         prepared.insert(*last, context.numbered(*last));

@@ -11,6 +11,7 @@ use crate::head::{
 };
 use crate::held::Held;
 use crate::http1::DISCARD_BYTES;
+use crate::wire::Received;
 
 /// The body of an answer, as far as it is known when its head leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,18 @@ pub(crate) struct BodyFacts {
     pub(crate) length: i64,
     /// What to announce where no body follows (HEAD, 304); -1 = nothing.
     pub(crate) announced: i64,
+}
+
+fn is_event_stream(head: &[u8]) -> bool {
+    memchr::memmem::find(head, b"\ncontent-type: text/event-stream").is_some()
+}
+
+/// What follows the last data of a chunked answer that has trailers; empty without any.
+fn last_chunk(trailers: Vec<u8>) -> Vec<u8> {
+    if trailers.is_empty() {
+        return trailers;
+    }
+    [b"\r\n0\r\n", trailers.as_slice(), b"\r\n"].concat()
 }
 
 impl Front {
@@ -73,6 +86,7 @@ impl Front {
         let key = state.connection;
         let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
         let is_empty = state.is_head || status == 204 || status == 304;
+        let has_trailers = !state.trailers_down.is_empty() && !state.is_http10;
         let left = state.body_length - state.received as i64;
         // What is still to come of the request is read and thrown away, or ends the connection (H-37).
         let leaves_body = !state.is_complete
@@ -80,7 +94,7 @@ impl Front {
         let mut closes = !state.keeps_alive || self.is_draining || state.upgrade || leaves_body;
         let coding = if is_empty {
             Coding::Empty
-        } else if body.length >= 0 {
+        } else if body.length >= 0 && !has_trailers {
             Coding::Length(body.length as u64)
         } else if state.is_http10 {
             closes = true;
@@ -103,7 +117,10 @@ impl Front {
                 }
             }
             Coding::Length(length) => write_length(text, length),
-            Coding::Chunked => text.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            Coding::Chunked => {
+                state.is_event_stream = is_event_stream(head);
+                text.extend_from_slice(b"transfer-encoding: chunked\r\n");
+            }
             Coding::UntilClose => {}
         }
         text.extend_from_slice(b"\r\n");
@@ -143,7 +160,16 @@ impl Front {
         let http1 = connection.http1();
         let mut data = data;
         let mut is_last = is_last;
+        let trailers = if is_last && http1.coding == Coding::Chunked {
+            last_chunk(std::mem::take(&mut state.trailers_down))
+        } else {
+            Vec::new()
+        };
         let (prefix, suffix): (&[u8], &[u8]) = match &mut http1.coding {
+            Coding::Chunked if !trailers.is_empty() && data.is_empty() => (b"", &trailers[2..]),
+            Coding::Chunked if !trailers.is_empty() => {
+                (chunk_size(&mut size, data.len()), &trailers)
+            }
             Coding::Chunked if data.is_empty() => (b"", if is_last { b"0\r\n\r\n" } else { b"" }),
             Coding::Chunked => (
                 chunk_size(&mut size, data.len()),
@@ -182,6 +208,10 @@ impl Front {
             return;
         }
         let pending = connection.wire.pending();
+        if connection.is_ended {
+            // Something was written: the connection is looked at again after a whole window (see `expired`).
+            connection.window_bytes += 1;
+        }
         let Some(state) = self.exchanges.get_mut(exchange) else { return };
         if pending == 0 {
             if state.answer == Answer::Ended {
@@ -222,7 +252,7 @@ impl Front {
             self.linger(key);
             return;
         }
-        if pending == 0 && connection.phase == Phase::Answer {
+        if pending == 0 && connection.phase == Phase::Answer && !connection.is_ended {
             connection.deadline_ms = 0;
         }
         let exchange = connection.exchange();
@@ -255,6 +285,13 @@ impl Front {
         if phase == Phase::Tunnel {
             connection.wire.end();
         }
+        if connection.is_ended && phase == Phase::Answer {
+            match self.read_to_end(key) {
+                Some(Received::End) => return self.confirm_answer(key),
+                Some(Received::Broken) => return self.close_connection(key, End::ClientAbort),
+                _ => {}
+            }
+        }
         self.end_exchange(exchange, End::Complete, None);
         if closes || phase == Phase::Tunnel || phase == Phase::Linger {
             self.close_after_answer(key);
@@ -271,6 +308,35 @@ impl Front {
                 self.push_again(key);
             }
         }
+    }
+
+    /// What is left to be read of a client that has ended its side: requests, which go to its buffer, or nothing. `None` where
+    /// that is not to be known now.
+    fn read_to_end(&mut self, key: u64) -> Option<Received> {
+        let connection = self.connections.get_mut(key)?;
+        // Without memory somebody else is reading just now.
+        if !connection.input.is_empty() || self.scratch.is_empty() {
+            return None;
+        }
+        let received = connection.wire.receive(&mut self.scratch);
+        if let Received::Bytes(length, _) = received {
+            connection.input.extend_from_slice(&self.scratch[..length]);
+        }
+        Some(received)
+    }
+
+    /// The answer is out to a client that had ended its side. One that only half-closed takes it (T-23); one that was gone
+    /// refuses it, and that is a client that did not wait (O-62). The exchange ends when that is known.
+    fn confirm_answer(&mut self, key: u64) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.phase = Phase::Linger;
+        connection.wire.end();
+        connection.is_readable = false;
+        if connection.wire.has_failed() {
+            self.close_connection(key, End::ClientAbort);
+            return;
+        }
+        self.deadline_in(key, self.limits.linger_ms);
     }
 
     /// Answers an error by ourselves, inside an exchange of which nothing has left us.
@@ -295,6 +361,7 @@ impl Front {
         state.sink = Sink::Discard;
         state.held = Held::new();
         state.out = Held::new();
+        state.trailers_down = Vec::new();
         let length = body.len() as i64;
         let announced = if length > 0 { length } else { -1 };
         let head = AnswerHead::Made(head);

@@ -100,13 +100,19 @@ pub(crate) struct Exchange {
     pub(crate) filtered_head: Option<Vec<u8>>,
     pub(crate) answer: Answer,
     pub(crate) status: u16,
+    /// What has begun to leave does not end by itself.
+    pub(crate) is_event_stream: bool,
     pub(crate) sent: u64,
     /// The client takes no more at present.
     pub(crate) is_blocked: bool,
     pub(crate) rule: &'static str,
     pub(crate) tunnel: bool,
-    /// When something last came from either side of it.
+    /// When something last came from either side of it. For a stream's upload: since when its progress is measured.
     pub(crate) moved_ms: u64,
+    /// Bytes of the request that had come then.
+    pub(crate) measured: u64,
+    /// A stream of which no more body is wanted at present.
+    pub(crate) is_held: bool,
 }
 
 impl Exchange {
@@ -153,11 +159,14 @@ impl Exchange {
             filtered_head: None,
             answer: Answer::None,
             status: 0,
+            is_event_stream: false,
             sent: 0,
             is_blocked: false,
             rule: "",
             tunnel: false,
             moved_ms: 0,
+            measured: 0,
+            is_held: false,
         }
     }
 

@@ -645,7 +645,9 @@ impl Front {
         client: OwnedFd,
         peer: SocketAddr,
     ) -> Option<u64> {
+        // A PROXY header comes before the handshake.
         let tls = self.listeners.get(index).and_then(|listener| listener.tls.as_ref());
+        let tls = tls.filter(|_| !proxy_protocol);
         let wire = Wire::new(client, Transport::for_listener(tls));
         let phase = if proxy_protocol { Phase::Proxy } else { Phase::Head };
         let key = self.connections.insert(Connection::new(wire, listener, peer, phase))?;
@@ -690,6 +692,14 @@ impl Front {
             // Reset, or closed both ways: nobody reads an answer any more.
             connection.is_readable = true;
             let has_exchange = connection.exchange() != 0;
+            if connection.phase == Phase::Linger && has_exchange {
+                // The answer to a client that had ended its side: taken, or not.
+                let is_taken = connection.wire.pending() == 0
+                    && !flags.contains(Flags::ERR)
+                    && !connection.wire.has_failed();
+                self.close_connection(key, if is_taken { End::Complete } else { End::ClientAbort });
+                return;
+            }
             if connection.phase == Phase::Answer || (has_exchange && connection.is_paused) {
                 self.close_connection(key, End::ClientAbort);
                 return;
@@ -705,12 +715,21 @@ impl Front {
         }
         if flags.contains(Flags::RDHUP) {
             connection.is_ended = true;
-            // Whoever ends its side while we work on its answer does not wait for it.
+            // It may wait for its answer all the same (T-23). Whether it does shows when that is written: `confirm_answer`.
             if connection.phase == Phase::Answer {
-                self.close_connection(key, End::ClientAbort);
-                return;
+                let exchange = connection.exchange();
+                let is_unmeasured = connection.deadline_ms == 0;
+                if self.exchanges.get(exchange).is_some_and(|state| state.is_event_stream) {
+                    // Whoever listens to events leaves by closing.
+                    self.close_connection(key, End::ClientAbort);
+                    return;
+                }
+                if is_unmeasured {
+                    self.measure(key);
+                }
             }
         }
+        let Some(connection) = self.connections.get(key) else { return };
         if connection.is_readable && connection.wants_read() {
             self.pump(key);
         }
@@ -790,12 +809,20 @@ impl Front {
                     self.close_connection(key, End::Aborted);
                 }
             }
-            Phase::Linger => self.close_connection(key, End::Aborted),
+            Phase::Linger => {
+                let is_sent = connection.wire.pending() == 0;
+                self.close_connection(key, if is_sent { End::Complete } else { End::Aborted });
+            }
             Phase::Streams => self.look_at_streams(key),
             Phase::Tunnel => self.tunnel_idle(key),
             Phase::Body | Phase::Answer => {
                 let waits = connection.wire.pending() == 0
                     && (connection.phase == Phase::Answer || connection.is_paused);
+                if connection.is_ended && waits && connection.window_bytes == 0 {
+                    // It has ended its side, and nothing moves: nobody is known to wait.
+                    self.close_connection(key, End::ClientAbort);
+                    return;
+                }
                 let elapsed_ms = self.now_ms - connection.window_start_ms;
                 let needed = PROGRESS_BYTES_PER_SECOND * elapsed_ms / 1000;
                 if waits || connection.window_bytes >= needed.max(1) {

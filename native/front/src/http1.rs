@@ -113,7 +113,7 @@ impl Front {
         while used < bytes.len() {
             let Some(connection) = self.connections.get(key) else { return used };
             let step = match connection.phase {
-                Phase::Proxy => self.read_proxy_header(key, &bytes[used..]),
+                Phase::Proxy => self.read_proxy_header(key, &mut bytes[used..]),
                 Phase::Head => self.read_head(key, &bytes[used..]),
                 Phase::Streams => {
                     self.receive_streams(key, &bytes[used..]);
@@ -137,7 +137,7 @@ impl Front {
     }
 
     /// A listener that takes the header takes nothing before it; what is none ends the connection without an answer.
-    fn read_proxy_header(&mut self, key: u64, bytes: &[u8]) -> usize {
+    fn read_proxy_header(&mut self, key: u64, bytes: &mut [u8]) -> usize {
         let header = match read_proxy_header(bytes) {
             Ok(Some(header)) => header,
             Ok(None) => return 0,
@@ -158,7 +158,30 @@ impl Front {
                 header.addresses.map(|known| Box::new((known.source, known.destination)));
             connection.phase = Phase::Head;
         }
-        header.consumed
+        let consumed = header.consumed;
+        if self.begin_tls(key, &mut bytes[consumed..]) {
+            return bytes.len();
+        }
+        consumed
+    }
+
+    /// Behind a PROXY header the handshake begins, where the listener has TLS, with what came together with the header: true, and
+    /// those bytes are used.
+    fn begin_tls(&mut self, key: u64, bytes: &mut [u8]) -> bool {
+        let Some(connection) = self.connections.get(key) else { return false };
+        let listener = connection.listener;
+        let Some(context) = self.listener(listener).and_then(|listener| listener.tls.clone())
+        else {
+            return false;
+        };
+        let Some(connection) = self.connections.get_mut(key) else { return true };
+        match connection.wire.secure(&context, bytes) {
+            Received::Broken => self.close_connection(key, End::ClientAbort),
+            Received::NotTls(_) => self.spoken_plain_to(key, bytes),
+            // The client's first data comes after our part of the handshake.
+            _ => {}
+        }
+        true
     }
 
     fn read_head(&mut self, key: u64, bytes: &[u8]) -> usize {
@@ -212,6 +235,7 @@ impl Front {
         exchange.expects_continue = facts.expects_continue && !is_complete;
         exchange.keeps_alive = facts.keep_alive;
         exchange.upgrade = facts.upgrade == Upgrade::WebSocket;
+        exchange.accepts_trailers = facts.accepts_trailers;
         let id = if self.exchanges.len() < MOST_EXCHANGES {
             self.exchanges.insert(exchange)
         } else {
@@ -226,9 +250,9 @@ impl Front {
         let http1 = connection.http1();
         http1.exchange = id;
         http1.closes = false;
-        http1.body = (!is_complete).then(|| BodyReader::new(facts.framing, limit, false));
+        http1.body = (!is_complete).then(|| BodyReader::new(facts.framing, limit, true));
         connection.phase = if is_complete { Phase::Answer } else { Phase::Body };
-        if is_complete {
+        if is_complete && !connection.is_ended {
             connection.deadline_ms = 0;
         } else {
             self.measure(key);
@@ -273,13 +297,16 @@ impl Front {
         }
         if piece.is_last {
             let Some(connection) = self.connections.get_mut(key) else { return piece.used };
-            connection.http1().body = None;
+            let trailers = connection.http1().body.take().map(|body| body.trailers().to_vec());
+            if let Some(state) = self.exchanges.get_mut(exchange) {
+                state.trailers_up = trailers.unwrap_or_default();
+            }
             connection.is_paused = false;
             if exchange == 0 {
                 self.next_request(key);
             } else if connection.phase == Phase::Body {
                 connection.phase = Phase::Answer;
-                if connection.wire.pending() == 0 {
+                if connection.wire.pending() == 0 && !connection.is_ended {
                     connection.deadline_ms = 0;
                 }
                 self.request_complete(exchange);

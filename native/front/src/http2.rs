@@ -18,7 +18,7 @@ use crate::connection::Phase;
 use crate::downstream::BodyFacts;
 use crate::event::{ConnectionId, End, Event, ExchangeId, Refused, Request, Version};
 use crate::exchange::{Answer, Exchange, Sink};
-use crate::front::{Front, Limits};
+use crate::front::{Front, Limits, PROGRESS_BYTES_PER_SECOND};
 use crate::head::extra_lines;
 use crate::http1::MOST_EXCHANGES;
 
@@ -66,6 +66,7 @@ fn options(limits: &Limits) -> ServerOptions {
         buffer_bytes: limits.stream_buffer_bytes,
         head_timeout: Duration::from_millis(limits.head_ms),
         stall_timeout: Duration::from_millis(limits.progress_ms),
+        stall_bytes_per_second: PROGRESS_BYTES_PER_SECOND,
     }
 }
 
@@ -185,7 +186,33 @@ impl Front {
         self.deadline_in(key, LOOK_MS);
         let exchanges = self.exchanges_of(key);
         self.end_idle_tunnels(&exchanges);
+        for exchange in exchanges {
+            self.look_at_upload(exchange);
+        }
         self.work_streams(key);
+    }
+
+    /// H-83: a request whose body is wanted and comes too slowly, before there is an answer.
+    fn look_at_upload(&mut self, exchange: u64) {
+        let (now, window_ms) = (self.now_ms, self.limits.progress_ms);
+        let Some(state) = self.exchanges.get_mut(exchange) else { return };
+        if state.is_complete || state.is_held || state.answer != Answer::None || window_ms == 0 {
+            return;
+        }
+        let elapsed_ms = now.saturating_sub(state.moved_ms);
+        if elapsed_ms < window_ms {
+            return;
+        }
+        let needed = PROGRESS_BYTES_PER_SECOND * elapsed_ms / 1000;
+        let moved = state.received - state.measured;
+        if moved >= needed.max(1) {
+            state.moved_ms = now;
+            state.measured = state.received;
+            return;
+        }
+        state.rule = "H-83";
+        self.drop_leg(exchange);
+        self.answer_error(exchange, 408, "the request body came too slowly\n");
     }
 
     fn stream_event(&mut self, key: u64, event: ServerEvent) {
@@ -239,6 +266,7 @@ impl Front {
         let listener = connection.listener;
         let mut exchange = Exchange::new(key, listener);
         exchange.stream = stream;
+        exchange.moved_ms = self.now_ms;
         exchange.is_head = head.is_head;
         exchange.body_length = head.body_length;
         exchange.is_complete = head.body_length == 0;
@@ -337,8 +365,13 @@ impl Front {
 
     /// Nobody wants more of a request's body at present, or somebody does again.
     pub(crate) fn hold_stream(&mut self, exchange: u64, is_held: bool) {
-        let Some(state) = self.exchanges.get(exchange) else { return };
+        let now = self.now_ms;
+        let Some(state) = self.exchanges.get_mut(exchange) else { return };
         let (key, stream) = (state.connection, state.stream);
+        if std::mem::replace(&mut state.is_held, is_held) && !is_held {
+            state.moved_ms = now;
+            state.measured = state.received;
+        }
         let Some(http2) = self.http2(key) else { return };
         if is_held {
             http2.h2.pause(stream);

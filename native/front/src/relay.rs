@@ -175,7 +175,7 @@ impl Front {
             interim: !state.is_http10,
             chunked: state.body_length == -1 && !is_known,
             says_zero: state.says_zero,
-            trailers: state.accepts_trailers && state.stream != 0,
+            trailers: state.accepts_trailers,
             ..Use::default()
         };
         let kept = std::mem::take(&mut state.head);
@@ -184,11 +184,13 @@ impl Front {
         let sent = if let Some(body) = body {
             state.sink = Sink::Discard;
             self.pool.send_for(target, head, Ok(body), Use { chunked: false, ..purpose })
-        } else if state.is_complete {
+        } else if state.is_complete && state.trailers_up.is_empty() {
             self.pool.send_for(target, head, Ok(state.held.bytes()), purpose)
         } else {
+            // Trailers follow a body that is written, even one that is there as a whole.
+            let length = if state.is_complete { -1 } else { state.body_length };
             state.sink = Sink::Upstream;
-            self.pool.send_for(target, head, Err(state.body_length), purpose)
+            self.pool.send_for(target, head, Err(length), purpose)
         };
         state.head = kept;
         self.started(key, sent)?;
@@ -308,6 +310,9 @@ impl Front {
         state.upstream_ended |= event.ended;
         if event.has_trailers && state.accepts_trailers {
             state.trailers_down = self.pool.trailers().to_vec();
+            if state.filtered {
+                drop_digests(&mut state.trailers_down);
+            }
         }
         if event.writable {
             self.leg_writable(key);
@@ -564,6 +569,7 @@ impl Front {
             if self.borrowed == key {
                 self.borrowed = 0;
             }
+            state_without_trailers(self, key);
             let length = body.len() as i64;
             let announced = if is_filtered || length == 0 { -1 } else { length };
             self.start_answer(key, head, BodyFacts { length, announced }, body, true)?;
@@ -715,6 +721,24 @@ impl Front {
         };
         self.upstream_failed(exchange.0, failure);
     }
+}
+
+/// The answer's body is another one: what was said of the upstream's goes.
+fn state_without_trailers(front: &mut Front, key: u64) {
+    if let Some(state) = front.exchanges.get_mut(key) {
+        state.trailers_down = Vec::new();
+    }
+}
+
+/// Trailers that speak of the bytes of a body that was changed (H-59).
+fn drop_digests(trailers: &mut Vec<u8>) {
+    let mut kept = Vec::with_capacity(trailers.len());
+    for line in trailers.split_inclusive(|byte| *byte == b'\n') {
+        if !line.starts_with(b"digest:") && !line.starts_with(b"repr-digest:") {
+            kept.extend_from_slice(line);
+        }
+    }
+    *trailers = kept;
 }
 
 /// Whether the request's body may be read on after a leg was begun.

@@ -76,6 +76,11 @@ impl Wire {
         matches!(self.transport, Transport::Tls(_))
     }
 
+    /// The connection has ended by a reset: what was written last did not arrive.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.is_broken || !matches!(sockopt::socket_error(&self.socket), Ok(Ok(())))
+    }
+
     /// Bytes that the system has not taken yet.
     pub(crate) fn pending(&self) -> usize {
         self.out.len() - self.out_at
@@ -112,28 +117,45 @@ impl Wire {
                 Received::Bytes(length, is_drained) => (kept + length, is_drained),
                 other => return other,
             };
-            let outcome = CLEAR.with_borrow_mut(|clear| {
-                clear.clear();
-                let result = session.receive(&mut buffer[..length], clear);
-                buffer[..clear.len()].copy_from_slice(clear);
-                result.map(|()| clear.len())
-            });
-            let is_closed = session.is_peer_closed();
-            let is_not_tls = matches!(&outcome, Err(fault) if fault.kind == FaultKind::NotTls && session.is_handshaking());
-            if is_not_tls {
-                self.transport = Transport::Plain;
-                return Received::NotTls(length);
-            }
-            self.put_session();
-            match outcome {
-                Err(_) => return Received::Broken,
-                // The client's farewell is behind its data.
-                Ok(clear) if clear > 0 => return Received::Bytes(clear, is_drained && !is_closed),
-                Ok(_) if is_closed => return Received::End,
-                Ok(_) if is_drained => return Received::Nothing,
-                Ok(_) => {}
+            match self.decrypt(&mut buffer[..length], is_drained) {
+                Received::Nothing if !is_drained => {}
+                received => return received,
             }
         }
+    }
+
+    /// Puts the plaintext of what was received into its place.
+    fn decrypt(&mut self, bytes: &mut [u8], is_drained: bool) -> Received {
+        let Transport::Tls(session) = &mut self.transport else { return Received::Broken };
+        let outcome = CLEAR.with_borrow_mut(|clear| {
+            clear.clear();
+            let result = session.receive(bytes, clear);
+            bytes[..clear.len()].copy_from_slice(clear);
+            result.map(|()| clear.len())
+        });
+        let is_closed = session.is_peer_closed();
+        let is_not_tls = matches!(&outcome, Err(fault) if fault.kind == FaultKind::NotTls && session.is_handshaking());
+        if is_not_tls {
+            self.transport = Transport::Plain;
+            return Received::NotTls(bytes.len());
+        }
+        self.put_session();
+        match outcome {
+            Err(_) => Received::Broken,
+            // The client's farewell is behind its data.
+            Ok(clear) if clear > 0 => Received::Bytes(clear, is_drained && !is_closed),
+            Ok(_) if is_closed => Received::End,
+            Ok(_) => Received::Nothing,
+        }
+    }
+
+    /// What was plain so far speaks TLS from now on; `bytes` of it have come already.
+    pub(crate) fn secure(&mut self, context: &ServerContext, bytes: &mut [u8]) -> Received {
+        self.transport = Transport::for_listener(Some(context));
+        if bytes.is_empty() {
+            return Received::Nothing;
+        }
+        self.decrypt(bytes, true)
     }
 
     /// Writes the pieces, one behind the other; what the system does not take is kept.

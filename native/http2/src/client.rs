@@ -391,7 +391,7 @@ impl ClientConnection {
         loop {
             let Some(note) = self.gate.borrow_mut().notes.pop_front() else { return };
             match note {
-                Note::Moved(stream) => {
+                Note::Moved(stream, _) => {
                     if let Some(one) = self.streams.get_mut(&stream) {
                         one.has_left = true;
                     }

@@ -43,8 +43,8 @@ pub(crate) enum Note {
     Interim(u32, u16, Vec<u8>),
     /// The peer goes: the last stream that it has processed.
     GoAway(u32),
-    /// A piece of ours has left.
-    Moved(u32),
+    /// A piece of ours has left: so many bytes of body.
+    Moved(u32, usize),
     /// Our last frame of a stream has left.
     Sent(u32),
 }
@@ -265,7 +265,16 @@ impl Gate {
             self.fault = Some(Reason::PROTOCOL_ERROR);
             return;
         }
-        if head.length > frame::MOST_BYTES {
+        let is_right_length = match head.kind {
+            frame::SETTINGS if head.has(frame::ACK) => head.length == 0,
+            frame::SETTINGS => head.length % 6 == 0,
+            frame::RST_STREAM | frame::WINDOW_UPDATE => head.length == 4,
+            frame::PING => head.length == 8,
+            frame::PRIORITY => head.length == 5,
+            frame::GOAWAY => head.length >= 8,
+            _ => true,
+        };
+        if head.length > frame::MOST_BYTES || !is_right_length {
             self.fault = Some(Reason::FRAME_SIZE_ERROR);
             return;
         }
@@ -502,6 +511,11 @@ impl Gate {
         }
     }
 
+    /// Whether a request has come of which h2 has not told yet.
+    pub(crate) fn is_unannounced(&self, stream: u32) -> bool {
+        matches!(&self.side, Side::Server { requests, .. } if requests.contains_key(&stream))
+    }
+
     /// Requests that h2 has dropped without a word: everything has been read, and they were not announced.
     pub(crate) fn take_orphans(&mut self) -> Vec<(u32, Result<RequestHead, Refusal>)> {
         match &mut self.side {
@@ -652,11 +666,11 @@ impl Gate {
                     block = first;
                 }
                 frame::write_block(&mut self.out, head.stream, ends, &block);
-                self.notes.push_back(Note::Moved(head.stream));
+                self.notes.push_back(Note::Moved(head.stream, 0));
             }
             frame::DATA => {
                 self.floods.earn();
-                self.notes.push_back(Note::Moved(head.stream));
+                self.notes.push_back(Note::Moved(head.stream, head.length));
             }
             frame::RST_STREAM => {
                 let code = u32::from_be_bytes(self.out_peek);

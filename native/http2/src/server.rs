@@ -37,8 +37,10 @@ pub struct ServerOptions {
     pub buffer_bytes: usize,
     /// For the preface, and for a header block in several frames; zero = off (H-80).
     pub head_timeout: Duration,
-    /// For progress of an answer that the client takes too slowly; zero = off (H-83).
+    /// The window in which a client must take so much of an answer that waits for it; zero = off (H-83).
     pub stall_timeout: Duration,
+    /// How much: bytes per second on the average of such a window, and one byte at least.
+    pub stall_bytes_per_second: u64,
 }
 
 /// What happens on a connection. A stream's number is not used again.
@@ -82,8 +84,10 @@ struct Stream {
     /// Nothing of the body is told.
     is_refused: bool,
     has_answer: bool,
-    /// When something of the answer last left; `None` = nothing waits.
+    /// Since when the client's progress is measured; `None` = nothing waits for it.
     moved: Option<Instant>,
+    /// Bytes that have left since then.
+    moved_bytes: u64,
 }
 
 /// See the module.
@@ -96,6 +100,8 @@ pub struct ServerConnection {
     ready: Ready,
     streams: HashMap<u32, Stream>,
     events: VecDeque<ServerEvent>,
+    /// What was told of streams before h2 announced them.
+    early: HashMap<u32, Vec<Note>>,
     /// Since when a head or the preface is incomplete.
     head_began: Option<Instant>,
     is_draining: bool,
@@ -131,6 +137,7 @@ impl ServerConnection {
             ready: Ready::default(),
             streams: HashMap::new(),
             events: VecDeque::new(),
+            early: HashMap::new(),
             head_began: Some(now),
             is_draining: false,
             is_faulty: false,
@@ -343,13 +350,20 @@ impl ServerConnection {
         if is_late(self.head_began, self.options.head_timeout) {
             self.shut_down(Reason::ENHANCE_YOUR_CALM.into());
         }
-        let stall_timeout = self.options.stall_timeout;
-        let late: Vec<u32> = self
-            .streams
-            .iter()
-            .filter(|(_, one)| !one.is_tunnel && is_late(one.moved, stall_timeout))
-            .map(|(stream, _)| *stream)
-            .collect();
+        let ServerOptions { stall_timeout, stall_bytes_per_second, .. } = self.options;
+        let mut late = Vec::new();
+        for (stream, one) in &mut self.streams {
+            let Some(since) = one.moved.filter(|since| is_late(Some(*since), stall_timeout)) else {
+                continue;
+            };
+            let needed = stall_bytes_per_second * now.duration_since(since).as_secs();
+            if one.is_tunnel || one.moved_bytes >= needed.max(1) {
+                one.moved = Some(now);
+                one.moved_bytes = 0;
+            } else {
+                late.push(*stream);
+            }
+        }
         for stream in late {
             let code = Reason::CANCEL.into();
             self.reset(stream, code);
@@ -457,6 +471,7 @@ impl ServerConnection {
                 is_refused: request.is_err(),
                 has_answer: false,
                 moved: None,
+                moved_bytes: 0,
                 flag,
             };
             one.flag.raise();
@@ -466,12 +481,16 @@ impl ServerConnection {
             Ok(head) => ServerEvent::Request(stream, Box::new(head)),
             Err(refusal) => ServerEvent::Refused(stream, Box::new(refusal)),
         });
+        if let Some(notes) = self.early.remove(&stream) {
+            self.gate.borrow_mut().notes.extend(notes);
+        }
     }
 
     /// Requests that h2 has refused by itself, for the log: too many streams, or the connection is about to end.
     fn tell_orphans(&mut self) {
         let orphans = self.gate.borrow_mut().take_orphans();
         for (stream, request) in orphans {
+            self.early.remove(&stream);
             let refusal = request.err().unwrap_or_else(|| Refusal {
                 status: 503,
                 rule: "overflow",
@@ -487,11 +506,23 @@ impl ServerConnection {
     fn read_notes(&mut self) {
         loop {
             let Some(note) = self.gate.borrow_mut().notes.pop_front() else { return };
+            if let Note::PeerReset(stream, _)
+            | Note::OwnReset(stream, _)
+            | Note::BadTrailers(stream, _) = &note
+            {
+                if self.gate.borrow().is_unannounced(*stream) {
+                    self.early.entry(*stream).or_default().push(note);
+                    continue;
+                }
+            }
             match note {
-                Note::Moved(stream) => {
+                Note::Moved(stream, bytes) => {
                     if let Some(one) = self.streams.get_mut(&stream) {
-                        let is_waiting = one.sending.as_ref().is_some_and(Sending::is_busy);
-                        one.moved = is_waiting.then_some(self.now);
+                        one.moved_bytes += bytes as u64;
+                        if !one.sending.as_ref().is_some_and(Sending::is_busy) {
+                            one.moved = None;
+                            one.moved_bytes = 0;
+                        }
                     }
                 }
                 Note::Sent(stream) => {

@@ -41,6 +41,13 @@ impl Authorities {
         Ok(Authorities { store: Arc::new(store), exact: Arc::new(exact) })
     }
 
+    /// Equal for equal authorities.
+    pub(crate) fn label(&self) -> Vec<u8> {
+        let mut all: Vec<&[u8]> = self.exact.iter().map(AsRef::as_ref).collect();
+        all.sort_unstable();
+        all.concat()
+    }
+
     /// The certificate itself is one of them.
     pub(crate) fn has(&self, certificate: &CertificateDer<'_>) -> bool {
         self.exact.contains(certificate)

@@ -13,6 +13,7 @@ mod client_hello;
 mod fault;
 mod server;
 mod session;
+mod tickets;
 
 pub use authorities::Authorities;
 pub use client::{ClientContext, ClientOptions};
@@ -20,3 +21,4 @@ pub use client_hello::{ClientHello, Hello};
 pub use fault::{Fault, FaultKind};
 pub use server::{ClientCertificates, ServerContext, ServerHost, Strategy, Version, CIPHER_NAMES};
 pub use session::{Facts, Session, MAX_RECORD_BYTES};
+pub use tickets::TicketSecret;

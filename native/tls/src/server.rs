@@ -19,6 +19,7 @@ use rustls::{
 
 use crate::authorities::Authorities;
 use crate::fault::Fault;
+use crate::tickets::TicketSecret;
 
 /// Names of the cipher suites that there are, in the order preferred, with their numbers.
 pub const CIPHER_NAMES: [(u16, &str); 9] = [
@@ -92,16 +93,25 @@ impl ServerContext {
     /// The first host serves clients that ask for no name, or for one that is nobody's. `alpn`: in the order preferred.
     /// Fails with one sentence when something cannot be used; `hosts` must not be empty.
     ///
-    /// Tickets of a context resume sessions of the same context and host only: what a new one asks of clients cannot be
-    /// got around with an old ticket.
+    /// Tickets of such a context resume sessions of the same context and host only.
     pub fn new(hosts: Vec<ServerHost>, alpn: &[Vec<u8>]) -> Result<Self, Fault> {
+        ServerContext::with_tickets(hosts, alpn, &TicketSecret::random()?)
+    }
+
+    /// The same with tickets that every context with this secret takes, in other processes too, if the rules of the host are
+    /// equal: what new ones ask of clients cannot be got around with an old ticket.
+    pub fn with_tickets(
+        hosts: Vec<ServerHost>,
+        alpn: &[Vec<u8>],
+        tickets: &TicketSecret,
+    ) -> Result<Self, Fault> {
         if hosts.is_empty() {
             return Err(Fault::failed("a listener needs a certificate"));
         }
         let mut made = Vec::with_capacity(hosts.len());
         for host in hosts {
             let label = host.names.first().cloned().unwrap_or_else(|| "no name".to_owned());
-            let config = configure(&host, alpn)
+            let config = configure(&host, alpn, tickets)
                 .map_err(|fault| Fault { detail: format!("{label}: {}", fault.detail), ..fault })?;
             made.push((host.names, Arc::new(config)));
         }
@@ -131,7 +141,31 @@ impl ServerContext {
     }
 }
 
-fn configure(host: &ServerHost, alpn: &[Vec<u8>]) -> Result<ServerConfig, Fault> {
+impl ServerHost {
+    /// Equal for equal rules.
+    fn label(&self, alpn: &[Vec<u8>]) -> Vec<u8> {
+        let Self { names, chain, key, min, max, ciphers, clients } = self;
+        let (strategy, authorities) = clients.as_ref().map_or((0, Vec::new()), |clients| {
+            let authorities = clients.authorities.as_ref().map(Authorities::label);
+            (1 + clients.strategy as u8, authorities.unwrap_or_default())
+        });
+        let range = [*min as u8, *max as u8, strategy];
+        let texts = names.iter().chain(ciphers).map(String::as_bytes);
+        let rest = [chain.as_bytes(), key.as_bytes(), &range, &authorities];
+        let mut label = Vec::new();
+        for part in texts.chain(alpn.iter().map(Vec::as_slice)).chain(rest) {
+            label.extend_from_slice(&part.len().to_be_bytes());
+            label.extend_from_slice(part);
+        }
+        label
+    }
+}
+
+fn configure(
+    host: &ServerHost,
+    alpn: &[Vec<u8>],
+    tickets: &TicketSecret,
+) -> Result<ServerConfig, Fault> {
     let mut crypto = provider::default_provider();
     if !host.ciphers.is_empty() {
         let numbers: Vec<u16> = CIPHER_NAMES
@@ -171,7 +205,7 @@ fn configure(host: &ServerHost, alpn: &[Vec<u8>]) -> Result<ServerConfig, Fault>
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = alpn.to_vec();
-    config.ticketer = provider::Ticketer::new()?;
+    config.ticketer = tickets.ticketer(&host.label(alpn));
     Ok(config)
 }
 

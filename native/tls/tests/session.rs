@@ -6,7 +6,7 @@ use rcgen::{
 };
 use sallyport_tls::{
     Authorities, ClientContext, ClientHello, ClientOptions, Fault, FaultKind, Hello, ServerContext,
-    ServerHost, Session, Strategy, Version,
+    ServerHost, Session, Strategy, TicketSecret, Version,
 };
 
 type Issuer = CertifiedIssuer<'static, KeyPair>;
@@ -228,6 +228,32 @@ fn sessions_are_resumed_within_one_context() {
         assert!(!resumed(&next), "not with tickets of another context");
         let (_, right) = shake(&client(Some(&ca.pem())), &context, "a.test").expect("a handshake");
         assert!(!right.facts().is_resumed, "a client without tickets");
+    }
+}
+
+#[test]
+fn sessions_are_resumed_by_whoever_has_the_secret_and_the_same_rules() {
+    let ca = authority("ca");
+    let here = TicketSecret::random().expect("a secret");
+    let (secret, epoch) = here.now();
+    let there = TicketSecret::of(secret, epoch);
+    for max in [Version::Tls12, Version::Tls13] {
+        let rules = ServerHost { max, ..host(&["a.test"], &ca) };
+        let make = |rules: &ServerHost, tickets: &TicketSecret| {
+            ServerContext::with_tickets(vec![rules.clone()], &[b"http/1.1".to_vec()], tickets)
+                .expect("a context")
+        };
+        let trusting = client(Some(&ca.pem()));
+        let is_resumed = |context: &ServerContext| {
+            shake(&trusting, context, "a.test").expect("a handshake").1.facts().is_resumed
+        };
+        assert!(!is_resumed(&make(&rules, &here)));
+        assert!(is_resumed(&make(&rules, &there)), "another worker");
+        assert!(is_resumed(&make(&rules, &here)), "after a reload that changed nothing");
+        let stricter = ServerHost { min: max, max, ciphers: vec![], ..rules.clone() };
+        assert!(!is_resumed(&make(&stricter, &here)) || stricter.min == rules.min);
+        let other = ServerHost { names: vec!["a.test".into(), "b.test".into()], ..rules };
+        assert!(!is_resumed(&make(&other, &here)), "other rules");
     }
 }
 

@@ -104,7 +104,7 @@ pub struct Event {
     pub has_data: bool,
     /// The answer is complete.
     pub ended: bool,
-    /// It had trailers: [`Pool::trailers`]. From targets that speak HTTP/2.
+    /// It had trailers: [`Pool::trailers`]. Only for legs that asked for them.
     pub has_trailers: bool,
     /// The leg is over.
     pub failure: Option<Failure>,
@@ -183,7 +183,7 @@ pub struct Use {
     pub chunked: bool,
     /// A length of 0 is said, as the client said it (H-28).
     pub says_zero: bool,
-    /// The answer's trailers are wanted: servers that speak HTTP/2 are told so (`te: trailers`).
+    /// The answer's trailers are wanted, and the server is told so (`te: trailers`).
     pub trailers: bool,
 }
 
@@ -662,7 +662,8 @@ impl Pool {
         self.end_with(id, b"");
     }
 
-    /// The same with trailers as lines, which go where the upstream speaks HTTP/2 and are dropped elsewhere (H-26).
+    /// The same with trailers as lines, which go where the upstream speaks HTTP/2 and are dropped elsewhere: a server of
+    /// HTTP/1.1 need not know them (H-26).
     pub fn end_with(&mut self, id: LegId, trailers: &[u8]) {
         let Some(leg) = self.legs.get_mut(id.0) else { return };
         self.now = Instant::now();
@@ -1073,6 +1074,9 @@ impl Pool {
         if leg.purpose.interim {
             connection.response.keep_interim();
         }
+        if leg.purpose.trailers {
+            connection.response.keep_trailers();
+        }
         leg.connection = key;
         self.flush(key);
         self.refresh_first_byte(leg_key);
@@ -1202,6 +1206,11 @@ impl Pool {
         event.has_data = parsed.data.1 > parsed.data.0;
         event.ended = parsed.ended;
         if parsed.ended {
+            event.has_trailers = !connection.response.trailers().is_empty();
+            if event.has_trailers {
+                self.trailers.clear();
+                self.trailers.extend_from_slice(connection.response.trailers());
+            }
             self.leg_done(key, leg_key);
             return;
         }
@@ -1514,6 +1523,10 @@ fn write_request(
         out.extend_from_slice(b"content-length: ");
         out.extend_from_slice(length.to_string().as_bytes());
         out.extend_from_slice(b"\r\n");
+    }
+    if purpose.trailers {
+        // H-50.
+        out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
     }
     out.extend_from_slice(b"\r\n");
     match body {

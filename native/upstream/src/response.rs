@@ -96,6 +96,7 @@ pub struct Response {
     may_upgrade: bool,
     keeps_interim: bool,
     interim_text: Vec<u8>,
+    keeps_trailers: bool,
 }
 
 impl Response {
@@ -117,6 +118,7 @@ impl Response {
             may_upgrade: false,
             keeps_interim: false,
             interim_text: Vec::new(),
+            keeps_trailers: false,
         }
     }
 
@@ -129,6 +131,16 @@ impl Response {
     /// After `reset`: heads of interim answers are kept for `take_interim` (H-62).
     pub fn keep_interim(&mut self) {
         self.keeps_interim = true;
+    }
+
+    /// After `reset`: trailers are kept, as far as they may travel (H-26).
+    pub fn keep_trailers(&mut self) {
+        self.keeps_trailers = true;
+    }
+
+    /// Those of an answer that is complete, as lines.
+    pub fn trailers(&self) -> &[u8] {
+        self.chunked.trailers()
     }
 
     /// Heads of interim answers other than 100 that came since the last call, each with its empty line.
@@ -148,6 +160,8 @@ impl Response {
         self.may_upgrade = false;
         self.keeps_interim = false;
         self.interim_text.clear();
+        self.keeps_trailers = false;
+        self.chunked = ChunkedDecoder::new();
         self.begin_head();
     }
 
@@ -292,7 +306,11 @@ impl Response {
             Some(0) => Body::Done,
             Some(length) => Body::Length(length),
             None if is_chunked => {
-                self.chunked = ChunkedDecoder::new();
+                self.chunked = if self.keeps_trailers {
+                    ChunkedDecoder::keeping_trailers()
+                } else {
+                    ChunkedDecoder::new()
+                };
                 Body::Chunked
             }
             None => {

@@ -36,6 +36,7 @@ fn server_options() -> ServerOptions {
         buffer_bytes: 64 * 1024,
         head_timeout: Duration::ZERO,
         stall_timeout: Duration::ZERO,
+        stall_bytes_per_second: 240,
     }
 }
 

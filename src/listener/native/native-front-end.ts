@@ -66,6 +66,7 @@ export const NATIVE_CAPABILITIES: FrontEndCapabilities = Object.freeze({
   headLimits: true,
   slowHeads: true,
   interimAnswers: true,
+  halfClose: true,
 })
 
 /** H-14 */
@@ -212,9 +213,6 @@ export class NativeFrontEnd implements FrontEnd {
   async listen(options: ListenOptions): Promise<void> {
     const { id, host, port } = options
     if (this.#ports.has(id)) throw new Error(`listener ${id} exists already`)
-    if (options.tls !== undefined && options.proxyProtocol) {
-      throw new Error(`listener ${id}: this front end reads no PROXY header before TLS`)
-    }
     const prepared = options.tls && this.#prepare(options.tls)
     this.#ports.set(id, 0)
     if (options.proxyProtocol) this.#proxied.add(id)

@@ -236,6 +236,36 @@ describe('gRPC from end to end', () => {
     expect(none.headers['grpc-status']).toBe('12')
   })
 
+  it('H-26, H-102: clients of HTTP/1.1 get its trailers in chunks when they take them, and send theirs', async () => {
+    const server = createServer()
+    let sent: IncomingHttpHeaders = {}
+    server.on('stream', (stream) => {
+      stream.on('error', () => undefined)
+      stream.on('trailers', (trailers) => (sent = trailers))
+      stream.respond({ ':status': 200 }, { waitForTrailers: true })
+      stream.on('wantTrailers', () => stream.sendTrailers({ 'x-sum': 'abc', 'set-cookie': 'a=1' }))
+      stream.pipe(stream)
+    })
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    closers.push(() => server.close())
+    const { port } = await startFront(target((server.address() as AddressInfo).port, true))
+    const send = async (lines: string): Promise<string> => {
+      const socket = connectTcp(port, '127.0.0.1')
+      closers.push(() => socket.destroy())
+      const received = collect(socket)
+      socket.write(
+        `POST / HTTP/1.1\r\nhost: a\r\n${lines}connection: close\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Up: 1\r\nCookie: a=1\r\n\r\n`,
+      )
+      await once(socket, 'close')
+      return Buffer.concat(received).toString('latin1')
+    }
+    expect(await send('te: trailers\r\n')).toMatch(/\r\n0\r\nx-sum: abc\r\n\r\n$/)
+    expect(sent).toMatchObject({ 'x-up': '1' })
+    expect(sent.cookie).toBeUndefined()
+    expect(await send('')).toMatch(/\r\n\r\n(?:hi|2\r\nhi\r\n0\r\n\r\n)$/)
+  })
+
   it('a stream both ways: each message comes before the next is sent', async () => {
     const rpc = await startRpc()
     const { port } = await startFront(target(rpc.port, true))
@@ -435,3 +465,69 @@ function collect(socket: Socket): Buffer[] {
   socket.on('data', (piece: Buffer) => pieces.push(piece))
   return pieces
 }
+
+describe('H-80, H-83: patience with clients of HTTP/2', () => {
+  const timers = { headMs: 10_000, idleMs: 0, progressMs: 0 }
+
+  it('a connection without streams ends with GOAWAY, and not one that has some', async () => {
+    const rpc = await startRpc()
+    const { port, front } = await startFront(target(rpc.port, true), { timers: { ...timers, idleMs: 500 } })
+    const [idle, busy] = [await open(port), await open(port)]
+    const call = busy.request({ ':method': 'POST', ':path': '/echo' })
+    const [code] = (await once(idle, 'goaway')) as [number]
+    expect(code).toBe(0)
+    if (!idle.closed) await once(idle, 'close')
+    call.end('still here')
+    const [data] = (await once(call, 'data')) as [Buffer]
+    expect(data.toString()).toBe('still here')
+    await once(busy, 'goaway')
+    await expect.poll(() => front.connectionsOf(1)).toBe(0)
+  })
+
+  it('an upload that stands still is 408 and told so; others of the connection go on', async () => {
+    const { port, events } = await startFront(target(await startHttp1(), false), {
+      timers: { ...timers, progressMs: 1000 },
+    })
+    const client = await open(port)
+    const slow = client.request({ ':method': 'POST', ':path': '/slow' })
+    slow.on('error', () => undefined)
+    slow.write('a few bytes')
+    const [head] = (await once(slow, 'response')) as [IncomingHttpHeaders & { ':status': number }]
+    expect(head[':status']).toBe(408)
+    expect((await ask(client, { ':path': '/' })).status).toBe(200)
+    await expect.poll(() => events.done.map(({ record }) => record.reason)).toContain('bad_request:H-83')
+  })
+
+  it('an upload that is slow but moves goes through', async () => {
+    const { port } = await startFront(target(await startHttp1(), false), { timers: { ...timers, progressMs: 1000 } })
+    const client = await open(port)
+    const slow = client.request({ ':method': 'POST', ':path': '/steady' })
+    slow.setEncoding('latin1')
+    let body = ''
+    slow.on('data', (text: string) => (body += text))
+    for (let piece = 0; piece < 15; piece++) {
+      slow.write(Buffer.alloc(200))
+      await delay(200)
+    }
+    slow.end()
+    await once(slow, 'close')
+    expect(body).toMatch(/^POST \/steady .* 3000$/)
+  })
+
+  it('a reader that takes next to nothing is cut off; one that takes enough is not', async () => {
+    const { port, events } = await startFront(target(await startHttp1(), false), {
+      timers: { ...timers, progressMs: 1000 },
+    })
+    const client = connect(`http://127.0.0.1:${port}`, { settings: { initialWindowSize: 1000 } })
+    client.on('error', () => undefined)
+    closers.push(() => client.destroy())
+    const stalled = client.request({ ':path': '/large' })
+    stalled.on('error', () => undefined)
+    stalled.pause()
+    const closed = new Promise((resolve) => stalled.once('close', resolve))
+    expect((await ask(client, { ':path': '/large' })).body).toHaveLength(3_000_000)
+    await closed
+    expect(stalled.rstCode).toBe(8)
+    await expect.poll(() => events.done.map(({ record }) => record.end)).toContain('client_abort')
+  })
+})

@@ -58,6 +58,19 @@ describe('requests', () => {
     connection.destroy()
   })
 
+  test('H-51, H-53 of pipelined requests the one that asks to close is the last', async () => {
+    const connection = await openRaw(gateway.port)
+    const close = GET.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n')
+    connection.send(`${GET}${close}${GET.replace('/ ', '/third ')}`)
+    const answers = await connection.answers(3)
+    expect(answers.map((answer) => [answer.status, answer.field('connection')])).toEqual([
+      [200, undefined],
+      [200, 'close'],
+    ])
+    expect(await connection.closed()).toBe(true)
+    expect(upstream.complete.map(({ target: path }) => path)).toEqual(['/', '/'])
+  })
+
   test('H-08, H-53 HTTP/1.0 is answered and closed, or kept when asked for and the length is known', async () => {
     const once = await exchangeRaw(gateway.port, 'GET /old HTTP/1.0\r\n\r\n')
     expect(once.answers[0]).toMatchObject({ status: 200, isChunked: false })
@@ -200,6 +213,143 @@ describe('requests', () => {
       localPort: gateway.port,
     })
     connection.destroy()
+  })
+})
+
+describe('T-23 clients that end their side', () => {
+  beforeAll(() => start())
+  afterAll(stop)
+  beforeEach(() => (events.done.length = 0))
+
+  const late = (ms: number): void => {
+    upstream.answer = (_request, socket) => setTimeout(() => socket.write(answerText(200, 'late')), ms)
+  }
+
+  test.each([0, 60])('an answer reaches them, when the end comes %i ms after the request', async (afterMs) => {
+    late(200)
+    const connection = await openRaw(gateway.port)
+    connection.send(GET)
+    await pause(afterMs)
+    connection.socket.end()
+    const [answer] = await connection.answers(1)
+    expect(answer).toMatchObject({ status: 200, body: 'late', isComplete: true })
+    expect(await connection.closed()).toBe(true)
+    expect(await eventually(() => events.done.length === 1)).toBe(true)
+    expect(events.done[0]!.record).toMatchObject({ status: 200, end: 'complete' })
+    expect(gateway.frontEnd.connectionsOf(1)).toBe(0)
+  })
+
+  test('so do all answers to what was pipelined before it', async () => {
+    late(50)
+    const connection = await openRaw(gateway.port)
+    connection.send(GET.repeat(3))
+    connection.socket.end()
+    expect((await connection.answers(3)).map(({ status }) => status)).toEqual([200, 200, 200])
+    expect(await connection.closed()).toBe(true)
+    expect(await eventually(() => events.done.length === 3)).toBe(true)
+  })
+
+  test('a large answer goes on when the end comes in the middle of it', async () => {
+    const body = 'x'.repeat(8 << 20)
+    upstream.answer = (_request, socket) => socket.write(answerText(200, body))
+    const connection = await openRaw(gateway.port)
+    connection.send(GET)
+    await eventually(() => connection.received.length > 0)
+    connection.socket.end()
+    const [answer] = await connection.answers(1, 20_000)
+    expect(answer!.body.length).toBe(body.length)
+    expect(await connection.closed()).toBe(true)
+    expect(await eventually(() => events.done.length === 1)).toBe(true)
+    expect(events.done[0]!.record).toMatchObject({ end: 'complete', responseBodyBytes: body.length })
+  })
+
+  test('O-62: one that is gone did not wait, whatever was written to it', async () => {
+    late(100)
+    const connection = await openRaw(gateway.port)
+    connection.send(GET)
+    await eventually(() => gateway.frontEnd.inFlight === 1)
+    connection.destroy()
+    expect(await eventually(() => events.done.length === 1)).toBe(true)
+    expect(events.done[0]!.record).toMatchObject({ end: 'client_abort' })
+    expect(gateway.frontEnd.connectionsOf(1)).toBe(0)
+  })
+
+  test('O-62: one that goes inside a stream of events is noticed at the next', async () => {
+    upstream.answer = (_request, socket) => {
+      socket.on('error', () => undefined)
+      socket.write('HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n')
+      const timer = setInterval(() => socket.write('9\r\ndata: 1\n\n\r\n'), 50)
+      socket.on('close', () => clearInterval(timer))
+    }
+    const connection = await openRaw(gateway.port)
+    connection.send(GET)
+    await eventually(() => connection.received.includes('data: 1'))
+    connection.destroy()
+    expect(await eventually(() => events.done.length === 1)).toBe(true)
+    expect(events.done[0]!.record.end).toBe('client_abort')
+  })
+
+  test('one that goes while nothing moves is given up after the window of progress', async () => {
+    await stop()
+    await start({ progressWindowMs: 500 })
+    upstream.answer = (_request, socket) => {
+      socket.on('error', () => undefined)
+      socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n')
+    }
+    const connection = await openRaw(gateway.port)
+    connection.send(GET)
+    await eventually(() => connection.received.includes('x'))
+    connection.destroy()
+    expect(await eventually(() => events.done.length === 1)).toBe(true)
+    expect(events.done[0]!.record.end).toBe('client_abort')
+  })
+})
+
+describe('H-26 trailers', () => {
+  beforeAll(() => start())
+  afterAll(stop)
+
+  const trailing = (length = ''): void => {
+    upstream.answer = (_request, socket) =>
+      socket.write(
+        `HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n${length}\r\n2\r\nhi\r\n0\r\nX-Sum: abc\r\nSet-Cookie: a=1\r\n\r\n`,
+      )
+  }
+
+  test('of an answer reach a client that said TE: trailers, and the upstream hears of it (H-50)', async () => {
+    trailing()
+    const connection = await openRaw(gateway.port)
+    connection.send(`GET / HTTP/1.1\r\n${HOST}TE: gzip, trailers\r\nConnection: TE\r\n\r\n`)
+    expect(await eventually(() => connection.received.includes('\r\n0\r\n'))).toBe(true)
+    expect(connection.received).toMatch(/\r\n\r\n2\r\nhi\r\n0\r\nx-sum: abc\r\n\r\n$/)
+    expect(connection.received).toContain('\r\ntransfer-encoding: chunked\r\n')
+    expect(upstream.complete.at(-1)!.head).toContain('\r\nte: trailers\r\nconnection: te\r\n')
+    // the connection goes on
+    connection.send(GET)
+    expect(await connection.answers(1)).toHaveLength(1)
+    connection.destroy()
+  })
+
+  test.each([
+    ['did not say so', `GET / HTTP/1.1\r\n${HOST}\r\n`],
+    ['speaks HTTP/1.0', `GET / HTTP/1.0\r\n${HOST}TE: trailers\r\n\r\n`],
+    ['asks for a head only', `HEAD / HTTP/1.1\r\n${HOST}TE: trailers\r\n\r\n`],
+  ])('not one that %s', async (_, request) => {
+    trailing()
+    const { received } = await exchangeRaw(gateway.port, request)
+    expect(received).toMatch(/^HTTP\/1\.1 200 /)
+    expect(received).not.toMatch(/x-sum|set-cookie/)
+    if (!request.includes('TE: ')) expect(upstream.complete.at(-1)!.head).not.toMatch(/\nte: /)
+  })
+
+  test('an answer of our own has none of the upstream’s', async () => {
+    trailing()
+    events.onResponse = (handle) =>
+      setTimeout(() => gateway.frontEnd.respond(handle, 'HTTP/1.1 403 Forbidden\r\n', 'no'), 50)
+    const { received } = await exchangeRaw(gateway.port, `GET / HTTP/1.1\r\n${HOST}TE: trailers\r\n\r\n`)
+    expect(received).toMatch(/^HTTP\/1\.1 403 /)
+    expect(received).not.toContain('x-sum')
+    delete (events as { onResponse?: unknown }).onResponse
   })
 })
 

@@ -3,6 +3,7 @@
  *
  * Engine: native, and in every run.
  */
+import { once } from 'node:events'
 import { connect } from 'node:net'
 import { X509Certificate } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
@@ -253,6 +254,64 @@ describe.skipIf(opensslSkipReason !== undefined)('TLS listeners of the native fr
     const wrong = { ...before, certificates: [{ ...shown(a, 'a.test'), key: b.key }] }
     expect(() => frontEnd.prepareTls(id, wrong)).toThrow('a.test: the key is not that of the certificate')
     frontEnd.closeListener(id)
+  })
+
+  test('H-80: a handshake that does not come, or stops, ends the connection', async () => {
+    const { timers = { headMs: 10_000, idleMs: 75_000, progressMs: 60_000 }, ...rest } = WIRE_LIMITS
+    frontEnd.setLimits({ ...rest, timers: { ...timers, headMs: 500 } })
+    try {
+      const begun = Buffer.from([0x16, 3, 1, 0x02, 0, 1, 0, 0x01, 0xfc, 3, 3])
+      for (const bytes of [Buffer.alloc(0), begun]) {
+        const socket = connect(port, '127.0.0.1')
+        socket.on('error', () => undefined)
+        socket.resume()
+        socket.write(bytes)
+        await once(socket, 'close')
+      }
+      expect(frontEnd.connectionsOf(1)).toBe(0)
+      expect(events.refused).toEqual([])
+    } finally {
+      frontEnd.setLimits(WIRE_LIMITS)
+    }
+  })
+
+  describe('behind a PROXY header', () => {
+    let behind = 0
+    beforeAll(async () => {
+      const tls = { identity: 'p', certificates: [shown(a, 'a.test')], clientAuthorities: undefined }
+      await frontEnd.listen({ id: 9, host: '127.0.0.1', port: 0, proxyProtocol: true, tls })
+      behind = frontEnd.portOf(9)
+    })
+
+    const HEADER = 'PROXY TCP4 203.0.113.9 198.51.100.1 4711 443\r\n'
+
+    test.each([
+      ['of its own', 50],
+      ['that comes with the greeting', 0],
+    ])('%s the handshake begins, and both are known', async (_, pauseMs) => {
+      const socket = connect(behind, '127.0.0.1')
+      await once(socket, 'connect')
+      socket.cork()
+      socket.write(HEADER)
+      if (pauseMs > 0) {
+        socket.uncork()
+        await new Promise((resolve) => setTimeout(resolve, pauseMs))
+      } else process.nextTick(() => socket.uncork())
+      const client = await openTls(behind, { socket, servername: 'a.test' })
+      expect(client.serial).toBe(a.serial)
+      expect((await client.ask(GET))?.status).toBe(200)
+      expect((await client.ask(GET))?.status).toBe(200)
+      expect(events.peers.at(-1)).toMatchObject({ proxiedAddress: '203.0.113.9', proxiedPort: 4711, localPort: 443 })
+      expect(events.peers.at(-1)!.tls).toMatchObject({ serverName: 'a.test' })
+      client.destroy()
+    })
+
+    test('a greeting without a header, and HTTP behind one, get no session', async () => {
+      await expect(openTls(behind, { servername: 'a.test' })).rejects.toThrow()
+      expect(events.refused).toMatchObject([{ status: 0, reason: 'bad_request:O-71' }])
+      const plain = await exchangeRaw(behind, `${HEADER}${GET}`)
+      expect(plain.answers[0]).toMatchObject({ status: 400, body: 'this port speaks https only\n' })
+    })
   })
 
   test('HTTP without TLS is told so; what is neither is not answered', async () => {

@@ -112,6 +112,7 @@ export class MemoryGateway {
         headLimits: true,
         slowHeads: false,
         interimAnswers: false,
+        halfClose: false,
       },
       listen: () => Promise.resolve(),
       closeListener: () => {},

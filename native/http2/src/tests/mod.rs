@@ -27,6 +27,7 @@ pub(crate) const OPTIONS: ServerOptions = ServerOptions {
     buffer_bytes: 256 * 1024,
     head_timeout: Duration::from_secs(10),
     stall_timeout: Duration::from_secs(60),
+    stall_bytes_per_second: 240,
 };
 
 pub(crate) type Fields<'a> = Vec<(&'a str, &'a str)>;

@@ -212,6 +212,16 @@ fn h_100_malformed_trailers_reset_the_stream() {
         assert_eq!(client.told().last().map(String::as_str), Some("1 reset 1"));
         client.still_works(3);
     }
+    // All of it before the connection was looked at for the first time.
+    let mut client = Client::silent(OPTIONS);
+    let mut bytes = frame::PREFACE.to_vec();
+    bytes.extend(frame(frame::SETTINGS, 0, 0, &[]));
+    bytes.extend(frame(frame::HEADERS, 4, 1, &block(&POST)));
+    bytes.extend(frame(frame::DATA, 0, 1, b"abc"));
+    bytes.extend(frame(frame::HEADERS, ENDS, 1, &block(&[("X-Upper", "1")])));
+    client.send(&bytes);
+    assert_eq!(client.seen(), ["1 reset 1"]);
+    assert_eq!(client.server.streams(), 0);
     let mut client = Client::new();
     client.headers(1, 4, &POST);
     client.headers(1, 4, &[("x", "trailers that do not end")]);
@@ -591,6 +601,35 @@ fn a_client_that_takes_its_request_back_is_heard() {
     client.send(&frame(frame::RST_STREAM, 0, 1, &[0, 0, 0, 8]));
     assert_eq!(client.told(), ["1 reset 8"]);
     client.still_works(3);
+}
+
+/// What a client takes back in the same breath is told and taken back, whatever h2 had announced by then.
+#[test]
+fn h_103_streams_that_are_reset_before_they_are_announced_do_not_stay() {
+    for is_first in [true, false] {
+        let mut client = if is_first { Client::silent(OPTIONS) } else { Client::new() };
+        let mut bytes = Vec::new();
+        if is_first {
+            bytes.extend_from_slice(frame::PREFACE);
+            bytes.extend(frame(frame::SETTINGS, 0, 0, &[]));
+        }
+        for (stream, fields) in [(1, &GET), (3, &POST), (5, &GET)] {
+            let flags = if stream == 3 { 4 } else { ENDS };
+            bytes.extend(frame(frame::HEADERS, flags, stream, &block(fields)));
+        }
+        for stream in [1, 3, 5] {
+            bytes.extend(frame(frame::RST_STREAM, 0, stream, &[0, 0, 0, 8]));
+        }
+        client.send(&bytes);
+        assert_eq!(client.server.streams(), 0, "{:?}", client.told());
+        let told = client.told();
+        for stream in [1, 3, 5] {
+            let begins = told.iter().filter(|text| text.starts_with(&format!("{stream} request")));
+            let ends = told.iter().filter(|text| **text == format!("{stream} reset 8"));
+            assert_eq!(begins.count(), ends.count(), "{told:?}");
+        }
+        client.still_works(7);
+    }
 }
 
 #[test]
