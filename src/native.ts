@@ -107,8 +107,8 @@ export interface NativeAddon {
   frontCloseListener(front: number, id: number): void
   frontTls(front: number, connection: number): string
   frontUseTls(front: number, listener: number, number: number): void
-  ticketSecret(): { secret: number[]; epoch: number }
-  useTicketSecret(secret: Uint8Array, epoch: number): void
+  ticketSecret(): number[]
+  useTicketSecret(secret: Uint8Array): void
   prepareTls(rules: string): number
   dropTls(number: number): void
   frontDrain(front: number): void
@@ -1189,23 +1189,17 @@ export interface TlsFacts {
   readonly clientCertificate: string
 }
 
-/** The secret behind the tickets of native TLS listeners, as it is now. */
-export interface TicketSecret {
-  /** 32 bytes. */
-  readonly secret: Uint8Array
-  /** Which of its steps it is. */
-  readonly epoch: number
-}
-
-/** Of this process, for another one of the same gateway; made when there is none. */
-export function ticketSecret(): TicketSecret {
-  const { secret, epoch } = addon().ticketSecret()
-  return { secret: Uint8Array.from(secret), epoch }
+/**
+ * The secret behind the tickets of this process's native TLS listeners as it is now, for another process of the same gateway;
+ * made when there is none.
+ */
+export function ticketSecret(): Uint8Array {
+  return Uint8Array.from(addon().ticketSecret())
 }
 
 /** Takes over what another process has; only the first call counts, and only before `prepareTls`. */
-export function useTicketSecret({ secret, epoch }: TicketSecret): void {
-  addon().useTicketSecret(secret, epoch)
+export function useTicketSecret(secret: Uint8Array): void {
+  addon().useTicketSecret(secret)
 }
 
 /** A number for useFrontTls or dropTls. Throws with one sentence when something cannot be used. */

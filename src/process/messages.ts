@@ -5,7 +5,6 @@
  * A configuration is swapped in two steps (O-23): `prepare` builds everything off the request path and answers
  * `prepared` or `refused`; then `commit` (one assignment per worker) or `abort`. Generations number the attempts.
  */
-import type { TicketSecret } from '../native.ts'
 import type { MetricsReport } from '../metrics/metrics.ts'
 import type { DiagnosticReport } from './diagnostic-report.ts'
 
@@ -22,7 +21,7 @@ export interface WorkerSetting {
   /** Names this gateway towards other gateways; the same in all its workers. */
   readonly instanceId: string
   /** By which TLS sessions are resumed at any of its workers; in memory only. */
-  readonly tickets: TicketSecret | undefined
+  readonly tickets: Uint8Array | undefined
   readonly stateDir: string
   /** The table of memory buckets (rate limits) that all workers share; '' = none was made. */
   readonly bucketsPath: string

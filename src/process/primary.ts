@@ -14,7 +14,6 @@ import { MetricsAggregate } from '../metrics/aggregate.ts'
 import { renderExposition, type ExpositionFormat } from '../metrics/exposition.ts'
 import { Metrics } from '../metrics/metrics.ts'
 import { registerProcessMetrics } from '../metrics/process-metrics.ts'
-import type { TicketSecret } from '../native.ts'
 import { automaticWorkers } from './cpu-quota.ts'
 import { CrashHistory } from './crash-history.ts'
 import { hasErrors, plainReport, type DiagnosticReport } from './diagnostic-report.ts'
@@ -60,7 +59,7 @@ export interface PrimaryOptions {
   /** Names this gateway towards other gateways. */
   readonly instanceId: string
   /** By which TLS sessions are resumed at any worker; asked for as each worker is told. */
-  readonly tickets?: () => TicketSecret
+  readonly tickets?: () => Uint8Array
   /** Where the board of shared states lies; absent: workers have boards of their own. */
   readonly boardPath?: string
   readonly logFormat: 'json' | 'text'

@@ -32,28 +32,22 @@ fn tickets() -> Result<&'static TicketSecret> {
     TICKETS.get().ok_or_else(|| Error::from_reason("no secret for tickets"))
 }
 
-/// The secret behind the tickets of listeners as it is now, and its number: for a new process of the gateway.
-#[napi(object)]
-pub struct TicketSecretText {
-    /// 32 bytes.
-    pub secret: Vec<u8>,
-    /// Which step it is.
-    pub epoch: f64,
-}
-
-/// Of this process; made when there is none.
+/// The secret behind the tickets of this process's listeners as it is now, for a new process of the gateway: 32 bytes, and 8 of
+/// the number of its step. Made when there is none.
 #[napi(catch_unwind)]
-pub fn ticket_secret() -> Result<TicketSecretText> {
+pub fn ticket_secret() -> Result<Vec<u8>> {
     let (secret, epoch) = tickets()?.now();
-    Ok(TicketSecretText { secret: secret.to_vec(), epoch: epoch as f64 })
+    Ok([&secret[..], &epoch.to_be_bytes()].concat())
 }
 
 /// Takes over the secret of another process; only the first one counts, and only before `prepare_tls`.
 #[napi(catch_unwind)]
-pub fn use_ticket_secret(secret: &[u8], epoch: f64) -> Result<()> {
-    let secret: [u8; 32] =
-        secret.try_into().map_err(|_| Error::from_reason("a secret has 32 bytes"))?;
-    let _ = TICKETS.set(TicketSecret::of(secret, epoch as u64));
+pub fn use_ticket_secret(secret: &[u8]) -> Result<()> {
+    let (secret, epoch) = secret
+        .split_first_chunk::<32>()
+        .and_then(|(secret, rest)| Some((*secret, <[u8; 8]>::try_from(rest).ok()?)))
+        .ok_or_else(|| Error::from_reason("a secret and its step have 40 bytes"))?;
+    let _ = TICKETS.set(TicketSecret::of(secret, u64::from_be_bytes(epoch)));
     Ok(())
 }
 

@@ -112,7 +112,7 @@ pub(crate) struct Exchange {
     /// Bytes of the request that had come then.
     pub(crate) measured: u64,
     /// A stream of which no more body is wanted at present.
-    pub(crate) is_held: bool,
+    pub(crate) is_paused: bool,
 }
 
 impl Exchange {
@@ -166,7 +166,7 @@ impl Exchange {
             tunnel: false,
             moved_ms: 0,
             measured: 0,
-            is_held: false,
+            is_paused: false,
         }
     }
 

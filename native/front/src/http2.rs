@@ -196,7 +196,7 @@ impl Front {
     fn look_at_upload(&mut self, exchange: u64) {
         let (now, window_ms) = (self.now_ms, self.limits.progress_ms);
         let Some(state) = self.exchanges.get_mut(exchange) else { return };
-        if state.is_complete || state.is_held || state.answer != Answer::None || window_ms == 0 {
+        if state.is_complete || state.is_paused || state.answer != Answer::None || window_ms == 0 {
             return;
         }
         let elapsed_ms = now.saturating_sub(state.moved_ms);
@@ -368,7 +368,7 @@ impl Front {
         let now = self.now_ms;
         let Some(state) = self.exchanges.get_mut(exchange) else { return };
         let (key, stream) = (state.connection, state.stream);
-        if std::mem::replace(&mut state.is_held, is_held) && !is_held {
+        if std::mem::replace(&mut state.is_paused, is_held) && !is_held {
             state.moved_ms = now;
             state.measured = state.received;
         }
