@@ -1,4 +1,8 @@
-/** Listeners on both engines in a whole gateway: a reload that changes the engine, and TLS sessions over all workers. */
+/**
+ * Listeners on both engines in a whole gateway: a reload that changes the engine, and TLS sessions over all workers.
+ *
+ * Engine: native, and in every run.
+ */
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'

@@ -1,6 +1,8 @@
 /**
  * H-100 … H-105 frame by frame over real sockets, in the manner of h2spec: what is refused, how, and that it never reaches
  * the upstream. http2-rules.md says where each rule is tested. Source: RFC 9113.
+ *
+ * Engine: native, and in every run.
  */
 import { once } from 'node:events'
 import { connect as connectHttp2, type IncomingHttpHeaders } from 'node:http2'
