@@ -92,7 +92,8 @@ function isOurs({ facts, assigned, suppressed }: Exchange): boolean {
 
 /** What is to be put behind the head that came, which stays as it is; undefined: `forwardHead` makes another one. */
 export function addedLines(exchange: Exchange): string | undefined {
-  return exchange.head.isAsReceived && onlyAdds(exchange) ? ownLines(exchange) : undefined
+  const isWhole = exchange.head.isAsReceived && exchange.method !== 'OPTIONS' && onlyAdds(exchange)
+  return isWhole ? ownLines(exchange) : undefined
 }
 
 function peerAddress({ peer, client }: Exchange): string {

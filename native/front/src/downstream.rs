@@ -118,7 +118,7 @@ impl Front {
             }
             Coding::Length(length) => write_length(text, length),
             Coding::Chunked => {
-                state.is_event_stream = is_event_stream(head);
+                state.is_event_stream = is_event_stream(text);
                 text.extend_from_slice(b"transfer-encoding: chunked\r\n");
             }
             Coding::UntilClose => {}
