@@ -33,8 +33,8 @@ export interface NativeAddon {
     body: Uint8Array | null,
   ): number
   startResponseTransaction(profile: number, client: Uint8Array, head: Uint8Array, headLength: number): number
-  transactionDetails(transaction: number, fromPhase: number): string
-  endTransaction(transaction: number): string | null
+  transactionDetails(transaction: number, fromPhase: number, withTexts: boolean): string
+  endTransaction(transaction: number, withTexts: boolean): string | null
   openTransactions(): number
   compilePattern(pattern: string): number
   patternTest(pattern: number, text: string): boolean
@@ -549,37 +549,60 @@ export function startResponseTransaction(
 
 /**
  * What a transaction found, of its matches those of `fromPhase` and later ones. Only worth its price when a scan's flags
- * say that something matched.
+ * say that something matched. Without `withTexts` the matches' texts, most of the price, are fetched when `matches` is
+ * first read: the transaction must not have been ended by then.
  */
-export function transactionDetails(transaction: TransactionHandle, fromPhase = 1): TransactionDetails {
-  return detailsOf(addon().transactionDetails(transaction, fromPhase))
+export function transactionDetails(
+  transaction: TransactionHandle,
+  fromPhase = 1,
+  withTexts = true,
+): TransactionDetails {
+  const text = addon().transactionDetails(transaction, fromPhase, withTexts)
+  return new FetchedDetails(text, () => addon().transactionDetails(transaction, fromPhase, true))
 }
 
-/** The addon gives two lines of JSON: everything but the matches' texts, and `matches`. */
-function detailsOf(text: string): TransactionDetails {
-  const end = text.indexOf('\n')
-  const summary = JSON.parse(text.slice(0, end)) as Omit<TransactionDetails, 'matches'>
-  let matches: readonly RuleMatch[] | undefined
-  return {
-    interruption: summary.interruption,
-    matched: summary.matched,
-    get matches() {
-      return (matches ??= JSON.parse(text.slice(end + 1)) as readonly RuleMatch[])
-    },
-    matchesLeftOut: summary.matchesLeftOut,
-    inbound: summary.inbound,
-    outbound: summary.outbound,
-    bodyError: summary.bodyError,
+/** The addon gives two lines of JSON: everything but the matches' texts, and `matches`, where it was asked for them. */
+class FetchedDetails implements TransactionDetails {
+  readonly interruption: TransactionDetails['interruption']
+  readonly matched: TransactionDetails['matched']
+  readonly matchesLeftOut: number
+  readonly inbound: TransactionDetails['inbound']
+  readonly outbound: TransactionDetails['outbound']
+  readonly bodyError: string | null
+  readonly #text: string
+  readonly #again: (() => string) | undefined
+  #matches: readonly RuleMatch[] | undefined
+
+  constructor(text: string, again?: () => string) {
+    const end = text.indexOf('\n')
+    const summary = JSON.parse(end === -1 ? text : text.slice(0, end)) as Omit<TransactionDetails, 'matches'>
+    this.interruption = summary.interruption
+    this.matched = summary.matched
+    this.matchesLeftOut = summary.matchesLeftOut
+    this.inbound = summary.inbound
+    this.outbound = summary.outbound
+    this.bodyError = summary.bodyError
+    this.#text = text
+    this.#again = again
+  }
+
+  get matches(): readonly RuleMatch[] {
+    if (this.#matches === undefined) {
+      const text = this.#text.includes('\n') ? this.#text : (this.#again?.() ?? '\n[]')
+      this.#matches = JSON.parse(text.slice(text.indexOf('\n') + 1)) as readonly RuleMatch[]
+    }
+    return this.#matches
   }
 }
 
 /**
  * Runs phase 5 and frees the transaction. Calling it twice does no harm.
+ * @param withTexts false: `matches` of what comes back is empty
  * @returns the details with the matches of phase 5, when a rule of it logged
  */
-export function endTransaction(transaction: TransactionHandle): TransactionDetails | undefined {
-  const found = addon().endTransaction(transaction)
-  return found === null ? undefined : detailsOf(found)
+export function endTransaction(transaction: TransactionHandle, withTexts = true): TransactionDetails | undefined {
+  const found = addon().endTransaction(transaction, withTexts)
+  return found === null ? undefined : new FetchedDetails(found)
 }
 
 /** Transactions of this process that were not ended yet. */

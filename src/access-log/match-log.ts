@@ -74,6 +74,13 @@ export class MatchLog {
     }
   }
 
+  /** Whether matches are written at the moment: otherwise nobody here asks for their texts. */
+  get writes(): boolean {
+    return (
+      (this.#logger.writesInfo && this.#logger.fill < FULL) || (this.#lines !== undefined && this.#lines.fill < FULL)
+    )
+  }
+
   /** Writes what a scan found, or none of it. */
   record(exchange: MatchedExchange, details: TransactionDetails): void {
     const { matched, interruption } = details

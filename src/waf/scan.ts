@@ -195,15 +195,19 @@ function verdictOf(exchange: Exchange, plan: ScanPlan, answer: number, message: 
   exchange.waf ??= NO_FINDINGS
   const found = (flags & (SCAN_MATCHED | SCAN_INTERRUPTED | SCAN_BODY_ERROR)) !== 0
   const verdict = found ? describe(exchange, plan, flags, message) : CLEAN
-  // the response of a stopped transaction could not be judged by its own faults, if nothing was enforced (§5.14)
-  const isOver = verdict.blocked || verdict.bodyError || plan.profile.response === undefined
+  // the response of a stopped transaction could not be judged by its own faults, if nothing was enforced (§5.14); where it
+  // was, the exchange ends soon, and a trace may ask for the matches' texts meanwhile
+  const isOver = verdict.blocked || verdict.bodyError ? !plan.enforce : plan.profile.response === undefined
   // an exchange may have ended while a policy waited for something else: nobody would end it any more
   if (exchange.finished || (message === 'request' && isOver)) endTransaction(exchange)
   return verdict
 }
 
 function describe(exchange: Exchange, plan: ScanPlan, flags: number, message: Message): Verdict {
-  const details = transactionDetails(exchange.transaction, message === 'request' ? 1 : 3)
+  // where something goes on, an expression may ask for the texts at any time
+  const withTexts =
+    !plan.enforce || (flags & (SCAN_INTERRUPTED | SCAN_BODY_ERROR)) === 0 || exchange.services.matchLog.writes
+  const details = transactionDetails(exchange.transaction, message === 'request' ? 1 : 3, withTexts)
   record(exchange, details, message === 'request' ? details.inbound.score : details.outbound.score, plan.enforce)
   return {
     blocked: (flags & SCAN_INTERRUPTED) !== 0,
@@ -244,7 +248,7 @@ export function endTransaction(exchange: Exchange): void {
   exchange.transaction = 0
   let details: TransactionDetails | undefined
   try {
-    details = endNative(transaction)
+    details = endNative(transaction, exchange.services.matchLog.writes)
   } catch (error) {
     // it is freed all the same, and nothing else of the exchange depends on its last rules
     exchange.services.logger.error({ request_id: exchange.requestId, err: error }, 'waf reporting rules failed')

@@ -274,6 +274,27 @@ describe('rule sets', () => {
     native.endTransaction(transaction)
   })
 
+  it('texts of matches can wait until they are asked for', async () => {
+    const profile = await profileOf(
+      'SecAction "id:1,phase:1,pass,log,msg:\'one\'"\nSecAction "id:3,phase:3,pass,log,msg:\'three\'"\n' +
+        'SecAction "id:5,phase:5,pass,log"',
+    )
+    const transaction = native.scanTransaction(native.scanRequest(profile, CLIENT, HEAD, HEAD.length, null))
+    const head = bytes('HTTP/1.1 200 OK\r\n')
+    native.scanResponse(transaction, 200, head, head.length, null)
+    for (const from of [1, 3]) {
+      const at = native.transactionDetails(transaction, from)
+      const later = native.transactionDetails(transaction, from, false)
+      expect(later.matched).toEqual(at.matched)
+      expect(later.matches).toEqual(at.matches)
+      expect(later.matches.map(({ message }) => message)).toEqual(from === 1 ? ['one', 'three'] : ['three'])
+    }
+    const late = native.transactionDetails(transaction, 1, false)
+    const end = native.endTransaction(transaction, false)
+    expect([end?.matched, end?.matches]).toEqual([[{ id: 5, phase: 5 }], []])
+    expect(() => late.matches).toThrow(/no transaction has the handle/)
+  })
+
   it('what is not kept of many matches is counted', async () => {
     const profile = await profileOf('SecRule ARGS "@rx ." "id:1,phase:2,pass,log"')
     const head = bytes(`GET /?${Array.from({ length: 600 }, (_, at) => `a${at}=1`).join('&')} HTTP/1.1\r\n`)

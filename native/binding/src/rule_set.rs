@@ -176,21 +176,29 @@ pub fn start_response_transaction(
     start(Transaction::for_response_only(&profile, &Client::parse(client), head))
 }
 
-/// What a transaction found, as two lines of JSON (the second has the matches); of its matches those of `from_phase` and
-/// later ones.
+/// What a transaction found, as two lines of JSON (the second has the matches, and is there only `with_texts`); of its
+/// matches those of `from_phase` and later ones.
 #[napi(catch_unwind)]
-pub fn transaction_details(transaction: u32, from_phase: u32) -> Result<String> {
+pub fn transaction_details(transaction: u32, from_phase: u32, with_texts: bool) -> Result<String> {
     let held = TRANSACTIONS.get(transaction)?;
-    let details = lock(&held).details_in_two_lines(u8::try_from(from_phase).unwrap_or(5));
+    let details = told(&lock(&held), u8::try_from(from_phase).unwrap_or(5), with_texts);
     Ok(details)
 }
 
 /// Phase 5, then frees. When a rule of phase 5 logged: the details with its matches, as [`transaction_details`]. A stale handle does no harm.
 #[napi(catch_unwind)]
-pub fn end_transaction(transaction: u32) -> Option<String> {
+pub fn end_transaction(transaction: u32, with_texts: bool) -> Option<String> {
     let held = TRANSACTIONS.remove(transaction)?;
     let mut held = lock(&held);
-    held.finish().matched.then(|| held.details_in_two_lines(5))
+    held.finish().matched.then(|| told(&held, 5, with_texts))
+}
+
+fn told(transaction: &Transaction, phase: u8, with_texts: bool) -> String {
+    if with_texts {
+        transaction.details_in_two_lines(phase)
+    } else {
+        transaction.details_line(phase)
+    }
 }
 
 /// Transactions that nobody has ended yet.

@@ -429,10 +429,9 @@ impl Transaction {
     /// `matched` of their ids and phases, then the list of matches.
     pub fn details_in_two_lines(&self, phase: u8) -> String {
         let records = self.records_from(phase);
-        let matched = records.iter().map(|record| (self.record_id(record), record.phase));
         // About what a match of the Core Rule Set takes.
         let mut out = Vec::with_capacity(256 + records.len() * 1024);
-        summary_line(&self.summary(), matched, &mut out);
+        self.push_summary(records, &mut out);
         out.extend_from_slice(b"\n[");
         for (at, record) in records.iter().enumerate() {
             if at > 0 {
@@ -442,6 +441,18 @@ impl Transaction {
         }
         out.push(b']');
         String::from_utf8(out).unwrap_or_default()
+    }
+
+    /// The first line of [`Transaction::details_in_two_lines`]: the texts of matches are most of its price.
+    pub fn details_line(&self, phase: u8) -> String {
+        let mut out = Vec::with_capacity(1024);
+        self.push_summary(self.records_from(phase), &mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+
+    fn push_summary(&self, records: &[Record], out: &mut Vec<u8>) {
+        let matched = records.iter().map(|record| (self.record_id(record), record.phase));
+        summary_line(&self.summary(), matched, out);
     }
 
     fn matches_from(&self, phase: u8) -> Vec<Match> {
