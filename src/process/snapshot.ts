@@ -131,7 +131,11 @@ export async function buildSnapshot(
   const ruleSet = rules === undefined ? undefined : await buildRuleSet(rules, diagnostics, collections)
   if (diagnostics.hasErrors) return undefined
   const profiles = compiled.flatMap(({ needs }) => needs.waf.all)
-  if (ruleSet !== undefined) for (const profile of profiles) profile.bind(ruleSet.handle, settings.waf)
+  if (ruleSet !== undefined) {
+    // one after the other: equal ones then share what they need
+    // oxlint-disable-next-line no-await-in-loop -- see above
+    for (const profile of profiles) await profile.bind(ruleSet.handle, settings.waf)
+  }
   const endpoints = compiled.map(({ definition, needs, hashKey }) => {
     const { upstream } = definition
     const group = upstream && targetGroup(definition.name, upstream, states, addresses)

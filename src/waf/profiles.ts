@@ -7,7 +7,7 @@
  */
 import type { Settings } from '../config/settings.ts'
 import {
-  createProfile,
+  prepareProfile,
   type ProfileHandle,
   type ProfileOptions,
   releaseProfile,
@@ -38,8 +38,8 @@ export class WafProfile {
     return this.#handle
   }
 
-  bind(ruleSet: RuleSetHandle, settings: Settings['waf']): void {
-    this.#handle = createProfile(ruleSet, profileOptions(this.request, this.response, settings))
+  async bind(ruleSet: RuleSetHandle, settings: Settings['waf']): Promise<void> {
+    this.#handle = await prepareProfile(ruleSet, profileOptions(this.request, this.response, settings))
   }
 
   release(): void {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::collections::COLLECTIONS;
 use crate::registry::Registry;
+use crate::shared_memory::give_back_freed;
 
 static RULE_SETS: Registry<RuleSet> = Registry::new("rule set");
 pub(crate) static PROFILES: Registry<Profile> = Registry::new("profile");
@@ -82,6 +83,7 @@ fn load(sources_json: &str) -> Result<u32> {
     if sources.collections != 0 {
         rule_set.use_collections(COLLECTIONS.get(sources.collections)?);
     }
+    give_back_freed();
     RULE_SETS.insert(rule_set)
 }
 
@@ -124,6 +126,36 @@ pub fn release_rule_set(rule_set: u32) {
 pub fn create_profile(rule_set: u32, options_json: String) -> Result<u32> {
     let options = ProfileOptions::from_json(&options_json).map_err(Error::from_reason)?;
     PROFILES.insert(Profile::new(RULE_SETS.get(rule_set)?, options))
+}
+
+/// Binds on a thread of libuv's pool: gates are built for the rules that are left.
+pub struct BindProfile {
+    rule_set: u32,
+    options_json: String,
+}
+
+impl Task for BindProfile {
+    type Output = u32;
+    type JsValue = u32;
+
+    fn compute(&mut self) -> Result<u32> {
+        let options = std::mem::take(&mut self.options_json);
+        // The pool's threads are not JavaScript's: a panic here would end the process.
+        let bound = catch_unwind(AssertUnwindSafe(|| create_profile(self.rule_set, options)))
+            .unwrap_or_else(|_| Err(Error::from_reason("the rule set made the binding panic")));
+        give_back_freed();
+        bound
+    }
+
+    fn resolve(&mut self, _env: Env, profile: u32) -> Result<u32> {
+        Ok(profile)
+    }
+}
+
+/// As [`create_profile`], off the event loop.
+#[napi(catch_unwind)]
+pub fn prepare_profile(rule_set: u32, options_json: String) -> AsyncTask<BindProfile> {
+    AsyncTask::new(BindProfile { rule_set, options_json })
 }
 
 /// Lets go; transactions keep what they use.
