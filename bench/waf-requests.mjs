@@ -72,6 +72,16 @@ function big(random, last = '') {
   return JSON.stringify({ records })
 }
 
+/** JSON of 1 MB in long texts: below the limit of 1,000 arguments. */
+export function millionBytes() {
+  const random = sequenceOf(11)
+  const records = []
+  for (let bytes = 0; bytes < 990_000; bytes += JSON.stringify(records.at(-1)).length + 1) {
+    records.push({ id: records.length, name: random.words(2), text: random.words(900) })
+  }
+  return same(request(TARGET, { body: JSON.stringify({ records }), type: JSON_TYPE }))()
+}
+
 /** The pages of the upstream: 512 kB of HTML, benign and with a leak at its end. */
 export function pages() {
   const random = sequenceOf(77)

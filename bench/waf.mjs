@@ -6,7 +6,7 @@
  * them (which answers large bodies before they have come, and closes); nginx with ModSecurity on, minus off (a proxy to a third process in both, for ModSecurity does not look at what
  * nginx answers by itself). For `html512k` both sides are proxies to the same upstream with and without the rules. CPU
  * time is that of each side's own processes with all their threads, from /proc. The four modes alternate in rounds.
- * `-fresh` rows make new values for every request.
+ * `-fresh` rows make new values for every request. `loop` and `memory` are no ratios: see waf-limits.mjs.
  *
  * `--engine uws|native` (uws), `--rounds N` (9), `--seconds N` per mode and round (2), `--connections N` (8), `--scenarios a,b`, `--rules DIR`,
  * `--json FILE`.
@@ -23,6 +23,7 @@ import { ensureRules } from '../scripts/ensure-rules.mjs'
 import { ensureNginxModsecurity } from '../scripts/ensure-servers.mjs'
 import { root, setUp } from '../scripts/set-up.mjs'
 import { processTree, threadsCpuUs } from './cpu.mjs'
+import { LIMIT_ROWS, measureLoop, measureMemory } from './waf-limits.mjs'
 import { pages, ROWS } from './waf-requests.mjs'
 import { loggedIds, startBackend, startPeer } from './waf-peer.mjs'
 
@@ -34,13 +35,13 @@ const USAGE = `usage: npm run bench:waf -- [OPTIONS]
   --connections N  connections at once (8)
   --rules DIR      rule set for both sides (the installed one)
   --json FILE      write the rows there
-scenarios: ${Object.keys(ROWS).join(', ')}`
+scenarios: ${[...Object.keys(ROWS), ...LIMIT_ROWS].join(', ')}`
 const { values: options } = readArguments(USAGE, {
   engine: { type: 'string', default: 'uws' },
   rounds: { type: 'string', default: '9' },
   seconds: { type: 'string', default: '2' },
   connections: { type: 'string', default: '8' },
-  scenarios: { type: 'string', default: Object.keys(ROWS).join(',') },
+  scenarios: { type: 'string', default: [...Object.keys(ROWS), ...LIMIT_ROWS].join(',') },
   rules: { type: 'string' },
   json: { type: 'string' },
 })
@@ -48,10 +49,11 @@ const ANSWER = JSON.stringify({ id: 123, name: 'Ada Example', roles: ['admin', '
 /** Rules that add up and decide; both engines have them, each reports them in its own way. */
 const DECISIONS = /^(?:949|959|980)/
 
-const names = options.scenarios.split(',')
-for (const name of names) {
-  if (ROWS[name] === undefined) failUsage(`unknown scenario ${name}`, USAGE)
+const asked = options.scenarios.split(',')
+for (const name of asked) {
+  if (ROWS[name] === undefined && !LIMIT_ROWS.includes(name)) failUsage(`unknown scenario ${name}`, USAGE)
 }
+const names = asked.filter((name) => ROWS[name] !== undefined)
 
 if (!['uws', 'native'].includes(options.engine)) failUsage(`unknown engine ${options.engine}`, USAGE)
 
@@ -99,6 +101,20 @@ async function main() {
     `${cpus().length} × ${cpus()[0].model.trim()}, load ${load}, Node ${process.version}${nginx}, set-up version ${version}\n`,
   )
 
+  const rows = names.length === 0 ? [] : await measureRows(backendPort)
+  const tools = {
+    folder,
+    drive,
+    stop: stopAllOf,
+    seconds: Number(options.seconds),
+    startGateway: (name, isOn, more) => startGateway(name, isOn, backendPort, false, more),
+  }
+  if (asked.includes('loop')) rows.push(...(await measureLoop(tools)))
+  if (asked.includes('memory')) rows.push(...(await measureMemory(tools)))
+  if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(rows, null, 2)}\n`)
+}
+
+async function measureRows(backendPort) {
   await showDecisions(backendPort)
   const engine = await engineOnly()
   const sides = {
@@ -114,7 +130,8 @@ async function main() {
     if (ROWS[name].page === true && !hasPeer) continue
     rows.push(await measureRow(name, sides, engine))
   }
-  if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(rows, null, 2)}\n`)
+  await stopAllOf(Object.values(sides))
+  return rows
 }
 
 // ── the two sides ──
@@ -126,7 +143,7 @@ async function startNginx(name, isOn, backendPort, logs) {
 }
 
 /** One gateway with two listeners: one answers by itself, the other is a proxy to the upstream. */
-async function startGateway(name, isOn, backendPort, logs) {
+async function startGateway(name, isOn, backendPort, logs, { waf = '', environment, nodeOptions = [] } = {}) {
   const [port, pagePort, adminPort] = [await freePort(), await freePort(), await freePort()]
   const request = isOn ? '{ type: owasp-crs-request, config: { process_body: true } }' : undefined
   const response = isOn
@@ -148,7 +165,7 @@ state_dir: ${join(folder, name)}
 access_log: { output: ${logs ? accessLog : 'off'} }
 log_level: error
 admin: { address: "127.0.0.1:${adminPort}" }
-waf: { rules: ${rules.folder}, paranoia_level: 1, request_body: 1 MiB, response_body: 1 MiB }
+waf: { rules: ${rules.folder}, paranoia_level: 1, request_body: 1 MiB, response_body: 1 MiB${waf} }
 endpoints:
   - name: own
     url: http://own.example:${port}
@@ -158,7 +175,8 @@ ${actions(request, own)}${response}  - name: proxy
     upstream: { url: http://127.0.0.1:${backendPort} }
 ${proxied === '' ? '' : `    traffic_policy:\n${proxied}`}`,
   )
-  const child = track(spawn(process.execPath, [join(root, 'dist', 'main.js'), 'run', '-c', file], { stdio: 'inherit' }))
+  const words = [...nodeOptions, join(root, 'dist', 'main.js'), 'run', '-c', file]
+  const child = track(spawn(process.execPath, words, { stdio: 'inherit', env: { ...process.env, ...environment } }))
   for (let attempt = 0; attempt < 600; attempt += 1) {
     const ready = await fetch(`http://127.0.0.1:${adminPort}/readyz`).then(
       (answer) => answer.status === 200,
