@@ -90,11 +90,11 @@ export class MatchLog {
     const writesEvents = takesEvents && this.#logger.writesInfo
     const leftOut = details.matchesLeftOut + Math.max(0, matched.length - MATCHES_PER_TRANSACTION)
     if (writesEvents || takesLines) {
-      const path = writesEvents ? bounded(maskTarget(exchange.target)) : ''
+      const members = writesEvents ? exchangeMembers(exchange) : ''
       for (const match of details.matches.slice(0, MATCHES_PER_TRANSACTION)) {
         const shown = shownMatch(match)
         const decided = interruption?.ruleId === match.id
-        if (writesEvents) this.#logger.info(matchEvent(exchange, path, shown, decided), 'waf match')
+        if (writesEvents) this.#logger.infoJson(members + matchMembers(exchange, shown, decided), 'waf match')
         if (takesLines) this.#lines?.write(modsecurityLine(exchange, shown, decided ? interruption : null), true)
       }
     }
@@ -165,17 +165,19 @@ export function shownMatch(match: RuleMatch): ShownMatch {
   }
 }
 
-function matchEvent(
-  exchange: MatchedExchange,
-  path: string,
-  match: ShownMatch,
-  decided: boolean,
-): Record<string, unknown> {
-  return {
+/** The fields that all events of an exchange have, as JSON without its braces, with a comma behind. */
+function exchangeMembers(exchange: MatchedExchange): string {
+  const fields = {
     request_id: exchange.requestId,
     endpoint: exchange.endpoint,
     client_ip: exchange.clientAddress,
-    path,
+    path: bounded(maskTarget(exchange.target)),
+  }
+  return `${JSON.stringify(fields).slice(1, -1)},`
+}
+
+function matchMembers(exchange: MatchedExchange, match: ShownMatch, decided: boolean): string {
+  const fields = {
     rule_id: match.id,
     phase: match.phase,
     message: match.message,
@@ -186,8 +188,9 @@ function matchEvent(
     score: match.score,
     anomaly_score: exchange.anomalyScore,
     tags: match.tags,
-    ...(decided ? { blocked: exchange.enforced } : {}),
+    blocked: decided ? exchange.enforced : undefined,
   }
+  return JSON.stringify(fields).slice(1, -1)
 }
 
 /** Longest target in an event, in characters: the whole one is in the access log. */

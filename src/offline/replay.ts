@@ -238,6 +238,7 @@ function silentLogger(): Logger {
     error: () => undefined,
     warn: () => undefined,
     info: () => undefined,
+    infoJson: () => undefined,
     debug: () => undefined,
     trace: () => undefined,
     writesInfo: false,

@@ -66,6 +66,7 @@ function makePrimary(deadlines: Partial<Deadlines> = {}): Made {
     error: say,
     warn: say,
     info: say,
+    infoJson: (_, message) => void messages.push(message),
     debug: say,
     trace: say,
     setLevel: () => undefined,

@@ -51,6 +51,8 @@ function fakeLog() {
     void lines.push({ level, fields, message })
   const logger = {
     info: write('info'),
+    infoJson: (members: string, message: string) =>
+      write('info')(JSON.parse(`{${members}}`) as Record<string, unknown>, message),
     warn: write('warn'),
     get writesInfo() {
       return state.writesInfo
