@@ -24,7 +24,7 @@ const cpuOf = threadsCpuUs as {
   (pids: readonly number[]): Map<string, number>
   (pids: readonly number[], before: Map<string, number>): number
 }
-const { INPUTS } = (await import('../../support/costly-input.mjs')) as { INPUTS: Record<string, () => string[]> }
+const { INPUTS } = (await import(SENDER)) as { INPUTS: Record<string, () => string[]> }
 
 let upstream: Server
 let gateway: RunningGateway
