@@ -23,7 +23,7 @@ import { ensureRules } from '../scripts/ensure-rules.mjs'
 import { ensureNginxModsecurity } from '../scripts/ensure-servers.mjs'
 import { root, setUp } from '../scripts/set-up.mjs'
 import { processTree, threadsCpuUs } from './cpu.mjs'
-import { LIMIT_ROWS, measureLoop, measureMemory } from './waf-limits.mjs'
+import { ISSUER, LIMIT_ROWS, measureLoop, measureMemory } from './waf-limits.mjs'
 import { pages, ROWS } from './waf-requests.mjs'
 import { loggedIds, startBackend, startPeer } from './waf-peer.mjs'
 
@@ -142,8 +142,15 @@ async function startNginx(name, isOn, backendPort, logs) {
   return { ...peer, pagePort: port }
 }
 
+/** Tokens of anybody whose key is in the key set at this url. */
+function tokenCheck(keySet) {
+  const header = '{ type: jwt, method: header, name: Authorization, prefix: "Bearer " }'
+  const keys = `{ sources: { additional_jkus: ["${keySet}"] } }`
+  return `{ type: jwt-validation, config: { issuer: { allow_list: [{ value: "${ISSUER}" }] }, http: { tokens: [${header}] }, jws: { allowed_algorithms: [ES384], keys: ${keys} } } }`
+}
+
 /** One gateway with two listeners: one answers by itself, the other is a proxy to the upstream. */
-async function startGateway(name, isOn, backendPort, logs, { waf = '', environment, nodeOptions = [] } = {}) {
+async function startGateway(name, isOn, backendPort, logs, { waf = '', keySet, environment, nodeOptions = [] } = {}) {
   const [port, pagePort, adminPort] = [await freePort(), await freePort(), await freePort()]
   const request = isOn ? '{ type: owasp-crs-request, config: { process_body: true } }' : undefined
   const response = isOn
@@ -173,7 +180,14 @@ endpoints:
 ${actions(request, own)}${response}  - name: proxy
     url: http://proxy.example:${pagePort}
     upstream: { url: http://127.0.0.1:${backendPort} }
-${proxied === '' ? '' : `    traffic_policy:\n${proxied}`}`,
+${proxied === '' ? '' : `    traffic_policy:\n${proxied}`}${
+      keySet === undefined
+        ? ''
+        : `  - name: tokens
+    url: http://tokens.example:${port}
+    traffic_policy:
+${actions(tokenCheck(keySet), own)}`
+    }`,
   )
   const words = [...nodeOptions, join(root, 'dist', 'main.js'), 'run', '-c', file]
   const child = track(spawn(process.execPath, words, { stdio: 'inherit', env: { ...process.env, ...environment } }))
