@@ -100,7 +100,8 @@ describe('native scans end with their exchange', () => {
   it('the client leaves while the upstream thinks', async () => {
     const connection = await begin()
     await becomes(1)
-    connection.destroy()
+    // not only its side of the connection: such a client may wait for its answer (T-23)
+    connection.socket.resetAndDestroy()
     await becomes(0)
   })
 
@@ -121,7 +122,7 @@ describe('native scans end with their exchange', () => {
       )
     }
     await pause(20)
-    for (const connection of connections) connection.destroy()
+    for (const connection of connections) connection.socket.resetAndDestroy()
     await becomes(0)
   })
 
