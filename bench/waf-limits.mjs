@@ -87,7 +87,16 @@ export async function measureMemory({ startGateway, drive, stop }) {
   process.stdout.write(
     `memory        a worker with rules ${withRules.toFixed(1)} MB (${threads} threads started), without ${without.toFixed(1)} MB (${threadsWithout} threads): ${difference.toFixed(1)} MB more, bar ${MEMORY_BAR_MB}: ${difference <= MEMORY_BAR_MB ? 'met' : 'MISSED'}\n`,
   )
-  return [{ scenario: 'memory', with_mb: withRules, without_mb: without, difference_mb: difference, threads, threads_without: threadsWithout }]
+  return [
+    {
+      scenario: 'memory',
+      with_mb: withRules,
+      without_mb: without,
+      difference_mb: difference,
+      threads,
+      threads_without: threadsWithout,
+    },
+  ]
 }
 
 /** A key set on the loopback (ES384 is checked in threads), and requests with tokens that name its key and are not signed by it: no two alike. */
