@@ -380,15 +380,7 @@ function decide(
 }
 
 /** What the native part has found of a head in which nothing was to be decided but this. */
-export interface UsualHead {
-  readonly head: string
-  readonly host: string
-  readonly connectionLines: string
-  readonly proxyFields: boolean
-  readonly isHead: boolean
-  readonly bodyLength: number
-  readonly close: boolean
-}
+export type UsualHead = Omit<RequestHead, 'libraryCloses' | 'expectsContinue' | 'webSocket'>
 
 /** Judges what is left: the host, and how long the body may be. */
 export function acceptUsualHead(usual: UsualHead, limits: FrontEndLimits): RequestHead | HeadRefusal {

@@ -8,6 +8,12 @@ import { WebSocket, WebSocketServer } from 'ws'
 import { get, pause, startGateway, type RunningGateway } from '../../support/start-gateway.ts'
 import { testCapabilities } from '../../support/test-engine.ts'
 
+/** Sends each message back as it came. */
+function echo(socket: WebSocket): void {
+  socket.on('error', () => undefined)
+  socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }))
+}
+
 describe('WebSockets and policies', () => {
   const http = createServer()
   const server = new WebSocketServer({ server: http })
@@ -17,8 +23,7 @@ describe('WebSockets and policies', () => {
   beforeAll(async () => {
     server.on('connection', (socket, request) => {
       requests.push(request)
-      socket.on('error', () => undefined)
-      socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }))
+      echo(socket)
     })
     await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve))
     gateway = await startGateway({
@@ -206,10 +211,7 @@ describe.skipIf(!testCapabilities.tunnel)('tunnels and time', () => {
   let gateway: RunningGateway
 
   beforeAll(async () => {
-    server.on('connection', (socket) => {
-      socket.on('error', () => undefined)
-      socket.on('message', (data) => socket.send(data, { binary: false }))
-    })
+    server.on('connection', echo)
     gateway = await startGateway({
       config: ({ port }) => `
 workers: 1
@@ -271,10 +273,7 @@ describe('H-94: WebSockets over HTTP/2 and policies', () => {
   let gateway: RunningGateway
 
   beforeAll(async () => {
-    server.on('connection', (socket) => {
-      socket.on('error', () => undefined)
-      socket.on('message', (data) => socket.send(data, { binary: false }))
-    })
+    server.on('connection', echo)
     gateway = await startGateway({
       config: ({ port }) => `
 workers: 1
