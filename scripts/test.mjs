@@ -4,12 +4,14 @@
  * `engine`: the integration suite once more with `engine: native`, but for the files whose head says `Engine: …`: none (no client
  * connects to a listener), uws or native (whatever the run is about). What an engine cannot do is skipped by its capabilities.
  *
+ * What failed is named once more at the end, each with the first line of its reason.
+ *
  * A suite whose data or server is not at hand prints `skipped: …` with the reason. With CI=true and the shared data
  * beside the checkout a skip is a failure. The count of our own cases (unit, native, integration) has a floor.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { failUsage, readArguments } from './arguments.mjs'
 import { filesOfEngines } from './engine-files.mjs'
 import { ensureRules } from './ensure-rules.mjs'
@@ -38,6 +40,7 @@ const skipsFail = process.env.CI === 'true' && existsSync(join(root, '..', 'shar
 setUp()
 const totals = { passed: 0, failed: 0, skipped: 0 }
 const skips = []
+const failures = []
 let ownPassed = 0
 let broken = false
 
@@ -45,6 +48,9 @@ for (const suite of suites) {
   process.stdout.write(`\n── ${suite} ──\n`)
   const result = suite === 'native' ? await native() : await vitest(suite)
   skips.push(...result.skips)
+  failures.push(...result.failures.map((failure) => `failed: ${suite}: ${failure}`))
+  if (result.status !== 0 && result.failures.length === 0)
+    failures.push(`failed: ${suite}: ended with ${result.status}`)
   broken ||= result.status !== 0
   for (const key of Object.keys(totals)) totals[key] += result[key]
   if (suite !== 'conformance') ownPassed += result.own
@@ -57,6 +63,7 @@ if (skips.length > 0 && skipsFail) {
   process.stdout.write('a skip is a failure here: the shared data is beside the checkout\n')
   broken = true
 }
+for (const failure of failures) process.stdout.write(`${failure}\n`)
 process.stdout.write(`own cases: ${ownPassed} passed\n`)
 if (suites.length === SUITES.length && ownPassed < FLOOR) {
   process.stdout.write(`fewer than the floor of ${FLOOR}\n`)
@@ -91,7 +98,7 @@ async function vitest(suite) {
   const { status, lines } = await runAndWatch(process.execPath, args, suite === 'engine' ? ON_NATIVE : {})
   const found = existsSync(report) ? JSON.parse(readFileSync(report, 'utf8')) : undefined
   rmSync(folder, { recursive: true, force: true })
-  if (found === undefined) return { status: 1, passed: 0, failed: 1, skipped: 0, own: 0, skips: [] }
+  if (found === undefined) return { status: 1, passed: 0, failed: 1, skipped: 0, own: 0, skips: [], failures: [] }
   const vectors = suite === 'conformance' ? countLines(lines) : { passed: 0, failed: 0, skipped: 0 }
   return {
     status,
@@ -100,14 +107,45 @@ async function vitest(suite) {
     skipped: found.numPendingTests + vectors.skipped,
     own: found.numPassedTests,
     skips: skipLines(lines),
+    failures: [...failedTests(found), ...unhandledErrors(lines)],
   }
+}
+
+/** The cases of vitest's report that failed, and the files that could not be run at all. */
+function failedTests(report) {
+  return report.testResults.flatMap((file) => {
+    const name = relative(root, file.name)
+    const cases = file.assertionResults.filter((test) => test.status === 'failed')
+    if (cases.length === 0) return file.status === 'failed' ? [`${name}: ${firstLine(file.message)}`] : []
+    return cases.map((test) => `${name} > ${test.fullName}: ${firstLine(test.failureMessages[0])}`)
+  })
+}
+
+/** Errors outside any test fail vitest's run without a case that fails: the line under each heading of its output names one. */
+function unhandledErrors(lines) {
+  return lines.flatMap((line, i) => {
+    const kind = /⎯ (Uncaught \w+|Unhandled Rejection) ⎯/.exec(line)?.[1]
+    return kind === undefined ? [] : [`${kind}: ${lines[i + 1]?.trim() ?? ''}`]
+  })
+}
+
+function firstLine(text) {
+  return (text ?? '').trim().split('\n')[0]
 }
 
 async function native() {
   ensureLibmodsecurity()
   const args = ['test', '--release', '--workspace', '--', '--nocapture']
   const { status, lines } = await runAndWatch('cargo', args, { cwd: join(root, 'native') })
-  const result = { status, passed: 0, failed: 0, skipped: 0, own: 0, skips: skipLines(lines) }
+  const result = {
+    status,
+    passed: 0,
+    failed: 0,
+    skipped: 0,
+    own: 0,
+    skips: skipLines(lines),
+    failures: failedInCargo(lines),
+  }
   for (const line of lines) {
     const match = /^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/.exec(line)
     if (match === null) continue
@@ -120,6 +158,14 @@ async function native() {
   result.passed += vectors.passed
   result.skipped += vectors.skipped
   return result
+}
+
+/** Cargo's `test NAME ... FAILED`, the places that panicked, and what kept a test from being built or ended it. */
+function failedInCargo(lines) {
+  return lines.flatMap((line, i) => {
+    if (/^test .* \.\.\. FAILED$/.test(line) || /^error(\[E\d+\])?: /.test(line)) return [line]
+    return /^thread '.*' .*panicked at /.test(line) ? [`${line} ${lines[i + 1] ?? ''}`] : []
+  })
 }
 
 function skipLines(lines) {

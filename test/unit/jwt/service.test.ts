@@ -232,11 +232,10 @@ describe('key sets over time', () => {
     const first = await readyService({ stateDirectory: folder })
     await new Promise((resolve) => setTimeout(resolve, 100))
     await first.close()
-    issuer.mode = { kind: 'slow', delayMs: 4000 }
+    issuer.mode = { kind: 'slow', delayMs: 60_000 }
     const second = makeService({ stateDirectory: folder })
-    const startedAt = performance.now()
+    // the network has not answered when the test's own time is over
     expect(summary(await second.verify(issuer.mint(), requirements()))).toBe('accepted')
-    expect(performance.now() - startedAt).toBeLessThan(2500)
   })
 
   it('have one fetch in flight, however many requests wait', async () => {
