@@ -263,7 +263,7 @@ describe('failures and their reasons (H-84, T-34)', () => {
     expect(answers[0]!.status).toBe(504)
     expect(events.failures).toMatchObject([{ reason: 'first_byte_timeout', notProcessed: false }])
     expect(elapsedMs).toBeGreaterThan(390)
-    expect(elapsedMs).toBeLessThan(700)
+    expect(elapsedMs).toBeLessThan(2_000)
     await pause(50)
     expect(upstream.closes).toHaveLength(1)
   })
