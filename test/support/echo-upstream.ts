@@ -10,6 +10,8 @@ export interface RecordedRequest {
   readonly fields: readonly (readonly [string, string])[]
   /** Decoded when it came in chunks; latin1. */
   body: string
+  /** Lines behind the last chunk. */
+  trailers: string
   isComplete: boolean
   /** Position of the request on its connection, from 0. */
   readonly index: number
@@ -97,6 +99,12 @@ export async function startEchoUpstream(port = 0): Promise<EchoUpstream> {
     let pending = ''
     let current: (RecordedRequest & { isChunked: boolean; left: number }) | undefined
     let index = 0
+    const finish = (): void => {
+      const done = current!
+      current = undefined
+      done.isComplete = true
+      upstream.answer(done, socket)
+    }
     socket.on('data', (chunk: Buffer) => {
       const text = chunk.toString('latin1')
       if ((raw[connection]?.length ?? 0) < 1_000_000) raw[connection] += text
@@ -118,6 +126,7 @@ export async function startEchoUpstream(port = 0): Promise<EchoUpstream> {
             head: pending.slice(0, end + 4),
             fields,
             body: '',
+            trailers: '',
             isComplete: false,
             index: index++,
             connection,
@@ -135,10 +144,17 @@ export async function startEchoUpstream(port = 0): Promise<EchoUpstream> {
           const lineEnd = pending.indexOf('\r\n')
           if (lineEnd === -1) return
           const size = Number.parseInt(pending.slice(0, lineEnd), 16)
+          if (size === 0) {
+            const end = pending.indexOf('\r\n\r\n', lineEnd)
+            if (end === -1) return
+            current.trailers = pending.slice(lineEnd + 2, end + 2)
+            pending = pending.slice(end + 4)
+            finish()
+            continue
+          }
           if (pending.length < lineEnd + 2 + size + 2) return
           current.body += pending.slice(lineEnd + 2, lineEnd + 2 + size)
           pending = pending.slice(lineEnd + 2 + size + 2)
-          if (size > 0) continue
         } else {
           const part = pending.slice(0, current.left)
           // Large uploads are counted, not kept.
@@ -146,11 +162,8 @@ export async function startEchoUpstream(port = 0): Promise<EchoUpstream> {
           current.left -= part.length
           pending = pending.slice(part.length)
           if (current.left > 0) return
+          finish()
         }
-        const done = current
-        current = undefined
-        done.isComplete = true
-        upstream.answer(done, socket)
       }
     })
   }

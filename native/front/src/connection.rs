@@ -79,6 +79,8 @@ pub(crate) struct Connection {
     pub(crate) is_paused: bool,
     /// The client has ended its side, or is gone.
     pub(crate) is_ended: bool,
+    /// When something last came of the client.
+    pub(crate) heard_ms: u64,
     /// It has had a request.
     pub(crate) is_used: bool,
     /// What is thrown away of a body, or of whatever comes while the connection lingers.
@@ -106,6 +108,7 @@ impl Connection {
             is_readable: false,
             is_paused: false,
             is_ended: false,
+            heard_ms: 0,
             is_used: false,
             discarded: 0,
             deadline_ms: 0,

@@ -310,9 +310,9 @@ impl Front {
         }
     }
 
-    /// What is left to be read of a client that has ended its side: requests, which go to its buffer, or nothing. `None` where
-    /// that is not to be known now.
-    fn read_to_end(&mut self, key: u64) -> Option<Received> {
+    /// What is left to be read of a client that has ended its side, or may have: requests, which go to its buffer, or nothing.
+    /// `None` where that is not to be known now.
+    pub(crate) fn read_to_end(&mut self, key: u64) -> Option<Received> {
         let connection = self.connections.get_mut(key)?;
         // Without memory somebody else is reading just now.
         if !connection.input.is_empty() || self.scratch.is_empty() {

@@ -4,6 +4,7 @@
 use sallyport_upstream::{HeadFacts, LegId};
 
 use crate::held::Held;
+use crate::trailers::TrailerRules;
 
 /// H-71: what is kept of a request body so that it can be sent again.
 pub(crate) const REPLAY_BYTES: usize = 64 * 1024;
@@ -60,6 +61,8 @@ pub(crate) struct Exchange {
     pub(crate) accepts_trailers: bool,
     /// Of the request, as lines.
     pub(crate) trailers_up: Vec<u8>,
+    /// What the head says of them.
+    pub(crate) trailer_rules: TrailerRules,
     pub(crate) sink: Sink,
     pub(crate) held: Held,
     /// What `read_request_body` asked for last; -1 = nothing.
@@ -134,6 +137,7 @@ impl Exchange {
             wanted_accept: None,
             accepts_trailers: false,
             trailers_up: Vec::new(),
+            trailer_rules: TrailerRules::default(),
             sink: Sink::Hold,
             held: Held::new(),
             collect: -1,

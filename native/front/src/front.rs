@@ -21,7 +21,7 @@ use crate::exchange::{Answer, Exchange};
 use crate::listener::{accept, listen, Accepted, ListenError, Listener};
 use crate::mailbox::Mailbox;
 use crate::wheel::Wheel;
-use crate::wire::{Transport, Wire};
+use crate::wire::{Received, Transport, Wire};
 
 /// One read of a client.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
@@ -33,6 +33,8 @@ const MOST_AGAIN: usize = 512;
 pub const MOST_ENDED: usize = 64;
 /// How often deadlines of both sides are looked at.
 const TIMER_MS: i64 = 100;
+/// T-23: the end of a client's side that comes so long after its last byte, or later, is not a half-close.
+const HALF_CLOSE_MS: u64 = 1_000;
 /// H-83: an upload or a reader below this on the average of a window is given up.
 pub(crate) const PROGRESS_BYTES_PER_SECOND: u64 = 240;
 
@@ -710,29 +712,65 @@ impl Front {
             self.flush(key);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
+        let had_unread = connection.is_readable;
         if flags.intersects(Flags::IN | Flags::RDHUP | Flags::HUP | Flags::ERR) {
             connection.is_readable = true;
         }
-        if flags.contains(Flags::RDHUP) {
-            connection.is_ended = true;
-            // It may wait for its answer all the same (T-23). Whether it does shows when that is written: `confirm_answer`.
-            if connection.phase == Phase::Answer {
-                let exchange = connection.exchange();
-                let is_unmeasured = connection.deadline_ms == 0;
-                if self.exchanges.get(exchange).is_some_and(|state| state.is_event_stream) {
-                    // Whoever listens to events leaves by closing.
-                    self.close_connection(key, End::ClientAbort);
-                    return;
-                }
-                if is_unmeasured {
-                    self.measure(key);
-                }
-            }
+        let is_waiting = connection.phase == Phase::Answer && !connection.is_ended;
+        connection.is_ended |= flags.contains(Flags::RDHUP);
+        let has_come = flags.intersects(Flags::IN | Flags::RDHUP);
+        if is_waiting && has_come && !self.hear_waiting(key, had_unread) {
+            return;
         }
         let Some(connection) = self.connections.get(key) else { return };
         if connection.is_readable && connection.wants_read() {
             self.pump(key);
         }
+    }
+
+    /// Something has come of a client that waits for its answer: a request behind the present one, which stays unread (H-51),
+    /// or its end. An end that comes with what it sent is a half-close, and the answer reaches it; one that comes
+    /// later is of a client that has given up, and so has the upstream's work (T-23). False: the connection is closed.
+    fn hear_waiting(&mut self, key: u64, had_unread: bool) -> bool {
+        let now = self.now_ms;
+        let Some(connection) = self.connections.get_mut(key) else { return false };
+        let is_tls = connection.wire.is_tls();
+        // A session's end is told inside it. What was there before the end of a plain connection is as old as it is.
+        let received =
+            if is_tls || connection.is_ended && !had_unread { self.read_to_end(key) } else { None };
+        let Some(connection) = self.connections.get_mut(key) else { return false };
+        match received {
+            Some(Received::Bytes(_, is_drained)) => {
+                connection.is_readable = !is_drained || connection.is_ended;
+                connection.heard_ms = now;
+            }
+            Some(Received::Nothing) => connection.is_readable = connection.is_ended,
+            Some(Received::End) => connection.is_ended = true,
+            Some(Received::Broken | Received::NotTls(_)) => {
+                self.close_connection(key, End::ClientAbort);
+                return false;
+            }
+            None if !connection.is_ended && !had_unread => connection.heard_ms = now,
+            None => {}
+        }
+        if !connection.is_ended {
+            return true;
+        }
+        let is_late = now.saturating_sub(connection.heard_ms) >= HALF_CLOSE_MS;
+        let (exchange, is_unmeasured) = (connection.exchange(), connection.deadline_ms == 0);
+        let has_left = self.exchanges.get(exchange).is_some_and(|state| {
+            // Whoever listens to events leaves by closing. What is ready only has to be taken.
+            let is_made = state.answer == Answer::None || state.leg.is_some();
+            state.is_event_stream || is_late && is_made
+        });
+        if has_left {
+            self.close_connection(key, End::ClientAbort);
+            return false;
+        }
+        if is_unmeasured {
+            self.measure(key);
+        }
+        true
     }
 
     // ── timers ──

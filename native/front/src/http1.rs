@@ -15,6 +15,7 @@ use crate::front::Front;
 use crate::head::{extra_lines, phrase, write_length};
 use crate::held::Held;
 use crate::http2::PREFACE;
+use crate::trailers::TrailerRules;
 use crate::wire::Received;
 
 /// Reads of one connection in a row; then others have their turn.
@@ -50,6 +51,7 @@ impl Front {
                 Received::Bytes(length, is_drained) => {
                     // An end is behind it, if there is one.
                     connection.is_readable = !is_drained || connection.is_ended;
+                    connection.heard_ms = self.now_ms;
                     connection.window_bytes += length as u64;
                     self.received(key, &mut scratch[..length]);
                 }
@@ -236,6 +238,9 @@ impl Front {
         exchange.keeps_alive = facts.keep_alive;
         exchange.upgrade = facts.upgrade == Upgrade::WebSocket;
         exchange.accepts_trailers = facts.accepts_trailers;
+        if facts.framing == Framing::Chunked {
+            exchange.trailer_rules = TrailerRules::of(&connection_lines);
+        }
         let id = if self.exchanges.len() < MOST_EXCHANGES {
             self.exchanges.insert(exchange)
         } else {
@@ -297,9 +302,9 @@ impl Front {
         }
         if piece.is_last {
             let Some(connection) = self.connections.get_mut(key) else { return piece.used };
-            let trailers = connection.http1().body.take().map(|body| body.trailers().to_vec());
-            if let Some(state) = self.exchanges.get_mut(exchange) {
-                state.trailers_up = trailers.unwrap_or_default();
+            let body = connection.http1().body.take();
+            if let (Some(state), Some(body)) = (self.exchanges.get_mut(exchange), body) {
+                state.trailers_up = state.trailer_rules.filter(body.trailers());
             }
             connection.is_paused = false;
             if exchange == 0 {

@@ -21,6 +21,7 @@ use crate::exchange::{Answer, Exchange, Sink};
 use crate::front::{Front, Limits, PROGRESS_BYTES_PER_SECOND};
 use crate::head::extra_lines;
 use crate::http1::MOST_EXCHANGES;
+use crate::trailers::TrailerRules;
 
 /// What a client that knows says first (RFC 9113 §3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -278,6 +279,7 @@ impl Front {
         let body_length = exchange.body_length;
         exchange.expects_continue = head.expects_continue;
         exchange.accepts_trailers = head.accepts_trailers;
+        exchange.trailer_rules = TrailerRules::of(&head.connection_lines);
         let has_room = self.exchanges.len() < MOST_EXCHANGES;
         let inserted = if has_room { self.exchanges.insert(exchange) } else { None };
         let Some(http2) = self.http2(key) else { return };

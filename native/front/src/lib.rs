@@ -36,6 +36,7 @@ mod http2;
 mod listener;
 mod mailbox;
 mod relay;
+mod trailers;
 mod tunnel;
 mod wheel;
 mod wire;

@@ -180,17 +180,26 @@ impl Front {
         };
         let kept = std::mem::take(&mut state.head);
         let received = if relay.adds { &kept[..] } else { b"" };
-        let head = RequestHead { received, made: head };
+        let is_whole = state.is_complete && state.trailers_up.is_empty();
+        let announced;
+        let line = &state.trailer_rules.line;
+        let is_chunked = body.is_none() && !is_whole && state.body_length == -1;
+        let made = if is_chunked && !line.is_empty() {
+            announced = [head, line].concat();
+            &announced
+        } else {
+            head
+        };
+        let head = RequestHead { received, made };
         let sent = if let Some(body) = body {
             state.sink = Sink::Discard;
             self.pool.send_for(target, head, Ok(body), Use { chunked: false, ..purpose })
-        } else if state.is_complete && state.trailers_up.is_empty() {
+        } else if is_whole {
             self.pool.send_for(target, head, Ok(state.held.bytes()), purpose)
         } else {
             // Trailers follow a body that is written, even one that is there as a whole.
-            let length = if state.is_complete { -1 } else { state.body_length };
             state.sink = Sink::Upstream;
-            self.pool.send_for(target, head, Err(length), purpose)
+            self.pool.send_for(target, head, Err(state.body_length), purpose)
         };
         state.head = kept;
         self.started(key, sent)?;

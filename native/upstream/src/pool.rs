@@ -662,8 +662,8 @@ impl Pool {
         self.end_with(id, b"");
     }
 
-    /// The same with trailers as lines, which go where the upstream speaks HTTP/2 and are dropped elsewhere: a server of
-    /// HTTP/1.1 need not know them (H-26).
+    /// The same with trailers as lines (H-26), which have a place in HTTP/2 and behind a chunked body, and nowhere else: behind
+    /// a body with a length of HTTP/1.1 they are dropped.
     pub fn end_with(&mut self, id: LegId, trailers: &[u8]) {
         let Some(leg) = self.legs.get_mut(id.0) else { return };
         self.now = Instant::now();
@@ -678,7 +678,11 @@ impl Pool {
             }
             RequestBody::Length(0) => {}
             RequestBody::Chunked if leg.shared.is_some() => {}
-            RequestBody::Chunked => leg.out.extend_from_slice(b"0\r\n\r\n"),
+            RequestBody::Chunked => {
+                leg.out.extend_from_slice(b"0\r\n");
+                leg.out.extend_from_slice(trailers);
+                leg.out.extend_from_slice(b"\r\n");
+            }
             RequestBody::Length(_) => {
                 self.fail_later(id.0, Reason::Reset, "less request body than was announced");
                 return;

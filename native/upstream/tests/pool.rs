@@ -247,6 +247,23 @@ fn a_streamed_body_in_chunks() {
 }
 
 #[test]
+fn h_26_trailers_follow_a_chunked_body_and_no_other() {
+    for (length, wanted) in [(-1, "3\r\nabc\r\n0\r\nx-sum: 7\r\n\r\n"), (3, "abc")] {
+        let mut stage = Stage::new(options());
+        let leg = stage.send(Err(length));
+        let mut stream = stage.serve(leg);
+        assert!(stage.pool.write(leg, b"abc"));
+        stage.pool.end_with(leg, b"x-sum: 7\r\n");
+        let mut got = vec![0; wanted.len()];
+        stream.read_exact(&mut got).expect("the body");
+        assert_eq!(String::from_utf8_lossy(&got), wanted);
+        stream.write_all(OK).expect("written");
+        stage.pump_until(|stage| stage.told(leg).contains("end"));
+        assert_eq!(stage.pool.connections().idle, 1);
+    }
+}
+
+#[test]
 fn h_30_a_body_that_is_not_what_was_announced_breaks_the_request() {
     let mut stage = Stage::new(options());
     let short = stage.send(Err(10));

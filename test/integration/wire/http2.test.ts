@@ -236,6 +236,55 @@ describe('gRPC from end to end', () => {
     expect(none.headers['grpc-status']).toBe('12')
   })
 
+  it('H-26: those of a request reach an upstream of HTTP/1.1, but where a length is announced', async () => {
+    const heard: unknown[] = []
+    const upstream = createHttp1((request, response) => {
+      request.resume().on('end', () => {
+        heard.push([request.headers['transfer-encoding'], request.headers.trailer, request.rawTrailers])
+        response.end('ok')
+      })
+    }).listen(0, '127.0.0.1')
+    await once(upstream, 'listening')
+    closers.push(() => upstream.close())
+    const { port } = await startFront(target((upstream.address() as AddressInfo).port, false))
+    const client = await open(port)
+    for (const length of [{}, { 'content-length': '3' }]) {
+      const call = client.request({ ':method': 'POST', ':path': '/', trailer: 'x-sum', ...length }, {
+        waitForTrailers: true,
+        endStream: false,
+      } as object)
+      call.on('wantTrailers', () => call.sendTrailers({ 'x-sum': '7', cookie: 'a=1' }))
+      call.end('abc')
+      const [head] = (await once(call, 'response')) as [IncomingHttpHeaders]
+      expect(head[':status']).toBe(200)
+      call.resume()
+      await once(call, 'close')
+    }
+    expect(heard).toEqual([
+      ['chunked', 'x-sum', ['x-sum', '7']],
+      [undefined, undefined, []],
+    ])
+  })
+
+  it('T-23: a connection that its client ends cancels what it asked for', async () => {
+    const { port: far, server } = await startRpc()
+    let isCancelled = false
+    server.removeAllListeners('stream').on('stream', (stream) => {
+      stream.on('error', () => undefined).on('close', () => (isCancelled = stream.rstCode === 8))
+    })
+    const { port, events } = await startFront(target(far, true))
+    const socket = connectTcp({ port, host: '127.0.0.1' })
+    const client = connect('http://a.test', { createConnection: () => socket })
+    client.on('error', () => undefined)
+    client.request({ ':path': '/' }).on('error', () => undefined)
+    await expect.poll(() => events.heads.length).toBe(1)
+    await delay(50)
+    socket.end()
+    await expect.poll(() => isCancelled).toBe(true)
+    await expect.poll(() => events.done.map(({ record }) => record.end)).toEqual(['client_abort'])
+    client.destroy()
+  })
+
   it('H-26, H-102: clients of HTTP/1.1 get its trailers in chunks when they take them, and send theirs', async () => {
     const server = createServer()
     let sent: IncomingHttpHeaders = {}

@@ -289,6 +289,54 @@ describe('T-23 clients that end their side', () => {
     expect(events.done[0]!.record.end).toBe('client_abort')
   })
 
+  /** Says when the gateway has closed its connection; answers nothing. */
+  const upstreamThinks = (head = ''): void => {
+    upstream.answer = (_request, socket) => {
+      socket.on('error', () => undefined)
+      if (head !== '') socket.write(head)
+    }
+  }
+  const NDJSON =
+    'HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n3\r\n{}\n\r\n'
+
+  test.each([
+    ['before the first byte of its answer', ''],
+    ['inside its answer', NDJSON],
+  ])('an end that comes late and %s is a client that gave up: the upstream is free at once', async (_, head) => {
+    upstreamThinks(head)
+    const connection = await openRaw(gateway.port)
+    connection.send(GET)
+    await eventually(() => upstream.complete.length === 1 && connection.received.includes(head.slice(-8)))
+    await pause(1_300)
+    expect(upstream.closes).toEqual([])
+    connection.socket.end()
+    expect(await eventually(() => upstream.closes.length === 1)).toBe(true)
+    expect(await eventually(() => events.done.length === 1)).toBe(true)
+    expect(events.done[0]!.record).toMatchObject({ end: 'client_abort', status: head === '' ? 0 : 200 })
+    expect(gateway.frontEnd.connectionsOf(1)).toBe(0)
+  })
+
+  test('an answer later than that still reaches one that ended its side with the request', async () => {
+    late(1_600)
+    const connection = await openRaw(gateway.port)
+    connection.send(GET)
+    connection.socket.end()
+    expect((await connection.answers(1))[0]).toMatchObject({ status: 200, body: 'late', isComplete: true })
+    expect(await eventually(() => events.done.length === 1)).toBe(true)
+    expect(events.done[0]!.record.end).toBe('complete')
+  })
+
+  test('the end that comes with a later request is that request’s', async () => {
+    upstream.answer = (request, socket) =>
+      setTimeout(() => socket.write(answerText(200, request.target)), request.target === '/' ? 1_600 : 0)
+    const connection = await openRaw(gateway.port)
+    connection.send(GET)
+    await pause(1_300)
+    connection.socket.end(GET.replace('/ ', '/second '))
+    expect((await connection.answers(2)).map(({ body }) => body)).toEqual(['/', '/second'])
+    expect(await connection.closed()).toBe(true)
+  })
+
   test('one that goes while nothing moves is given up after the window of progress', async () => {
     await stop()
     await start({ progressWindowMs: 500 })
@@ -340,6 +388,41 @@ describe('H-26 trailers', () => {
     expect(received).toMatch(/^HTTP\/1\.1 200 /)
     expect(received).not.toMatch(/x-sum|set-cookie/)
     if (!request.includes('TE: ')) expect(upstream.complete.at(-1)!.head).not.toMatch(/\nte: /)
+  })
+
+  const SENT = `3\r\nabc\r\n0\r\nX-Sum: 7\r\nX-Hop: 1\r\nCookie: a=1\r\nContent-Length: 9\r\nX_Sum: 8\r\n\r\n`
+
+  test('of a request reach an upstream of HTTP/1.1, announced, but for those that stop here', async () => {
+    const connection = await openRaw(gateway.port)
+    connection.send(
+      `POST /t HTTP/1.1\r\n${HOST}Trailer: X-Sum, Cookie\r\nTrailer: x-hop\r\nConnection: X-Hop\r\nTransfer-Encoding: chunked\r\n\r\n${SENT}`,
+    )
+    expect((await connection.answers(1))[0]!.status).toBe(200)
+    const [heard] = upstream.complete
+    expect(heard).toMatchObject({ body: 'abc', trailers: 'x-sum: 7\r\n' })
+    expect(heard!.all('trailer')).toEqual(['x-sum'])
+    expect(heard!.head).not.toMatch(/\n(?:te|x-hop): /)
+    // the connections of both sides go on
+    connection.send(GET)
+    expect(await connection.answers(2)).toHaveLength(2)
+    expect(upstream.raw).toHaveLength(1)
+    connection.destroy()
+  })
+
+  test('of a request that waited for its policy, or goes to a second server', async () => {
+    const original = events.onRequest
+    events.onRequest = (handle, head) => {
+      events.frontEnd.readRequestBody(handle, 1)
+      events.onRequestBody = () => setTimeout(() => events.frontEnd.forward(handle, events.target, head), 50)
+    }
+    const connection = await openRaw(gateway.port)
+    connection.send(`POST /t HTTP/1.1\r\n${HOST}Transfer-Encoding: chunked\r\n\r\n${SENT}`)
+    expect((await connection.answers(1))[0]!.status).toBe(200)
+    expect(upstream.complete[0]).toMatchObject({ body: 'abc', trailers: 'x-sum: 7\r\nx-hop: 1\r\n' })
+    expect(upstream.complete[0]!.all('trailer')).toEqual([])
+    events.onRequest = original
+    delete (events as { onRequestBody?: unknown }).onRequestBody
+    connection.destroy()
   })
 
   test('an answer of our own has none of the upstream’s', async () => {

@@ -5,6 +5,9 @@
  */
 import { once } from 'node:events'
 import { connect } from 'node:net'
+import { Duplex } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
+import { connect as connectTls, type TLSSocket } from 'node:tls'
 import { X509Certificate } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { tlsView } from '../../../src/exchange/tls-view.ts'
@@ -12,7 +15,7 @@ import type { ListenTls } from '../../../src/listener/front-end.ts'
 import { NativeFrontEnd } from '../../../src/listener/native/native-front-end.ts'
 import { AddressBook } from '../../../src/upstream/address-book.ts'
 import { makeCertificate, opensslSkipReason, type MadeCertificate } from '../../support/certificates.ts'
-import { type EchoUpstream, startEchoUpstream } from '../../support/echo-upstream.ts'
+import { answerText, type EchoUpstream, startEchoUpstream } from '../../support/echo-upstream.ts'
 import { exchangeRaw } from '../../support/raw-client.ts'
 import { ended, openTls } from '../../support/tls-client.ts'
 import { PlainEvents, target, WIRE_LIMITS } from '../../support/wire-gateway.ts'
@@ -84,6 +87,51 @@ describe.skipIf(opensslSkipReason !== undefined)('TLS listeners of the native fr
     expect(events.peers[0]!.tls).toMatchObject({ serverName: isKnown ? servername.toLowerCase() : '' })
     expect(events.peers[0]!.tls!.certificate.chain).toBe(made().certificate)
     client.destroy()
+  })
+
+  describe('T-23 clients that end their side', () => {
+    /** `notify`: the session says its end, and the connection below stays open. */
+    async function opened(way: 'fin' | 'notify'): Promise<TLSSocket> {
+      if (way === 'fin') return (await openTls(port, { servername: 'a.test' })).socket
+      const bare = connect({ port, host: '127.0.0.1' })
+      const below = new Duplex({
+        read() {},
+        write: (chunk: Buffer, _, done) => void bare.write(chunk, () => done()),
+        final: (done) => done(),
+        destroy: (_, done) => {
+          bare.destroy()
+          done(null)
+        },
+      })
+      bare.on('data', (chunk: Buffer) => below.push(chunk)).on('end', () => below.push(null))
+      const socket = connectTls({ socket: below, servername: 'a.test', rejectUnauthorized: false })
+      await once(socket, 'secureConnect')
+      return socket.on('error', () => undefined).setEncoding('latin1')
+    }
+
+    test.each(['fin', 'notify'] as const)('with the request (%s): it is answered', async (way) => {
+      upstream.answer = (_request, peer) => setTimeout(() => peer.write(answerText(200, 'late')), 1_300)
+      const socket = await opened(way)
+      let received = ''
+      socket.on('data', (text: string) => (received += text))
+      socket.end(GET)
+      await expect.poll(() => received, { timeout: 5_000 }).toMatch(/\r\n\r\nlate$/)
+      socket.destroy()
+    })
+
+    test.each(['fin', 'notify'] as const)('later (%s): the upstream is free at once', async (way) => {
+      events.done.length = 0
+      upstream.answer = () => undefined
+      const socket = await opened(way)
+      socket.resume().write(GET)
+      await expect.poll(() => upstream.complete.length, { timeout: 5_000 }).toBe(1)
+      await delay(1_300)
+      expect(upstream.closes).toEqual([])
+      socket.end()
+      await expect.poll(() => upstream.closes.length, { timeout: 5_000 }).toBe(1)
+      await expect.poll(() => events.done.map(({ record }) => record.end)).toEqual(['client_abort'])
+      socket.destroy()
+    })
   })
 
   test('versions 1.2 and 1.3, nothing older; what was agreed on is known (§6.4)', async () => {
