@@ -934,6 +934,11 @@ impl Front {
         }
         self.recycle(exchange.held.into_buffer());
         self.recycle(exchange.head);
+        // Cancelled with what brought it: whoever was not told of its beginning is not told of its end.
+        if !self.pending.is_empty() && self.take_unannounced(key).is_some() {
+            self.exchanges.vacate(key);
+            return;
+        }
         let record = Record {
             status: exchange.status,
             received_bytes: exchange.received,

@@ -358,7 +358,7 @@ impl Front {
     }
 
     /// Takes a request back that was not told yet.
-    fn take_unannounced(&mut self, exchange: u64) -> Option<Box<Request>> {
+    pub(crate) fn take_unannounced(&mut self, exchange: u64) -> Option<Box<Request>> {
         let is_it = |event: &Event| matches!(event, Event::Request(id, _) if id.0 == exchange);
         let at = self.pending.iter().rposition(is_it)?;
         match self.pending.remove(at) {
