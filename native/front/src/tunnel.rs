@@ -7,8 +7,7 @@
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
-use sallyport_upstream::{Failure, Reason, RequestHead, TargetId, Use};
-use sha1::{Digest, Sha1};
+use sallyport_upstream::{websocket_accept, Failure, Reason, RequestHead, TargetId, Use};
 
 use crate::connection::{Coding, Phase};
 use crate::event::End;
@@ -16,19 +15,11 @@ use crate::exchange::Answer;
 use crate::front::Front;
 use crate::head::{value_of, write_answer, write_upgrade, BadHead};
 
-/// RFC 6455 §1.3.
-const MAGIC: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-
 /// A new key (RFC 6455 §4.1). `None` when the system has no random bytes.
 fn new_key() -> Option<String> {
     let mut bytes = [0u8; 16];
     let length = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).ok()?;
     (length == bytes.len()).then(|| STANDARD.encode(bytes))
-}
-
-/// What a server answers to a key (RFC 6455 §4.2.2).
-fn accept_of(key: &[u8]) -> String {
-    STANDARD.encode(Sha1::new().chain_update(key).chain_update(MAGIC).finalize())
 }
 
 impl Front {
@@ -53,7 +44,7 @@ impl Front {
                 self.fail_leg(key, Reason::ConnectFailed, "the system has no random bytes");
                 return Ok(());
             };
-            state.wanted_accept = Some(accept_of(own.as_bytes()));
+            state.wanted_accept = Some(websocket_accept(own.as_bytes()));
             Some(own)
         };
         let mut text = self.buffer();
@@ -264,7 +255,7 @@ mod tests {
 
     #[test]
     fn h_94_keys_are_new_and_answered_as_rfc_6455_says() {
-        assert_eq!(accept_of(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(websocket_accept(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         let (one, two) = (new_key().unwrap_or_default(), new_key().unwrap_or_default());
         assert_eq!(STANDARD.decode(&one).map(|bytes| bytes.len()), Ok(16));
         assert_ne!(one, two);

@@ -66,6 +66,8 @@ pub enum ClientEvent {
     Writable(u32),
     /// Nothing more comes of the stream.
     Failed(u32, StreamFailure),
+    /// The server has said what it takes: `takes_connect` knows.
+    Settled,
     /// No new streams: the server is about to go, or all numbers are used. Those that exist go on.
     Leaving,
     /// The connection is over once its output has been sent. The last event.
@@ -216,9 +218,33 @@ impl ClientConnection {
 
     // ── requests ──
 
+    /// Whether the server takes extended CONNECT (RFC 8441 §3). `None`: it has not said so far, `Settled` tells.
+    pub fn takes_connect(&self) -> Option<bool> {
+        self.gate.borrow().takes_connect()
+    }
+
     /// Sends a request: `METHOD target HTTP/1.1` and `name: value` lines, each with CRLF; `length` adds Content-Length.
     /// `ends`: nothing follows. `None`: there is no room, or the head is none.
     pub fn send(&mut self, head: &[u8], length: Option<u64>, ends: bool) -> Option<u32> {
+        let length = length.map(|length| length.to_string());
+        let length = length.as_ref().map(|length| (&b"content-length"[..], length.as_bytes()));
+        self.send_with(head, None, length, ends)
+    }
+
+    /// Asks for a tunnel that speaks `protocol`, in the place of the GET with which HTTP/1.1 upgrades: the server agrees by
+    /// any 2xx, and from there on both sides of the stream are the tunnel's (RFC 8441 §4). The key of the handshake stays
+    /// here (§5).
+    pub fn send_connect(&mut self, head: &[u8], protocol: &[u8]) -> Option<u32> {
+        self.send_with(head, Some((b":protocol", protocol)), None, false)
+    }
+
+    fn send_with<'a>(
+        &mut self,
+        head: &'a [u8],
+        protocol: Option<(&'a [u8], &'a [u8])>,
+        length: Option<(&'a [u8], &'a [u8])>,
+        ends: bool,
+    ) -> Option<u32> {
         if !self.has_room() {
             return None;
         }
@@ -237,16 +263,15 @@ impl ClientConnection {
         };
         let stream = answer.stream_id().as_u32();
         let scheme: &[u8] = if self.options.is_secure { b"https" } else { b"http" };
-        let length = length.map(|length| length.to_string());
-        let mut fields: Vec<(&[u8], &[u8])> =
-            vec![(b":method", method), (b":scheme", scheme), (b":path", target)];
+        let method = if protocol.is_some() { b"CONNECT" } else { method };
+        let mut fields: Vec<(&[u8], &[u8])> = vec![(b":method", method)];
+        fields.extend(protocol);
+        fields.extend([(&b":scheme"[..], scheme), (b":path", target)]);
         if !authority.is_empty() {
             fields.push((b":authority", authority));
         }
-        if let Some(length) = &length {
-            fields.push((b"content-length", length.as_bytes()));
-        }
-        let block = gate::request_block(&fields, lines);
+        fields.extend(length);
+        let block = gate::request_block(&fields, lines, protocol.is_some());
         let mut gate = self.gate.borrow_mut();
         gate.ask(stream, method == b"HEAD");
         gate.put_block(stream, block);
@@ -422,6 +447,7 @@ impl ClientConnection {
                         self.events.push_back(ClientEvent::Interim(stream, status, head));
                     }
                 }
+                Note::Settled => self.events.push_back(ClientEvent::Settled),
                 Note::GoAway(last) => {
                     let mut above: Vec<u32> =
                         self.streams.keys().copied().filter(|stream| *stream > last).collect();

@@ -22,6 +22,40 @@ pub(crate) const END_HEADERS: u8 = 4;
 pub(crate) const PADDED: u8 = 8;
 pub(crate) const WITH_PRIORITY: u8 = 32;
 
+/// RFC 8441 §3.
+const ENABLE_CONNECT_PROTOCOL: u16 = 8;
+
+/// What we want to know of the peer's SETTINGS, whose payload may come in pieces.
+#[derive(Debug, Default)]
+pub(crate) struct SettingsReader {
+    entry: [u8; 6],
+    have: usize,
+    pub(crate) has_come: bool,
+    pub(crate) takes_connect: bool,
+}
+
+impl SettingsReader {
+    pub(crate) fn read(&mut self, payload: &[u8]) {
+        for byte in payload {
+            self.entry[self.have] = *byte;
+            self.have += 1;
+            if self.have == self.entry.len() {
+                self.have = 0;
+                let [a, b, value @ ..] = self.entry;
+                if u16::from_be_bytes([a, b]) == ENABLE_CONNECT_PROTOCOL {
+                    self.takes_connect = u32::from_be_bytes(value) == 1;
+                }
+            }
+        }
+    }
+
+    /// A frame is complete. True: it was the first.
+    pub(crate) fn end(&mut self) -> bool {
+        self.have = 0;
+        !std::mem::replace(&mut self.has_come, true)
+    }
+}
+
 /// The first nine bytes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {

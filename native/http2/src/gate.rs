@@ -12,7 +12,7 @@ use h2::Reason;
 
 use crate::field;
 use crate::flood::{Cheap, Floods};
-use crate::frame::{self, Head, HeadReader, HEAD_BYTES};
+use crate::frame::{self, Head, HeadReader, SettingsReader, HEAD_BYTES};
 use crate::hpack::{self, Decoder};
 use crate::request::{Refusal, RequestHead, RequestLimits, RequestReader};
 use crate::response::{Answer, ResponseHead, ResponseReader, TrailerReader, MAX_HEAD_BYTES};
@@ -43,6 +43,8 @@ pub(crate) enum Note {
     Interim(u32, u16, Vec<u8>),
     /// The peer goes: the last stream that it has processed.
     GoAway(u32),
+    /// The peer's first SETTINGS have come.
+    Settled,
     /// A piece of ours has left: so many bytes of body.
     Moved(u32, usize),
     /// Our last frame of a stream has left.
@@ -95,6 +97,7 @@ pub(crate) struct Gate {
     /// First bytes of a payload that is passed on, as far as they say anything.
     peek: [u8; 4],
     peeked: usize,
+    settings: SettingsReader,
     decoder: Decoder,
     block: Vec<u8>,
     /// HEADERS whose block is not complete.
@@ -156,6 +159,7 @@ impl Gate {
             head: HeadReader::default(),
             peek: [0; 4],
             peeked: 0,
+            settings: SettingsReader::default(),
             decoder: Decoder::new(),
             block: Vec::new(),
             unfinished: None,
@@ -217,6 +221,9 @@ impl Gate {
                 let peeks = rest.len().min(self.peek.len() - self.peeked).min(left);
                 self.peek[self.peeked..self.peeked + peeks].copy_from_slice(&rest[..peeks]);
                 self.peeked += peeks;
+                if head.kind == frame::SETTINGS {
+                    self.settings.read(&rest[..left.min(rest.len())]);
+                }
                 let length = self.pass(rest, left);
                 self.state = State::Pass(head, left - length);
                 if length == left {
@@ -329,6 +336,9 @@ impl Gate {
                 self.blocks.remove(&head.stream);
                 let code = u32::from_be_bytes([a, b, c, d]);
                 self.notes.push_back(Note::PeerReset(head.stream, code));
+            }
+            frame::SETTINGS if !head.has(frame::ACK) && self.settings.end() => {
+                self.notes.push_back(Note::Settled);
             }
             frame::GOAWAY if head.length >= 8 => {
                 let last = u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff;
@@ -568,6 +578,11 @@ impl Gate {
         }
     }
 
+    /// Whether the peer takes extended CONNECT (RFC 8441 §3). `None`: it has not said anything yet.
+    pub(crate) fn takes_connect(&self) -> Option<bool> {
+        self.settings.has_come.then_some(self.settings.takes_connect)
+    }
+
     /// Whether a head or the preface has begun and is not complete.
     pub(crate) fn is_inside_head(&self) -> bool {
         self.unfinished.is_some() || matches!(self.state, State::Preface(_) | State::Block(..))
@@ -714,9 +729,11 @@ pub(crate) fn block_of(pseudo: &[(&[u8], &[u8])], lines: &[u8]) -> Vec<u8> {
     write_block(pseudo, lines, |_| true)
 }
 
-/// The same without `host`, which is the authority.
-pub(crate) fn request_block(pseudo: &[(&[u8], &[u8])], lines: &[u8]) -> Vec<u8> {
-    write_block(pseudo, lines, |name| name != b"host")
+/// The same without `host`, which is the authority, and for a tunnel without the key of the handshake.
+pub(crate) fn request_block(pseudo: &[(&[u8], &[u8])], lines: &[u8], is_tunnel: bool) -> Vec<u8> {
+    write_block(pseudo, lines, |name| {
+        name != b"host" && !(is_tunnel && name == b"sec-websocket-key")
+    })
 }
 
 fn write_block(

@@ -545,7 +545,7 @@ impl ServerConnection {
                         self.events.push_back(ServerEvent::Reset(stream, code));
                     }
                 }
-                Note::BadAnswer(..) | Note::Interim(..) | Note::GoAway(_) => {}
+                Note::BadAnswer(..) | Note::Interim(..) | Note::GoAway(_) | Note::Settled => {}
             }
         }
     }

@@ -63,6 +63,15 @@ impl ClientContext {
         Ok(ClientContext { config: Arc::new(config) })
     }
 
+    /// The same for servers that are to speak this protocol and no other. Sessions are not shared with the context it comes
+    /// from.
+    pub fn speaking(&self, protocol: &[u8]) -> Self {
+        let mut config = (*self.config).clone();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        config.resumption = Resumption::in_memory_sessions(REMEMBERED_SESSIONS);
+        ClientContext { config: Arc::new(config) }
+    }
+
     /// Somebody else has a clone of it, or a session.
     pub fn is_shared(&self) -> bool {
         Arc::strong_count(&self.config) > 1

@@ -16,6 +16,7 @@ use crate::pool::{
 };
 use crate::socket::Flags;
 use crate::transport::Received;
+use crate::websocket;
 
 /// Requests at a time on one connection, where the server takes so many.
 const MAX_STREAMS: usize = 100;
@@ -32,15 +33,19 @@ pub(crate) struct Shared {
     /// Told, but not handed on yet.
     next: Option<ClientEvent>,
     is_listed: bool,
+    /// Legs that wait until the server has said what it takes; some may be gone.
+    pub(crate) unsettled: Vec<u64>,
 }
 
 /// A leg to a target that speaks HTTP/2.
 pub(crate) struct SharedLeg {
     /// 0 = not sent yet.
     pub(crate) stream: u32,
-    head: Vec<u8>,
+    pub(crate) head: Vec<u8>,
     /// To be announced.
     length: Option<u64>,
+    /// Of a WebSocket: what the server would answer to the key that stays here.
+    pub(crate) accept: String,
 }
 
 impl Pool {
@@ -64,6 +69,9 @@ impl Pool {
         body: Result<&[u8], i64>,
         purpose: Use,
     ) -> Sent {
+        if purpose.upgrade && self.is_beside(target_key) {
+            return self.send_beside(target_key, head, purpose);
+        }
         let (length, rest) = match body {
             Ok(body) => (body.len() as i64, RequestBody::Complete),
             Err(0) => (0, RequestBody::Complete),
@@ -81,8 +89,12 @@ impl Pool {
         let mut out = self.spare.pop().unwrap_or_default();
         out.extend_from_slice(body.unwrap_or(b""));
         let mut leg = Leg::new(target_key, head.starts_with(b"HEAD "), out, rest, purpose);
-        leg.shared =
-            Some(Box::new(SharedLeg { stream: 0, head, length: is_told.then_some(length as u64) }));
+        leg.shared = Some(Box::new(SharedLeg {
+            stream: 0,
+            head,
+            length: is_told.then_some(length as u64),
+            accept: String::new(),
+        }));
         let room = self.shared_with_room(target_key);
         let Some(target) = self.targets.get_mut(target_key) else { return Sent::NoTarget };
         if let Some(connection) = room {
@@ -142,35 +154,45 @@ impl Pool {
         });
         connection.phase = Phase::Shared;
         connection.leg = 0;
-        connection.shared =
-            Some(Box::new(Shared { client, legs: HashMap::new(), next: None, is_listed: false }));
+        connection.shared = Some(Box::new(Shared {
+            client,
+            legs: HashMap::new(),
+            next: None,
+            is_listed: false,
+            unsettled: Vec::new(),
+        }));
         let target = self.targets.get_mut(target_key)?;
         target.connecting -= 1;
         target.shared.push(key);
         let mut event = Event::new(leg_key);
         event.connected = Some(false);
         event.writable = self.legs.get(leg_key).is_some_and(|leg| leg.streams);
-        if !self.place(key, leg_key) {
-            return None;
-        }
+        let is_placed = self.place(key, leg_key);
         self.serve_waiting_shared(target_key);
-        Some(event)
+        is_placed.then_some(event)
     }
 
-    /// Puts a leg's request on a connection. False: it has failed.
-    fn place(&mut self, key: u64, leg_key: u64) -> bool {
+    /// Puts a leg's request on a connection. False: it has failed, or waits, or goes elsewhere.
+    pub(crate) fn place(&mut self, key: u64, leg_key: u64) -> bool {
         let Some(connection) = self.connections.get_mut(key) else { return false };
         let Some(shared) = &mut connection.shared else { return false };
         let Some(leg) = self.legs.get_mut(leg_key) else { return false };
+        let is_upgrade = leg.purpose.upgrade;
+        if is_upgrade && shared.client.takes_connect() != Some(true) {
+            self.place_elsewhere(key, leg_key);
+            return false;
+        }
         let Some(mine) = &mut leg.shared else { return false };
         let body = std::mem::take(&mut leg.out);
-        let is_complete = leg.body == RequestBody::Complete;
-        let ends = is_complete && body.is_empty();
-        let can = !leg.purpose.upgrade;
-        let sent = if can { shared.client.send(&mine.head, mine.length, ends) } else { None };
+        let is_complete = leg.body == RequestBody::Complete && !is_upgrade;
+        let sent = if is_upgrade {
+            mine.accept = websocket::accept_in(&mine.head);
+            shared.client.send_connect(&mine.head, b"websocket")
+        } else {
+            shared.client.send(&mine.head, mine.length, is_complete && body.is_empty())
+        };
         let Some(stream) = sent else {
-            let detail = if can { "no room" } else { "no upgrades over HTTP/2" };
-            self.fail(leg_key, Reason::ConnectFailed, detail.to_owned(), true);
+            self.fail(leg_key, Reason::ConnectFailed, "no room".to_owned(), true);
             return false;
         };
         if !body.is_empty() {
@@ -408,12 +430,17 @@ impl Pool {
                 | ClientEvent::End(stream, _)
                 | ClientEvent::Writable(stream)
                 | ClientEvent::Failed(stream, _) => *stream,
+                ClientEvent::Settled => {
+                    self.settle(key);
+                    continue;
+                }
                 ClientEvent::Leaving => {
                     self.leave_target(key);
                     continue;
                 }
                 ClientEvent::Closed => {
                     self.leave_target(key);
+                    self.settle(key);
                     let target = self.connections.get(key)?.target;
                     self.drop_connection(key);
                     self.serve_waiting_shared(target);
@@ -465,6 +492,10 @@ impl Pool {
             }
             ClientEvent::Head(_, head) => {
                 leg.head_seen = true;
+                if leg.purpose.upgrade && head.status < 300 {
+                    self.opened_shared(leg_key, &head.head, told);
+                    return;
+                }
                 told.head = Some(HeadFacts {
                     status: head.status,
                     body_length: head.body_length,
@@ -492,13 +523,14 @@ impl Pool {
                 told.failure = Some(explain(failure));
                 self.over_shared(key, stream, leg_key);
             }
-            ClientEvent::Leaving | ClientEvent::Closed => {}
+            ClientEvent::Settled | ClientEvent::Leaving | ClientEvent::Closed => {}
         }
     }
 
     fn refresh_idle(&mut self, leg_key: u64) {
         let Some(leg) = self.legs.get_mut(leg_key) else { return };
-        if leg.is_paused {
+        // Whoever has a tunnel measures both ways.
+        if leg.is_paused || leg.body == RequestBody::Tunnel {
             return;
         }
         let idle = self.targets.get(leg.target).map(|target| target.options.idle);
@@ -523,7 +555,9 @@ impl Pool {
         let Some(shared) = &mut connection.shared else { return };
         let target_key = connection.target;
         let Some(target) = self.targets.get(target_key) else { return };
-        if !shared.legs.is_empty() || shared.next.is_some() || shared.client.has_events() {
+        shared.unsettled.retain(|leg| self.legs.get(*leg).is_some());
+        let has_legs = !shared.legs.is_empty() || !shared.unsettled.is_empty();
+        if has_legs || shared.next.is_some() || shared.client.has_events() {
             return;
         }
         if target.is_retired || shared.client.is_leaving() || !target.shared.contains(&key) {
@@ -559,7 +593,7 @@ impl Pool {
     pub(crate) fn idle_shared(&self, target: &[u64]) -> usize {
         let is_idle = |key: &&u64| {
             let shared = self.connections.get(**key).and_then(|one| one.shared.as_ref());
-            shared.is_some_and(|shared| shared.legs.is_empty())
+            shared.is_some_and(|shared| shared.legs.is_empty() && shared.unsettled.is_empty())
         };
         target.iter().filter(is_idle).count()
     }

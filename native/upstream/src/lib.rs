@@ -14,6 +14,7 @@ mod response;
 mod slab;
 mod socket;
 mod transport;
+mod websocket;
 
 pub use head::{are_fields, RequestHead};
 pub use pool::{
@@ -22,3 +23,4 @@ pub use pool::{
 };
 pub use response::{Fault, FinalHead, Parsed, Response};
 pub use slab::{slot_of, Slab};
+pub use websocket::websocket_accept;

@@ -230,6 +230,12 @@ pub(crate) struct Target {
     pub(crate) shared: Vec<u64>,
     /// Connections being made for them.
     pub(crate) connecting: usize,
+    /// Connections of HTTP/1.1 beside them, which are not in `open`.
+    pub(crate) beside: usize,
+    /// Whether the server takes WebSockets over HTTP/2, as the last connection has said.
+    pub(crate) takes_connect: Option<bool>,
+    /// How TLS is spoken for those that it does not take, when there was one.
+    pub(crate) tls_beside: Option<ClientContext>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -265,6 +271,8 @@ pub(crate) struct Connection {
     pub(crate) expires: Option<Instant>,
     /// When its last answer was complete.
     pub(crate) idle_since: Instant,
+    /// Requests are to share it.
+    pub(crate) is_http2: bool,
     /// Several requests share it: then `leg` and `response` are not used.
     pub(crate) shared: Option<Box<Shared>>,
 }
@@ -305,6 +313,8 @@ pub(crate) struct Leg {
     pub(crate) deadline: Option<(Instant, Deadline)>,
     /// It shares its connection; then `out` is a body that is sent with the head.
     pub(crate) shared: Option<Box<SharedLeg>>,
+    /// To a server of HTTP/2, over a connection of HTTP/1.1 all the same: see `websocket`.
+    pub(crate) is_beside: bool,
 }
 
 impl Leg {
@@ -331,6 +341,7 @@ impl Leg {
             head_seen: false,
             deadline: None,
             shared: None,
+            is_beside: false,
         }
     }
 }
@@ -485,6 +496,9 @@ impl Pool {
             is_http2: false,
             shared: Vec::new(),
             connecting: 0,
+            beside: 0,
+            takes_connect: None,
+            tls_beside: None,
         };
         self.targets.insert(target).map(TargetId)
     }
@@ -528,7 +542,7 @@ impl Pool {
 
     pub(crate) fn forget_if_unused(&mut self, key: u64) {
         let Some(target) = self.targets.get(key) else { return };
-        if target.is_retired && target.open == 0 && target.waiting_count == 0 {
+        if target.is_retired && target.open + target.beside == 0 && target.waiting_count == 0 {
             self.targets.remove(key);
         }
     }
@@ -669,6 +683,10 @@ impl Pool {
         self.now = Instant::now();
         match leg.body {
             RequestBody::Complete => return,
+            RequestBody::Tunnel if leg.shared.is_some() => {
+                leg.is_ending = true;
+                return self.end_shared(id.0, b"");
+            }
             RequestBody::Tunnel => {
                 leg.is_ending = true;
                 let connection = leg.connection;
@@ -965,10 +983,13 @@ impl Pool {
             }
             return None;
         }
+        let is_http2 = connection.is_http2;
         let target = self.targets.get(connection.target)?;
         if let Some((context, name)) = &target.tls {
             connection.phase = Phase::Shaking;
             let begun = connection.begun;
+            let is_beside = target.is_http2 && !is_http2;
+            let context = target.tls_beside.as_ref().filter(|_| is_beside).unwrap_or(context);
             if let Err(broken) = connection.transport.secure(context, name) {
                 self.fail_shaking(leg_key, broken);
                 return None;
@@ -978,7 +999,7 @@ impl Pool {
             self.legs.get_mut(leg_key)?.deadline = after(begun, connect, Deadline::Connect);
             return None;
         }
-        if target.is_http2 {
+        if is_http2 {
             // The server may have begun to speak, and that is not told twice.
             self.again.push_back(key);
             return self.established(key);
@@ -1013,7 +1034,7 @@ impl Pool {
                     return None;
                 }
             };
-            let is_http2 = self.targets.get(connection.target).is_some_and(|one| one.is_http2);
+            let is_http2 = connection.is_http2;
             if self.buffers.length > 0 && !is_http2 {
                 return self.fail_unasked(leg_key, Reason::BadResponse);
             }
@@ -1053,7 +1074,7 @@ impl Pool {
     fn established(&mut self, key: u64) -> Option<Event> {
         let connection = self.connections.get(key)?;
         let leg_key = connection.leg;
-        if self.targets.get(connection.target)?.is_http2 {
+        if connection.is_http2 {
             return self.established_shared(key);
         }
         let mut event = Event::new(leg_key);
@@ -1257,7 +1278,9 @@ impl Pool {
             || transport.is_ended()
             || transport.has_partial();
         let stays = is_written && transport.is_flushed() && connection.response.keeps_alive();
-        let is_reusable = stays && !is_broken && !is_refused && !target.is_retired;
+        // A connection beside those of HTTP/2 was made for one WebSocket.
+        let is_wanted = !target.is_retired && !target.is_http2;
+        let is_reusable = stays && !is_broken && !is_refused && is_wanted;
         if is_reusable {
             connection.phase = Phase::Idle;
             connection.leg = 0;
@@ -1360,7 +1383,9 @@ impl Pool {
 
     /// Opens a connection for a leg.
     pub(crate) fn open(&mut self, target_key: u64, leg_key: u64) {
+        let is_beside = self.legs.get(leg_key).is_some_and(|leg| leg.is_beside);
         let Some(target) = self.targets.get_mut(target_key) else { return };
+        let is_http2 = target.is_http2 && !is_beside;
         let mut failure = None;
         for (index, address) in target.addresses.iter().enumerate() {
             match socket::connect(address) {
@@ -1380,13 +1405,16 @@ impl Pool {
                         is_write_broken: false,
                         expires: None,
                         idle_since: self.now,
+                        is_http2,
                         shared: None,
                     };
-                    target.open += 1;
-                    target.connecting += usize::from(target.is_http2);
+                    target.open += usize::from(!is_beside);
+                    target.beside += usize::from(is_beside);
+                    target.connecting += usize::from(is_http2);
                     let Some(key) = self.connections.insert(connection) else {
-                        target.open -= 1;
-                        target.connecting -= usize::from(target.is_http2);
+                        target.open -= usize::from(!is_beside);
+                        target.beside -= usize::from(is_beside);
+                        target.connecting -= usize::from(is_http2);
                         failure = Some("too many connections".to_owned());
                         break;
                     };
@@ -1437,9 +1465,11 @@ impl Pool {
         // Closing the descriptor also takes it out of the epoll instance: nobody else holds it.
         let Some(connection) = self.connections.remove(key) else { return };
         if let Some(target) = self.targets.get_mut(connection.target) {
-            target.open -= 1;
+            let is_beside = target.is_http2 && !connection.is_http2;
+            target.open -= usize::from(!is_beside);
+            target.beside -= usize::from(is_beside);
             target.shared.retain(|one| *one != key);
-            if target.is_http2 && connection.shared.is_none() {
+            if connection.is_http2 && connection.shared.is_none() {
                 target.connecting -= 1;
             }
         }
@@ -1452,6 +1482,7 @@ impl Pool {
         event.head = None;
         event.interim = false;
         event.has_data = false;
+        let detail = self.detail_of(leg_key, detail);
         event.failure = Some(Failure { reason, detail, not_processed: false });
         self.end_leg(leg_key);
     }
@@ -1478,6 +1509,7 @@ impl Pool {
         detail: String,
         not_processed: bool,
     ) -> Option<u64> {
+        let detail = self.detail_of(leg_key, detail);
         let target = self.remove_leg(leg_key)?;
         let mut event = Event::new(leg_key);
         event.failure = Some(Failure { reason, detail, not_processed });
@@ -1507,7 +1539,7 @@ pub(crate) fn after(now: Instant, time: Duration, kind: Deadline) -> Option<(Ins
 }
 
 /// Head, framing (H-28), and the body when it is at hand.
-fn write_request(
+pub(crate) fn write_request(
     out: &mut Vec<u8>,
     head: RequestHead<'_>,
     body: Result<&[u8], i64>,

@@ -57,6 +57,9 @@ struct Stage {
     target: TargetId,
     server: ServerOptions,
     peers: Vec<Peer>,
+    /// Connections beyond so many, as they are.
+    most_peers: usize,
+    beside: Vec<TcpStream>,
     seen: Vec<(LegId, String)>,
     data: usize,
 }
@@ -73,7 +76,17 @@ impl Stage {
         let mut pool = Pool::new(64 * 1024).expect("descriptors");
         let target = pool.add_target(options, vec![address]).expect("room");
         pool.set_http2(target);
-        Stage { pool, listener, target, server, peers: Vec::new(), seen: Vec::new(), data: 0 }
+        Stage {
+            pool,
+            listener,
+            target,
+            server,
+            peers: Vec::new(),
+            most_peers: usize::MAX,
+            beside: Vec::new(),
+            seen: Vec::new(),
+            data: 0,
+        }
     }
 
     fn send(&mut self, head: &str, body: Result<&[u8], i64>) -> LegId {
@@ -96,6 +109,10 @@ impl Stage {
         }
         while let Ok((socket, _)) = self.listener.accept() {
             socket.set_nonblocking(true).expect("a mode");
+            if self.peers.len() >= self.most_peers {
+                self.beside.push(socket);
+                continue;
+            }
             self.peers.push(Peer {
                 socket,
                 h2: ServerConnection::new(self.server, Instant::now()),
@@ -335,6 +352,99 @@ fn h_62_interim_answers_come_to_those_who_want_them() {
         stage.finish(leg),
         "new HTTP/1.1 103 Early Hints|link: </a>|| HTTP/1.1 200 OK| 0 end"
     );
+}
+
+const UPGRADE: &str = "GET /ws HTTP/1.1\r\nhost: a.test\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
+
+impl Stage {
+    fn upgrade(&mut self) -> LegId {
+        let purpose = Use { upgrade: true, ..Use::default() };
+        let head = RequestHead::whole(UPGRADE.as_bytes());
+        match self.pool.send_for(self.target, head, Ok(b""), purpose) {
+            Sent::Later(leg) | Sent::Reused(leg) => leg,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn h_94_a_web_socket_is_a_stream_where_the_server_takes_it() {
+    let mut server = server_options();
+    server.request.extended_connect = true;
+    let mut stage = Stage::with(options(), server);
+    let (leg, gone, refused) = (stage.upgrade(), stage.upgrade(), stage.upgrade());
+    // It waits for the server's word, and nobody misses it.
+    stage.pool.abort(gone);
+    stage.heard(2);
+    assert_eq!(
+        stage.peers[0].told,
+        ["1", "3"].map(|stream| format!(
+            "{stream} GET /ws HTTP/1.1|host: a.test|sec-websocket-version: 13|connection: upgrade|upgrade: websocket| -1"
+        ))
+    );
+    let peer = &mut stage.peers[0];
+    peer.h2.respond(1, 200, b"sec-websocket-protocol: chat\r\n", None, false);
+    peer.h2.become_tunnel(1);
+    peer.h2.write(1, b"hello");
+    peer.h2.respond(3, 403, b"", Some(2), false);
+    peer.h2.write(3, b"no");
+    peer.h2.end(3, b"");
+    peer.flush();
+    assert_eq!(stage.finish(refused), "new HTTP/1.1 403 Forbidden| 2 no end");
+    stage.until(|stage| stage.told(leg).contains("hello"));
+    assert_eq!(
+        stage.told(leg),
+        "new HTTP/1.1 101 Switching Protocols|sec-websocket-protocol: chat|sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=| -1 hello"
+    );
+    // More than every window, as long as somebody reads it.
+    let mut goes_on = true;
+    let mut written = 0;
+    while written < 400_000 {
+        if goes_on {
+            goes_on = stage.pool.write(leg, &[b'x'; 10_000]);
+            written += 10_000;
+        } else {
+            let told = stage.told(leg).matches("writable").count();
+            stage.until(|stage| stage.told(leg).matches("writable").count() > told);
+            goes_on = true;
+        }
+    }
+    stage.pool.end(leg);
+    stage.until(|stage| stage.peers[0].told.iter().any(|told| told == "1 end "));
+    assert_eq!(stage.peers[0].received, 400_000);
+    stage.peers[0].h2.end(1, b"");
+    assert!(stage.finish(leg).ends_with("end"));
+    assert_eq!((stage.pool.legs(), stage.pool.open_connections()), (0, 1));
+}
+
+#[test]
+fn h_94_and_a_connection_beside_the_others_where_it_does_not() {
+    let mut stage =
+        Stage::with(TargetOptions { max_connections: 1, ..options() }, server_options());
+    stage.most_peers = 1;
+    let first = stage.upgrade();
+    let mut text = Vec::new();
+    stage.until(|stage| {
+        let mut piece = [0; 1024];
+        let length = stage.beside.first_mut().map_or(0, |one| one.read(&mut piece).unwrap_or(0));
+        text.extend_from_slice(&piece[..length]);
+        text.ends_with(b"\r\n\r\n")
+    });
+    assert_eq!(String::from_utf8_lossy(&text), format!("{UPGRADE}\r\n"));
+    let answer = b"HTTP/1.1 101 S\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\nhello";
+    stage.beside[0].write_all(answer).expect("room");
+    stage.until(|stage| stage.told(first).contains("hello"));
+    assert!(stage.told(first).starts_with("new HTTP/1.1 101 "), "{}", stage.told(first));
+    // It is known now, and such connections do not count.
+    let second = stage.upgrade();
+    stage.until(|stage| stage.beside.len() == 2);
+    stage.get();
+    stage.heard(1);
+    assert_eq!(stage.peers[0].told, ["1 GET /x HTTP/1.1|host: a.test| 0"]);
+    stage.beside.clear();
+    stage.until(|stage| stage.is_over(first) && stage.told(second).contains("Reset"));
+    stage.pool.retire(stage.target);
+    assert_eq!(stage.pool.open_connections(), 1, "a request is under way");
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn bodies_of_many_streams_arrive_whole_under_any_cutting_and_slowness() {
                         ended[index(stream)] = true;
                     }
                     ClientEvent::Writable(stream) => may_write[index(stream)] = true,
-                    ClientEvent::Head(..) => {}
+                    ClientEvent::Head(..) | ClientEvent::Settled => {}
                     other => panic!("{seed}: {other:?}"),
                 }
             }

@@ -112,7 +112,9 @@ impl Server {
         let flat = |text: &[u8]| String::from_utf8_lossy(text).replace("\r\n", "|");
         std::mem::take(&mut self.events)
             .iter()
+            .filter(|event| !matches!(event, ClientEvent::Settled))
             .map(|event| match event {
+                ClientEvent::Settled => String::new(),
                 ClientEvent::Head(stream, head) => {
                     format!("{stream} {} {}", flat(&head.head), head.body_length)
                 }
@@ -429,4 +431,33 @@ fn any_cutting_of_an_answer_gives_the_same() {
         server.answer(1, ENDS, &[("x", "y")]);
         assert_eq!(server.told(), ["1 HTTP/1.1 200 OK| 3", "1 data 3", "1 end x: y|"], "{cut}");
     }
+}
+
+#[test]
+fn h_94_whether_extended_connect_is_taken_is_known_from_settings_in_any_cutting() {
+    let entry = |name: u16, value: u32| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat();
+    let settled = |payload: &[u8], cut: usize| {
+        let mut client = ClientConnection::new(OPTIONS);
+        assert_eq!(client.takes_connect(), None);
+        for piece in frame(frame::SETTINGS, 0, 0, payload).chunks(cut) {
+            client.receive(piece, Instant::now());
+        }
+        assert!(matches!(client.next_event(), Some(ClientEvent::Settled)));
+        assert!(client.next_event().is_none());
+        client.receive(&frame(frame::SETTINGS, 0, 0, &[]), Instant::now());
+        assert!(client.next_event().is_none(), "told once");
+        client.takes_connect()
+    };
+    for cut in [1, 3, 9, 10, 1000] {
+        assert_eq!(settled(&[], cut), Some(false));
+        assert_eq!(settled(&[entry(3, 8), entry(8, 1)].concat(), cut), Some(true));
+        assert_eq!(settled(&[entry(8, 1), entry(8, 0)].concat(), cut), Some(false));
+    }
+    let mut server = Server::new();
+    let head = b"GET /ws HTTP/1.1\r\nhost: a\r\nsec-websocket-key: x\r\nsec-websocket-version: 13\r\nupgrade: websocket\r\nconnection: upgrade\r\n";
+    assert_eq!(server.client.send_connect(head, b"websocket"), Some(1));
+    assert_eq!(
+        server.seen(),
+        ["1 headers :method=CONNECT :protocol=websocket :scheme=http :path=/ws :authority=a sec-websocket-version=13"]
+    );
 }
