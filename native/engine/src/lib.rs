@@ -43,6 +43,7 @@ mod plan;
 mod profile;
 mod rule;
 mod rule_set;
+mod spares;
 mod store;
 mod template;
 mod transaction;

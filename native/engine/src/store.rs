@@ -4,12 +4,13 @@
 //! collisions, which cost a second entry and nothing else). A transformation that leaves its input as it is yields the
 //! same id, so later stages see at once that there is nothing new to look at.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 use crate::bytes::Traits;
 use crate::gate::{Gate, Knowledge, NodeBits, Place, ProbeId, RowKey};
 use crate::hash::hash_bytes;
 use crate::number_table::NumberTable;
+use crate::spares::Spares;
 use crate::transformation::TransformationContext;
 use crate::transformation_tree::{NodeId, TransformationTree};
 
@@ -49,12 +50,13 @@ impl Side {
     }
 }
 
-/// How much memory a thread keeps for its next transaction.
+/// How much memory one transaction may leave, and how much a thread keeps in all.
 const SPARE_BYTES: usize = 2 << 20;
+const MOST_BYTES: usize = 4 << 20;
 
 thread_local! {
-    /// What the last transaction of this thread left.
-    static SPARE: Cell<Store> = Cell::default();
+    /// What transactions of this thread left.
+    static SPARES: RefCell<Spares<Store>> = const { RefCell::new(Spares::new(MOST_BYTES)) };
 }
 
 /// The byte strings of one transaction.
@@ -113,12 +115,23 @@ struct Seen {
 
 impl Store {
     pub(crate) fn with_capacity(bytes: usize) -> Self {
-        let mut store = SPARE.take();
+        let mut store = SPARES.with_borrow_mut(Spares::take);
         store.bytes.reserve(bytes);
         for text in [&b""[..], b"0", b"1"] {
             store.intern(text);
         }
         store
+    }
+
+    fn capacity_bytes(&self) -> usize {
+        let looks = |looks: &Looks| {
+            looks.words.capacity() * size_of::<u64>() + looks.seen.capacity() * size_of::<Seen>()
+        };
+        self.bytes.capacity()
+            + self.values.capacity() * size_of::<Value>()
+            + self.index.bytes()
+            + self.results.bytes()
+            + self.looks.iter().map(looks).sum::<usize>()
     }
 
     /// Gives the memory to the next store of this thread, but for what is much; and what gates decide.
@@ -152,8 +165,9 @@ impl Store {
             looks.seen.clear();
             looks.words.clear();
         }
+        let bytes = self.capacity_bytes();
         // A thread that ends keeps nothing.
-        let _ = SPARE.try_with(|spare| spare.set(self));
+        let _ = SPARES.try_with(|spares| spares.borrow_mut().keep(self, bytes));
     }
 
     /// A number as text.

@@ -146,6 +146,13 @@ pub(crate) struct TxRoom {
     dynamic_names: Vec<Box<[u8]>>,
 }
 
+impl TxRoom {
+    /// About how much memory it is.
+    pub(crate) fn capacity_bytes(&self) -> usize {
+        self.own_at.capacity() * size_of::<u32>() + self.own.capacity() * size_of::<Member>()
+    }
+}
+
 /// The `TX` collection of one transaction.
 #[derive(Debug)]
 pub(crate) struct Tx {

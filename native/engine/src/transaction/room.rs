@@ -1,18 +1,20 @@
 //! Memory that a thread's transactions use one after the other.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 use super::targets::{SpecTargets, Target};
 use super::Hit;
 use crate::exchange::Exchange;
+use crate::spares::Spares;
 use crate::tx::TxRoom;
 
-/// How much memory a thread keeps for its next transaction.
+/// How much memory one transaction may leave, and how much a thread keeps in all.
 const SPARE_BYTES: usize = 1 << 20;
+const MOST_BYTES: usize = 2 << 20;
 
 thread_local! {
-    /// What the last transaction of this thread left.
-    static SPARE: Cell<Room> = Cell::default();
+    /// What transactions of this thread left.
+    static SPARES: RefCell<Spares<Room>> = const { RefCell::new(Spares::new(MOST_BYTES)) };
 }
 
 /// Empty tables with room in them. `spec_cache` alone keeps what it holds: it belongs to readings that are over.
@@ -33,7 +35,7 @@ pub(super) struct Room {
 impl Room {
     /// What the last transaction of this thread left.
     pub(super) fn take() -> Self {
-        let mut room = SPARE.take();
+        let mut room = SPARES.with_borrow_mut(Spares::take);
         // 0 marks what was never read.
         room.reading = next_reading(room.reading, &mut room.spec_cache);
         room
@@ -44,8 +46,10 @@ impl Room {
         let bytes = self.spec_members.capacity() * size_of::<Target>()
             + self.target_room.capacity() * size_of::<Target>()
             + self.matched_vars.capacity() * size_of::<Hit>()
-            + self.spec_summaries.capacity() * size_of::<u64>()
-            + self.exchange.capacity_bytes();
+            + self.spec_cache.capacity() * size_of::<SpecTargets>()
+            + (self.spec_summaries.capacity() + self.visits.capacity()) * size_of::<u64>()
+            + self.exchange.capacity_bytes()
+            + self.tx.capacity_bytes();
         if bytes > SPARE_BYTES {
             return;
         }
@@ -56,7 +60,7 @@ impl Room {
         self.matched_vars.clear();
         self.exchange.clear();
         // A thread that ends keeps nothing.
-        let _ = SPARE.try_with(|spare| spare.set(self));
+        let _ = SPARES.try_with(|spares| spares.borrow_mut().keep(self, bytes));
     }
 }
 
