@@ -162,6 +162,18 @@ struct Entries {
 }
 
 impl Plan {
+    /// One that nothing is visited under, for rules that are run one by one.
+    pub(crate) fn without_gates(rules: &RuleSet) -> Self {
+        let nodes = || vec![0; rules.specs.len()];
+        Plan {
+            next: Default::default(),
+            decided: vec![0; rules.rules.len().div_ceil(64)],
+            gates: Default::default(),
+            visits: Default::default(),
+            nodes: [nodes(), nodes()],
+        }
+    }
+
     /// What there is to visit in a phase.
     #[inline]
     pub(crate) fn visits(&self, phase: u8) -> &Visits {

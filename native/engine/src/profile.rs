@@ -117,14 +117,14 @@ impl Profile {
         .collect();
         let decided: Vec<(TxSlot, Option<i64>)> =
             numbers.iter().map(|(slot, number)| (*slot, Some(*number))).collect();
-        let plan = rules.plans.get(&rules, &Decisions { numbers: &decided, excluded: &excluded });
         let draft = Arc::new(Profile {
+            // Rules that only ask for members of `TX` pass no gate.
+            plan: Arc::new(Plan::without_gates(&rules)),
             tx_start: TxStart::new(&rules.tx_names, &numbers),
             prelude: None,
             rules,
             options,
             excluded,
-            plan,
             request_body_access,
             response_body_access,
             request_body_limit,
@@ -132,14 +132,17 @@ impl Profile {
         });
         let prelude = Transaction::start(&draft, &Client::default(), b"", 0).prelude();
         let mut profile = Profile::clone(&draft);
-        if let Some(prelude) = prelude {
-            let over = profile.excluded.iter().zip(&prelude.done).map(|(one, other)| one | other);
-            let over: Vec<u64> = over.collect();
-            let numbers = constants(&profile.rules, &over, &prelude);
-            let decisions = Decisions { numbers: &numbers, excluded: &over };
-            profile.plan = profile.rules.plans.get(&profile.rules, &decisions);
-            profile.prelude = Some(prelude);
-        }
+        let (numbers, over) = match &prelude {
+            Some(prelude) => {
+                let done = profile.excluded.iter().zip(&prelude.done);
+                let over: Vec<u64> = done.map(|(one, other)| one | other).collect();
+                (constants(&profile.rules, &over, prelude), over)
+            }
+            None => (decided, profile.excluded.to_vec()),
+        };
+        let decisions = Decisions { numbers: &numbers, excluded: &over };
+        profile.plan = profile.rules.plans.get(&profile.rules, &decisions);
+        profile.prelude = prelude;
         profile
     }
 
