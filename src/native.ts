@@ -90,6 +90,7 @@ export interface NativeAddon {
   ): boolean
   upstreamSpeaksHttp2(pool: number, target: number): void
   upstreamSend(pool: number, target: number, head: string, bodyLength: number, body: Uint8Array | null): number
+  upstreamRelay(pool: number, target: number, kept: number, lines: string, split: number): number
   upstreamWrite(pool: number, leg: number, bytes: Uint8Array): boolean
   upstreamEnd(pool: number, leg: number): void
   upstreamPause(pool: number, leg: number): void
@@ -268,6 +269,7 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'upstreamPause',
   'upstreamReads',
   'upstreamResume',
+  'upstreamRelay',
   'upstreamSend',
   'upstreamSpeaksHttp2',
   'upstreamTick',
@@ -767,8 +769,11 @@ export const LIBRARY_HEAD_HAS_LENGTH = 8
 /** Content-Length stands before Connection. */
 export const LIBRARY_HEAD_LENGTH_FIRST = 16
 export const LIBRARY_HEAD_IS_HEAD = 32
-/** Facts of a head: the bits above, place and length of Host's value in the text, Content-Length, number of the connection. */
-export const LIBRARY_HEAD_FACTS = 5
+/**
+ * Facts of a head: the bits above, place and length of Host's value in the text, Content-Length, number of the connection, and
+ * the number under which `relayUpstream` knows it until the next head is read.
+ */
+export const LIBRARY_HEAD_FACTS = 6
 
 /** Where the facts of heads go, in this thread, from now on. */
 export function openLibraryHeads(facts: Float64Array): void {
@@ -818,6 +823,8 @@ export const UPSTREAM_HEAD = 8
 export const UPSTREAM_DATA = 16
 export const UPSTREAM_END = 32
 export const UPSTREAM_FAILURE = 64
+/** With HEAD and END: the head is ready to leave, as `relayUpstream` allowed. */
+export const UPSTREAM_PASSED = 128
 
 /**
  * Called once per event. After END or FAILURE the slot is another request's.
@@ -874,6 +881,8 @@ export interface UpstreamTargetSettings {
 export const UPSTREAM_OVERFLOW = -1
 export const UPSTREAM_NO_TARGET = -2
 export const UPSTREAM_BAD_HEAD = -3
+/** Of `relayUpstream`: another head was read meanwhile. */
+export const UPSTREAM_NOT_KEPT = -4
 
 /** The most data of one event. */
 export const UPSTREAM_DATA_BYTES: number = 64 * 1024
@@ -971,7 +980,24 @@ export function sendUpstream(
   return addon().upstreamSend(pool, target, head, bodyLength, body)
 }
 
-/** The leg in what sendUpstream returned. */
+/**
+ * Sends a request without a body with the head that `readLibraryHead` read last, if its number is `kept`, and `lines` behind it.
+ * With `answerLines`, fields of ASCII, an answer that comes in one piece comes as PASSED: without `date` and what only we may say
+ * (O-73), with these lines behind its own. Returns what sendUpstream does, or UPSTREAM_NOT_KEPT; then nothing was done.
+ */
+export function relayUpstream(
+  pool: UpstreamPoolHandle,
+  target: UpstreamTargetHandle,
+  kept: number,
+  lines: string,
+  answerLines: string | undefined,
+): number {
+  return answerLines === undefined
+    ? addon().upstreamRelay(pool, target, kept, lines, -1)
+    : addon().upstreamRelay(pool, target, kept, lines + answerLines, lines.length)
+}
+
+/** The leg in what sendUpstream or relayUpstream returned. */
 export function upstreamLeg(sent: number): UpstreamLegHandle {
   return Math.floor(sent / 2)
 }

@@ -10,7 +10,7 @@
  */
 import { performance } from 'node:perf_hooks'
 import { openWebSocket, type UpstreamWebSocket, type WebSocketHandler } from '../upstream/web-socket.ts'
-import type { UpstreamHandler, UpstreamLeg } from '../upstream/upstream-pool.ts'
+import type { RelayedHead, UpstreamHandler, UpstreamLeg } from '../upstream/upstream-pool.ts'
 import type {
   BodyFilter,
   ExchangeHandle,
@@ -70,6 +70,7 @@ type Send = (
   bodyLength: number,
   body: Uint8Array | undefined,
   handler: UpstreamHandler,
+  relayed?: RelayedHead,
 ) => UpstreamLeg
 
 export class ExchangeSlot
@@ -91,6 +92,9 @@ export class ExchangeSlot
   expectsContinue = false
   clientCloses = false
   libraryCloses = false
+  /** The head as it came, and its number where the native pool may still have it (library-head.ts); 0 = it has not. */
+  received = ''
+  kept = 0
   /** Set while the request may still become a WebSocket. */
   webSocket: { readonly request: WebSocketRequest; readonly context: UpgradeContext } | null = null
   /** Refused by its head: whatever follows is not a request to anybody. */
@@ -248,13 +252,7 @@ export class ExchangeSlot
   /** See FrontEnd.forward. */
   forward(target: UpstreamTarget, head: string, body: Uint8Array | undefined, send: Send): void {
     if (this.#answer.hasBegun || this.#answer.hasHead) return
-    const wasAnswered = this.#upstreamStatus !== 0 && this.canRepeat
-    // an answer that the gateway does not want: another server is asked
-    this.#dropLeg()
-    this.#answer.drop()
-    if (wasAnswered) this.body.retract(true)
-    this.#resetUpstream()
-    this.#target = target
+    this.#beginLeg(target)
     if (this.webSocket !== null) {
       this.#askForWebSocket(target, head)
     } else if (body !== undefined) {
@@ -268,6 +266,32 @@ export class ExchangeSlot
     } else {
       this.#send(target, head, send)
     }
+  }
+
+  #beginLeg(target: UpstreamTarget): void {
+    const wasAnswered = this.#upstreamStatus !== 0 && this.canRepeat
+    // an answer that the gateway does not want: another server is asked
+    this.#dropLeg()
+    this.#answer.drop()
+    if (wasAnswered) this.body.retract(true)
+    this.#resetUpstream()
+    this.#target = target
+  }
+
+  /** See FrontEnd.relay. */
+  relay(target: UpstreamTarget, lines: string, answerLines: string | undefined, send: Send): void {
+    // never looked at, and so never joined, where the pool has its first part
+    const head = this.received + lines
+    const { kept } = this
+    if (kept === 0 || this.body.length !== 0 || this.webSocket !== null) {
+      this.forward(target, head, undefined, send)
+      return
+    }
+    // for a repeat another head has been read
+    this.kept = 0
+    const mayPass = this.#owner.events.onAnswered !== undefined
+    this.#beginLeg(target)
+    this.#leg = send(target, head, 0, undefined, this, { kept, lines, answerLines: mayPass ? answerLines : undefined })
   }
 
   /** With all of the body when it is there, else with what comes. */
@@ -320,14 +344,32 @@ export class ExchangeSlot
     bodyLength: number,
     contentLength: number,
     body: Uint8Array | undefined,
+    hasPassed: boolean,
   ): void {
     this.#answerBegins(status, bodyLength, contentLength)
     this.#leg = null
     this.body.legGone()
     this.#upstreamEnded = true
     if (body !== undefined) this.#answer.push(body, true)
-    this.#tellResponse(head, status, bodyLength)
+    if (hasPassed) this.#pass(head, status)
+    else this.#tellResponse(head, status, bodyLength)
     this.#answer.keepBorrowed()
+  }
+
+  /** The whole answer is here, and leaves without a question (see FrontEnd.relay). */
+  #pass(head: string, status: number): void {
+    if (!this.isOpen || this.res === null) return
+    try {
+      this.#owner.events.onAnswered?.(this.handle, status, this.#firstByteAtMs)
+    } catch (error) {
+      this.failed(error)
+      return
+    }
+    const answer = this.#answer
+    answer.setPassedHead(head)
+    answer.hasEnded = true
+    this.body.forgetReplay()
+    this.#flush()
   }
 
   #tellResponse(head: string, status: number, bodyLength: number): void {

@@ -25,7 +25,12 @@ let bodyLinesLength = -1
 
 /** The connection that the head came on which was read last: a number that no other open connection has. */
 export function lastConnection(): number {
-  return facts[4]! // there are five
+  return facts[4]! // there are six
+}
+
+/** The number under which the native pool knows the head that was read last, until the next one is read. */
+export function lastHead(): number {
+  return facts[5]! // there are six
 }
 
 /** Whether heads are read at once; undecided at first. */

@@ -130,6 +130,12 @@ export class ResponseWriter {
     this.#headIsAscii = isAscii
   }
 
+  /** The same for a head that the native pool has made ready (see UpstreamHandler.onUpstreamAnswer). */
+  setPassedHead(head: string): void {
+    this.#head = head
+    this.#headIsAscii = true
+  }
+
   /** Takes the head back; nothing of it has left us. */
   dropHead(): void {
     this.#head = null

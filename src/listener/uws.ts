@@ -11,7 +11,7 @@
  */
 import { performance } from 'node:perf_hooks'
 import { isIP } from 'node:net'
-import type { UpstreamHandler, UpstreamPool } from '../upstream/upstream-pool.ts'
+import type { RelayedHead, UpstreamHandler, UpstreamPool } from '../upstream/upstream-pool.ts'
 import { ExchangeSlot, type SlotOwner } from './exchange-slot.ts'
 import type {
   BodyFilter,
@@ -29,7 +29,7 @@ import type {
   UpstreamTarget,
 } from './front-end.ts'
 import { libraryAllows } from './head-limit.ts'
-import { lastConnection, readsLibraryMemory, readUsualHead } from './library-head.ts'
+import { lastConnection, lastHead, readsLibraryMemory, readUsualHead } from './library-head.ts'
 import {
   App,
   closeListenSocket,
@@ -173,7 +173,8 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     bodyLength: number,
     body: Uint8Array | undefined,
     handler: UpstreamHandler,
-  ) => this.#pool.send(target, { head, bodyLength, body }, handler)
+    relayed?: RelayedHead,
+  ) => this.#pool.send(target, { head, bodyLength, body, relayed }, handler)
 
   constructor(options: UwsFrontEndOptions) {
     this.events = options.events
@@ -374,6 +375,8 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
       }
       slot.begin(res, listener.options.id, head.isHead, head.bodyLength)
       slot.expectsContinue = head.expectsContinue
+      slot.received = head.head
+      slot.kept = usual === undefined ? 0 : lastHead()
       slot.clientCloses = head.close
       slot.libraryCloses = head.libraryCloses
       const tls = name === null ? undefined : peerTls(name, res)
@@ -448,6 +451,10 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     const slot = this.#find(handle)
     if (slot === undefined) return
     slot.forward(target, head, body, this.#send)
+  }
+
+  relay(handle: ExchangeHandle, target: UpstreamTarget, lines: string, answerLines: string | undefined): void {
+    this.#find(handle)?.relay(target, lines, answerLines, this.#send)
   }
 
   canRepeat(handle: ExchangeHandle): boolean {
@@ -528,6 +535,7 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     this.#watched.delete(slot)
     this.#lingering.delete(slot)
     slot.peer = null
+    slot.received = ''
     this.#slots.release(slot)
   }
 

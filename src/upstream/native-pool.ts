@@ -147,7 +147,14 @@ export class NativePool implements UpstreamPool {
       leg.failSoon('tls_failed', NO_VERIFYING, true)
       return
     }
-    const sent = native.sendUpstream(this.#pool, handle, request.head, request.bodyLength, request.body ?? null)
+    const { relayed } = request
+    let sent =
+      relayed === undefined
+        ? native.UPSTREAM_NOT_KEPT
+        : native.relayUpstream(this.#pool, handle, relayed.kept, relayed.lines, relayed.answerLines)
+    if (sent === native.UPSTREAM_NOT_KEPT) {
+      sent = native.sendUpstream(this.#pool, handle, request.head, request.bodyLength, request.body ?? null)
+    }
     if (sent < 0) {
       if (sent === native.UPSTREAM_BAD_HEAD) throw new InvalidHeadError()
       if (sent === native.UPSTREAM_OVERFLOW) leg.failSoon('overflow', 'too many requests wait for a connection')
@@ -326,14 +333,16 @@ class Leg implements UpstreamLeg {
     body: Uint8Array | undefined,
   ): void {
     const handler = this.#handler
-    if (handler?.onUpstreamAnswer === undefined || this.#isPaused || (kind & native.UPSTREAM_WRITABLE) !== 0) {
+    const hasPassed = (kind & native.UPSTREAM_PASSED) !== 0
+    const isUsual = hasPassed || (!this.#isPaused && (kind & native.UPSTREAM_WRITABLE) === 0)
+    if (handler?.onUpstreamAnswer === undefined || !isUsual) {
       this.receive(kind, status, head, bodyLength, contentLength, body)
       return
     }
     this.#id = 0
     this.#connected(kind)
     this.#finish()
-    handler.onUpstreamAnswer(status, head, bodyLength, contentLength, body)
+    handler.onUpstreamAnswer(status, head, bodyLength, contentLength, body, hasPassed)
   }
 
   #connected(kind: number): void {

@@ -15,6 +15,17 @@ export interface UpstreamRequest {
   readonly bodyLength: number
   /** The whole body, when it is at hand; then nothing may be written to the leg. */
   readonly body: Uint8Array | undefined
+  /** Where `head` goes on as it was received; only without a body, for receivers that have `onUpstreamAnswer`. A pool may ignore it. */
+  readonly relayed?: RelayedHead | undefined
+}
+
+/** A head that was received, with lines behind it. */
+export interface RelayedHead {
+  /** See `lastHead` of listener/library-head.ts. */
+  readonly kept: number
+  readonly lines: string
+  /** With these an answer may come as one that has passed. */
+  readonly answerLines: string | undefined
 }
 
 /** What an upstream leg tells; never before `send` has returned, never after `UpstreamLeg.abort`, and nothing after `onUpstreamEnd` or `onUpstreamFailure`. */
@@ -34,7 +45,8 @@ export interface UpstreamHandler {
   onUpstreamEnd(): void
   /**
    * A whole answer that came in one piece: instead of head, data and end, for receivers that want it so. `body` is
-   * absent when it has no bytes, and the pool's again after this call.
+   * absent when it has no bytes, and the pool's again after this call. `hasPassed`, only where the request was relayed with lines
+   * for the answer: the head leaves as it is, with those lines; it is ASCII, without Date and fields that only we may send.
    */
   onUpstreamAnswer?(
     status: number,
@@ -42,6 +54,7 @@ export interface UpstreamHandler {
     bodyLength: number,
     contentLength: number,
     body: Uint8Array | undefined,
+    hasPassed: boolean,
   ): void
   onUpstreamFailure(failure: UpstreamFailure): void
   /**

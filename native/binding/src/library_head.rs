@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 
 use napi::{sys, Error, JsValue, Result, Unknown};
 use napi_derive::napi;
-use sallyport_http1::read_usual_head;
+use sallyport_http1::{CheckedHead, UsualReader};
 
 use crate::driver::check;
 use crate::raw::{run, Call};
@@ -110,14 +110,14 @@ impl PointerOf {
 }
 
 thread_local! {
-    /// Where a head is put together.
-    static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Keeps the last head, for a request that goes on as it came before another one is read.
+    static HEADS: RefCell<UsualReader> = const { RefCell::new(UsualReader::new()) };
     /// `FACTS` numbers that JavaScript sees; null before `open_library_heads`.
     static NUMBERS: Cell<*mut f64> = const { Cell::new(null_mut()) };
 }
 
 /// Numbers that `read_library_head` leaves behind.
-const FACTS: usize = 5;
+const FACTS: usize = 6;
 
 /// Says where the facts of a head go: a Float64Array of this thread, kept for good. Once per thread.
 #[napi(catch_unwind)]
@@ -146,7 +146,8 @@ pub fn open_library_heads(facts: Unknown) -> Result<()> {
 }
 
 /// `readLibraryHead(request, response, uriBytes, headBytes)`: the head as it goes on, when nothing in it is to be decided,
-/// else undefined. Its facts: flags, place and length of Host's value, Content-Length, and which connection it came on.
+/// else undefined. Its facts: flags, place and length of Host's value, Content-Length, which connection it came on, and the
+/// number under which it is kept until the next one is read.
 /// Both objects must be the library's, in its own call.
 pub(crate) unsafe extern "C" fn read_library_head(
     env: sys::napi_env,
@@ -168,14 +169,11 @@ pub(crate) unsafe extern "C" fn read_library_head(
         let fields = unsafe { slice::from_raw_parts(request.cast::<Field>(), MOST_FIELDS) };
         // SAFETY: as above.
         let bytes = |field: &Field| unsafe { (field.name.bytes(), field.value.bytes()) };
-        TEXT.with_borrow_mut(|text| {
-            text.clear();
+        HEADS.with_borrow_mut(|heads| {
             let mut fields = fields.iter().map(bytes).take_while(|(name, _)| !name.is_empty());
             let Some((method, target)) = fields.next() else { return Ok(null_mut()) };
-            let Some(head) = read_usual_head(text, method, target, fields, most_uri, most_head)
-            else {
-                return Ok(null_mut());
-            };
+            let read = heads.read(method, target, fields, most_uri, most_head);
+            let Some((head, number)) = read else { return Ok(null_mut()) };
             let facts: [f64; FACTS] = [
                 f64::from(head.flags),
                 head.host.0 as f64,
@@ -183,14 +181,20 @@ pub(crate) unsafe extern "C" fn read_library_head(
                 f64::from(head.content_length),
                 // Below 2^53 on every machine there is.
                 response as usize as f64,
+                number as f64,
             ];
             // SAFETY: the array has FACTS numbers (checked), is kept for good and never detached.
             unsafe { std::ptr::copy_nonoverlapping(facts.as_ptr(), numbers, FACTS) };
-            Ok(call.latin1(text))
+            Ok(call.latin1(heads.text()))
         })
     };
     // SAFETY: Node-API calls with what belongs to the call under way.
     unsafe { run(env, info, read) }
+}
+
+/// The head that `read_library_head` read under this number on this thread, if it was the last one.
+pub(crate) fn with_kept<T>(number: u64, look: impl FnOnce(CheckedHead<'_>) -> T) -> Option<T> {
+    HEADS.with_borrow(|heads| heads.kept(number).map(look))
 }
 
 /// `method target` and `name: value` lines as `read_library_head` would see them, each with LF; nothing when they cannot be seen.

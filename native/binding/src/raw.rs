@@ -134,9 +134,10 @@ pub(crate) unsafe fn run(
     null_mut()
 }
 
-const FUNCTIONS: [(&str, Function); 2] = [
+const FUNCTIONS: [(&str, Function); 3] = [
     ("readLibraryHead", crate::library_head::read_library_head),
     ("upstreamSend", crate::upstream::upstream_send),
+    ("upstreamRelay", crate::upstream::upstream_relay),
 ];
 
 /// Adds them to the addon's exports.

@@ -12,9 +12,12 @@ use std::time::Duration;
 
 use napi::{sys, Error, JsValue, Result, Unknown};
 use napi_derive::napi;
-use sallyport_upstream::{Event, LegId, Pool, Sent, TargetId, TargetOptions, READ_BYTES};
+use sallyport_upstream::{
+    Event, LegId, Pool, RequestHead, Sent, TargetId, TargetOptions, READ_BYTES,
+};
 
 use crate::driver::{check, Arguments, Driver, Drivers, SharedMemory, Source};
+use crate::library_head::with_kept;
 use crate::raw::{run, Call};
 use crate::tls::client_context;
 
@@ -26,12 +29,14 @@ const HEAD: u32 = 8;
 const DATA: u32 = 16;
 const END: u32 = 32;
 const FAILURE: u32 = 64;
+const PASSED: u32 = 128;
 
 /// What `upstream_send` adds to a leg shifted by one bit.
 const REUSED: u64 = 1;
 const OVERFLOW: f64 = -1.0;
 const NO_TARGET: f64 = -2.0;
 const BAD_HEAD: f64 = -3.0;
+const NOT_KEPT: f64 = -4.0;
 
 thread_local! {
     static POOLS: Drivers<Pool> = const { Drivers::new() };
@@ -136,6 +141,9 @@ impl Source for Pool {
         }
         if event.ended {
             kind |= END;
+        }
+        if event.is_passed {
+            kind |= PASSED;
         }
         if let Some(failure) = &event.failure {
             kind |= FAILURE;
@@ -307,16 +315,50 @@ pub(crate) unsafe extern "C" fn upstream_send(
             let head = latin1_of(call.env, call.argument(2), text)?;
             Ok::<_, Error>(driver.source.borrow_mut().send(target, head, body))
         })?;
-        Ok(call.number(match sent {
-            Sent::Reused(leg) => (leg.0 << 1 | REUSED) as f64,
-            Sent::Later(leg) => (leg.0 << 1) as f64,
-            Sent::Overflow => OVERFLOW,
-            Sent::NoTarget => NO_TARGET,
-            Sent::BadHead => BAD_HEAD,
-        }))
+        Ok(call.number(number_of(sent)))
     };
     // SAFETY: Node-API calls with what belongs to the call under way.
     unsafe { run(env, info, send) }
+}
+
+fn number_of(sent: Sent) -> f64 {
+    match sent {
+        Sent::Reused(leg) => (leg.0 << 1 | REUSED) as f64,
+        Sent::Later(leg) => (leg.0 << 1) as f64,
+        Sent::Overflow => OVERFLOW,
+        Sent::NoTarget => NO_TARGET,
+        Sent::BadHead => BAD_HEAD,
+    }
+}
+
+/// `upstreamRelay(pool, target, number, lines, split)`: a request without a body goes on with the head that `readLibraryHead`
+/// read last, under `number`, and `lines` behind it, up to `split`; what is behind that may go with an answer that leaves as it
+/// came. A negative `split`: every answer is asked for, and all lines are the request's. Returns what `upstreamSend` does, or
+/// -4: another head was read meanwhile.
+pub(crate) unsafe extern "C" fn upstream_relay(
+    env: sys::napi_env,
+    info: sys::napi_callback_info,
+) -> sys::napi_value {
+    let relay = |call: &Call| {
+        let driver = driver(call.uint32(0)?)?;
+        let target = TargetId(call.double(1)? as u64);
+        let number = call.double(2)? as u64;
+        let split = usize::try_from(call.double(4)? as i64).ok();
+        let sent = with_kept(number, |received| {
+            HEAD_TEXT.with_borrow_mut(|text| {
+                let lines = latin1_of(call.env, call.argument(3), text)?;
+                let (lines, answer) = match split {
+                    Some(at) if at <= lines.len() => (&lines[..at], Some(&lines[at..])),
+                    _ => (lines, None),
+                };
+                let head = RequestHead::behind(received, lines);
+                Ok::<_, Error>(driver.source.borrow_mut().relay(target, head, answer))
+            })
+        });
+        Ok(call.number(sent.transpose()?.map_or(NOT_KEPT, number_of)))
+    };
+    // SAFETY: Node-API calls with what belongs to the call under way.
+    unsafe { run(env, info, relay) }
 }
 
 thread_local! {

@@ -68,7 +68,7 @@ fn copy_answer(text: &mut Vec<u8>, head: &[u8]) -> Result<(u16, bool), BadHead> 
         let colon = memchr::memchr(b':', line).ok_or(BadHead)?;
         let (name, value) = (&line[..colon], &line[colon + 1..]);
         if name.is_empty()
-            || !name.iter().all(|byte| lower_token(*byte) == *byte)
+            || !name.iter().all(|byte| *byte != 0 && lower_token(*byte) == *byte)
             || value.first() != Some(&b' ')
             || !is_value(value)
         {

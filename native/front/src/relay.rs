@@ -3,6 +3,7 @@
 //!
 //! Source: H-30, H-33, H-36 … H-39, H-62, H-70, H-71.
 
+use sallyport_http1::CheckedHead;
 use sallyport_upstream::{
     are_fields, Event as UpstreamEvent, Failure, LegId, Reason, RequestHead, Sent, TargetId, Use,
 };
@@ -179,7 +180,6 @@ impl Front {
             ..Use::default()
         };
         let kept = std::mem::take(&mut state.head);
-        let received = if relay.adds { &kept[..] } else { b"" };
         let is_whole = state.is_complete && state.trailers_up.is_empty();
         let announced;
         let line = &state.trailer_rules.line;
@@ -190,7 +190,11 @@ impl Front {
         } else {
             head
         };
-        let head = RequestHead { received, made };
+        let head = if relay.adds {
+            RequestHead::behind(CheckedHead::written(&kept), made)
+        } else {
+            RequestHead::whole(made)
+        };
         let sent = if let Some(body) = body {
             state.sink = Sink::Discard;
             self.pool.send_for(target, head, Ok(body), Use { chunked: false, ..purpose })

@@ -20,7 +20,7 @@ pub fn is_value(bytes: &[u8]) -> bool {
 
 /// How many bytes at the beginning may stand in a field value.
 #[inline]
-pub(crate) fn value_length(bytes: &[u8]) -> usize {
+pub fn value_length(bytes: &[u8]) -> usize {
     first_of(bytes, |byte| (byte < b' ') & (byte != b'\t') | (byte == 0x7f))
 }
 
@@ -36,16 +36,30 @@ pub(crate) fn token_length(bytes: &[u8]) -> usize {
     bytes.iter().position(|byte| lower_token(*byte) == 0).unwrap_or(bytes.len())
 }
 
-/// Where the first byte of a class is. A block at a time, in a form that the compiler turns into vector code.
+/// Where the first byte of a class is. A block at a time, in a form that the compiler turns into vector code; the last block
+/// overlaps the one before.
 #[inline]
 pub(crate) fn first_of(bytes: &[u8], is_of: impl Fn(u8) -> bool) -> usize {
     const BLOCK: usize = 16;
+    const SMALL: usize = 8;
     let mut at = 0;
     for block in bytes.chunks_exact(BLOCK) {
         if block.iter().fold(false, |found, byte| found | is_of(*byte)) {
-            break;
+            return at + block.iter().position(|byte| is_of(*byte)).unwrap_or(BLOCK);
         }
         at += BLOCK;
+    }
+    if let (true, Some(block)) = (at > 0, bytes.last_chunk::<BLOCK>()) {
+        if !block.iter().fold(false, |found, byte| found | is_of(*byte)) {
+            return bytes.len();
+        }
+    } else if let (Some(first), Some(last)) =
+        (bytes.first_chunk::<SMALL>(), bytes.last_chunk::<SMALL>())
+    {
+        let (first, last) = (first.iter(), last.iter());
+        if !first.zip(last).fold(false, |found, (one, two)| found | is_of(*one) | is_of(*two)) {
+            return bytes.len();
+        }
     }
     bytes[at..].iter().position(|byte| is_of(*byte)).map_or(bytes.len(), |more| at + more)
 }
@@ -77,3 +91,24 @@ static TOKEN: [u8; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests {
+    use super::first_of;
+
+    #[test]
+    fn the_first_byte_of_a_class_is_found_wherever_it_is() {
+        for length in 0..70 {
+            let mut bytes = vec![b'a'; length];
+            assert_eq!(first_of(&bytes, |byte| byte == b'b'), length);
+            for at in (0..length).rev() {
+                bytes[at] = b'b';
+                assert_eq!(first_of(&bytes, |byte| byte == b'b'), at, "{length}");
+                // the last one only
+                let mut one = vec![b'a'; length];
+                one[at] = b'b';
+                assert_eq!(first_of(&one, |byte| byte == b'b'), at, "{length}");
+            }
+        }
+    }
+}

@@ -9,6 +9,7 @@
 
 mod body;
 mod bytes;
+mod checked;
 mod chunked;
 mod connection;
 mod decide;
@@ -23,11 +24,12 @@ mod usual;
 mod web_socket;
 
 pub use body::{BodyPiece, BodyReader};
-pub use bytes::{is_token, is_value, lower_token};
+pub use bytes::{is_token, is_value, lower_token, value_length};
+pub use checked::{CheckedHead, UsualReader};
 pub use chunked::ChunkedDecoder;
 pub use connection::{is_hop_by_hop, remove_named, ConnectionOptions};
 pub use fields::{is_colliding, RECEIVED_LINE};
-pub use lines::{check_field_start, split_field, LineReader};
+pub use lines::{check_field_start, lower_field, split_field, LineReader};
 pub use refusal::Refusal;
 pub use request::{
     request_line, Framing, RequestHead, RequestReader, RequestRules, Upgrade, Version,

@@ -85,6 +85,26 @@ pub fn check_field_start(line: &[u8]) -> Result<(), Refusal> {
     }
 }
 
+/// A field line: appends the name in lower case to `text`, and returns the value without the white space around it. On an error
+/// some of the name may be appended.
+///
+/// # Errors
+/// As [`split_field`].
+pub fn lower_field<'a>(line: &'a [u8], text: &mut Vec<u8>) -> Result<&'a [u8], Refusal> {
+    let start = text.len();
+    text.reserve(line.len());
+    text.extend(line.iter().map(|byte| lower_token(*byte)).take_while(|lower| *lower != 0));
+    let length = text.len() - start;
+    let Some((b':', value)) = line[length..].split_first() else { return Err(BAD_NAME) };
+    if length == 0 {
+        return Err(BAD_NAME);
+    }
+    if !is_value(value) {
+        return Err(BAD_LINE);
+    }
+    Ok(trim(value))
+}
+
 /// A field line: name as sent, value without the white space around it.
 ///
 /// # Errors

@@ -27,6 +27,8 @@ pub const HAS_LENGTH: u32 = 8;
 pub const LENGTH_FIRST: u32 = 16;
 /// The method is HEAD.
 pub const HEAD: u32 = 32;
+/// Host is that of the usual head which was read before by the same [`UsualReader`](crate::UsualReader).
+pub const SAME_HOST: u32 = 64;
 
 /// Fields that may come once (H-07), and those that do not go on.
 const HOST: u32 = 1;

@@ -1,43 +1,45 @@
 //! Lines of heads: the status line, and request heads that we are given. Source: RFC 9112 §2.2, §4, §5; H-03, T-30.
 
 use crate::response::Fault;
-use sallyport_http1::{is_token, is_value, lower_token};
+use sallyport_http1::{is_token, is_value, lower_token, value_length, CheckedHead};
 
 /// The head of a request that is to be sent: request line and `name: value` lines, each with CRLF.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
-    /// What was looked at when it was received, and is sent as it was; empty = everything is in `made`.
-    pub received: &'a [u8],
+    /// What was looked at when it was received, and is sent as it was; none = everything is in `made`.
+    received: Option<CheckedHead<'a>>,
     /// What is made here: lines behind those that were received, or the whole head. It is looked at before it is sent.
-    pub made: &'a [u8],
+    made: &'a [u8],
 }
 
 impl<'a> RequestHead<'a> {
     /// A head that was made as a whole.
     pub fn whole(made: &'a [u8]) -> Self {
-        RequestHead { received: b"", made }
+        RequestHead { received: None, made }
+    }
+
+    /// One that goes on as it was received, with lines behind its own.
+    pub fn behind(received: CheckedHead<'a>, made: &'a [u8]) -> Self {
+        RequestHead { received: Some(received), made }
     }
 
     /// Where the request line is.
     pub(crate) fn start(&self) -> &'a [u8] {
-        if self.received.is_empty() {
-            self.made
-        } else {
-            self.received
-        }
+        self.received.map_or(self.made, CheckedHead::bytes)
     }
 
     /// It is one request's head (H-123).
     pub(crate) fn is_valid(&self) -> bool {
-        if self.received.is_empty() {
-            is_request_head(self.made)
-        } else {
-            are_fields(self.made)
+        match self.received {
+            None => is_request_head(self.made),
+            Some(_) => are_fields(self.made),
         }
     }
 
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.received);
+        if let Some(received) = self.received {
+            out.extend_from_slice(received.bytes());
+        }
         out.extend_from_slice(self.made);
     }
 }
@@ -61,11 +63,11 @@ pub(crate) fn is_request_head(head: &[u8]) -> bool {
 pub fn are_fields(lines: &[u8]) -> bool {
     let mut rest = lines;
     while !rest.is_empty() {
-        let name = rest.iter().take_while(|byte| lower_token(**byte) == **byte).count();
+        let is_name = |byte: &&u8| **byte != 0 && lower_token(**byte) == **byte;
+        let name = rest.iter().take_while(is_name).count();
         let Some(value) = rest[name..].strip_prefix(b": ") else { return false };
-        let Some(length) = memchr::memchr(b'\r', value) else { return false };
-        let Some(after) = value[length..].strip_prefix(b"\r\n") else { return false };
-        if name == 0 || !is_value(&value[..length]) {
+        let Some(after) = value[value_length(value)..].strip_prefix(b"\r\n") else { return false };
+        if name == 0 {
             return false;
         }
         rest = after;
@@ -177,6 +179,9 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a\r\n",
             "GET / HTTP/1.1\r\n: a\r\n",
             "GET / HTTP/1.1\r\na b: c\r\n",
+            "GET / HTTP/1.1\r\na\u{0}b: c\r\n",
+            "GET / HTTP/1.1\r\na: b\u{7f}\r\n",
+            "GET / HTTP/1.1\r\na: b\r\r\n",
             "GET / HTTP/1.1\r\na: b\rc: d\r\n",
             "GET / HTTP/1.1\r\na: b\nc: d\r\n",
             "GET / HTTP/1.1\r\na: \u{0}\r\n",

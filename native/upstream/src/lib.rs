@@ -9,6 +9,7 @@
 
 mod head;
 mod http2;
+mod passing;
 mod pool;
 mod response;
 mod slab;

@@ -13,8 +13,9 @@ use bytes::Bytes;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use sallyport_tls::ClientContext;
 
-use crate::head::RequestHead;
+use crate::head::{are_fields, RequestHead};
 use crate::http2::{Shared, SharedLeg};
+use crate::passing::{may_follow, write_passed};
 use crate::response::Response;
 use crate::slab::{slot_of, Slab};
 use crate::socket::{self, Flags, Peek, Poller};
@@ -100,6 +101,8 @@ pub struct Event {
     pub interim: bool,
     /// The final head is complete.
     pub head: Option<HeadFacts>,
+    /// [`Pool::head`] is ready to leave, as [`Pool::relay`] allowed; the whole answer is in this event.
+    pub is_passed: bool,
     /// There is body data: [`Pool::data`].
     pub has_data: bool,
     /// The answer is complete.
@@ -118,6 +121,7 @@ impl Event {
             writable: false,
             interim: false,
             head: None,
+            is_passed: false,
             has_data: false,
             ended: false,
             has_trailers: false,
@@ -305,6 +309,8 @@ pub(crate) struct Leg {
     pub(crate) body: RequestBody,
     pub(crate) streams: bool,
     pub(crate) purpose: Use,
+    /// An answer that comes as a whole may leave with these lines.
+    pub(crate) answer_lines: Option<Vec<u8>>,
     /// The tunnel's way up ends when `out` is empty.
     pub(crate) is_ending: bool,
     pub(crate) wants_writable: bool,
@@ -334,6 +340,7 @@ impl Leg {
             out_at: 0,
             streams: body != RequestBody::Complete,
             purpose,
+            answer_lines: None,
             is_ending: false,
             body,
             wants_writable: false,
@@ -563,6 +570,32 @@ impl Pool {
         body: Result<&[u8], i64>,
         purpose: Use,
     ) -> Sent {
+        self.send_with(target, head, body, purpose, None)
+    }
+
+    /// Sends a request without a body. With `answer_lines`, an answer that comes in one piece is made ready to leave as it is, with
+    /// these lines behind its own: see `Event::is_passed`. Any other answer comes as always.
+    pub fn relay(
+        &mut self,
+        target: TargetId,
+        head: RequestHead<'_>,
+        answer_lines: Option<&[u8]>,
+    ) -> Sent {
+        if !answer_lines.is_none_or(are_fields) {
+            return Sent::BadHead;
+        }
+        let answer_lines = answer_lines.filter(|lines| may_follow(lines));
+        self.send_with(target, head, Err(0), Use::default(), answer_lines)
+    }
+
+    fn send_with(
+        &mut self,
+        target: TargetId,
+        head: RequestHead<'_>,
+        body: Result<&[u8], i64>,
+        purpose: Use,
+        answer_lines: Option<&[u8]>,
+    ) -> Sent {
         let Some(state) = self.targets.get_mut(target.0) else { return Sent::NoTarget };
         if state.is_retired || state.addresses.is_empty() {
             return Sent::NoTarget;
@@ -581,6 +614,7 @@ impl Pool {
         let request_body = write_request(&mut out, head, body, purpose);
         let is_head = head.start().starts_with(b"HEAD ");
         let mut leg = Leg::new(target.0, is_head, out, request_body, purpose);
+        leg.answer_lines = answer_lines.map(<[u8]>::to_vec);
         if let Some(connection) = self.take_idle(target.0) {
             leg.connection = connection;
             let Some(key) = self.legs.insert(leg) else { return Sent::Overflow };
@@ -1219,7 +1253,14 @@ impl Pool {
         event.interim = connection.response.take_interim(&mut self.interim);
         if let Some(head) = parsed.head {
             self.head.clear();
-            self.head.extend_from_slice(connection.response.head());
+            let text = connection.response.head();
+            if parsed.ended {
+                let lines = self.legs.get(leg_key).and_then(|leg| leg.answer_lines.as_deref());
+                event.is_passed = lines.is_some_and(|it| write_passed(&mut self.head, text, it));
+            }
+            if !event.is_passed {
+                self.head.extend_from_slice(text);
+            }
             event.head = parsed.head;
             if head.status == 101 {
                 if let Some(leg) = self.legs.get_mut(leg_key) {

@@ -4,8 +4,8 @@
 
 use crate::head::{check_status_start, split_status, standard_reason};
 use sallyport_http1::{
-    check_field_start, is_hop_by_hop, lower_token, remove_named, split_field, ChunkedDecoder,
-    ConnectionOptions, LineReader, Refusal,
+    check_field_start, is_hop_by_hop, lower_field, remove_named, ChunkedDecoder, ConnectionOptions,
+    LineReader, Refusal,
 };
 
 /// Beyond it the answer is not taken.
@@ -374,9 +374,8 @@ fn write_status(text: &mut Vec<u8>, status: u16, reason: &[u8]) {
 
 /// Reads one field line: framing and hop-by-hop fields into `fields`, everything else into `text`.
 fn take_field(line: &[u8], text: &mut Vec<u8>, fields: &mut Fields) -> Result<(), Fault> {
-    let (name, value) = split_field(line)?;
     let start = text.len();
-    text.extend(name.iter().map(|byte| lower_token(*byte)));
+    let value = lower_field(line, text)?;
     match &text[start..] {
         b"content-length" => {
             if fields.content_length.is_some() {
