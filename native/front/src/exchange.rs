@@ -3,6 +3,7 @@
 
 use sallyport_upstream::{HeadFacts, LegId};
 
+use crate::frames::Frames;
 use crate::held::Held;
 use crate::trailers::TrailerRules;
 
@@ -110,6 +111,10 @@ pub(crate) struct Exchange {
     pub(crate) is_blocked: bool,
     pub(crate) rule: &'static str,
     pub(crate) tunnel: bool,
+    /// Of an open tunnel: the upstream's frames.
+    pub(crate) frames: Option<Box<Frames>>,
+    /// The client has been told that the tunnel closes: the upstream has nothing more to say to it.
+    pub(crate) is_dismissed: bool,
     /// When something last came from either side of it. For a stream's upload: since when its progress is measured.
     pub(crate) moved_ms: u64,
     /// Bytes of the request that had come then.
@@ -168,6 +173,8 @@ impl Exchange {
             is_blocked: false,
             rule: "",
             tunnel: false,
+            frames: None,
+            is_dismissed: false,
             moved_ms: 0,
             measured: 0,
             is_paused: false,

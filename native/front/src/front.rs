@@ -386,7 +386,8 @@ impl Front {
         self.close_connection(connection.0, End::Aborted);
     }
 
-    /// Every answer closes its connection from now on, and connections between requests close at once (O-21).
+    /// Every answer closes its connection from now on, connections between requests close at once, and clients of tunnels are told
+    /// to leave (O-21).
     pub fn drain(&mut self) {
         self.is_draining = true;
         let idle: Vec<u64> = self
@@ -403,6 +404,9 @@ impl Front {
         }
         for key in self.connections.keys().collect::<Vec<_>>() {
             self.drain_streams(key);
+        }
+        for key in self.exchanges.keys().collect::<Vec<_>>() {
+            self.dismiss_tunnel(key);
         }
     }
 

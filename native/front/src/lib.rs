@@ -28,6 +28,7 @@ mod date;
 mod downstream;
 mod event;
 mod exchange;
+mod frames;
 mod front;
 mod head;
 mod held;

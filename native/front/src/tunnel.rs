@@ -12,6 +12,7 @@ use sallyport_upstream::{websocket_accept, Failure, Reason, RequestHead, TargetI
 use crate::connection::{Coding, Phase};
 use crate::event::End;
 use crate::exchange::Answer;
+use crate::frames::{Frames, GOING_AWAY};
 use crate::front::Front;
 use crate::head::{value_of, write_answer, write_upgrade, BadHead};
 
@@ -90,6 +91,9 @@ impl Front {
             state.out.take()
         };
         state.tunnel = true;
+        let mut frames = Box::<Frames>::default();
+        frames.pass(&first, false);
+        state.frames = Some(frames);
         state.status = 101;
         state.answer = Answer::Body;
         state.leg_writable = true;
@@ -108,9 +112,12 @@ impl Front {
         self.recycle(text);
         if is_ended {
             self.tunnel_down_ended(key);
-        } else {
-            self.resume_response(key);
+            return Ok(());
         }
+        if self.is_draining {
+            self.dismiss_tunnel(key);
+        }
+        self.resume_response(key);
         Ok(())
     }
 
@@ -189,19 +196,44 @@ impl Front {
     pub(crate) fn tunnel_down(&mut self, key: u64, is_last: bool) {
         self.tunnel_moved(key);
         let Some(state) = self.exchanges.get_mut(key) else { return };
-        let (stream, connection) = (state.stream, state.connection);
         let data = self.pool.lend();
-        if stream != 0 {
-            self.write_stream(key, data.bytes(), false);
-        } else if let Some(connection) = self.connections.get_mut(connection) {
-            state.sent += data.bytes().len() as u64;
-            connection.wire.send(&[data.bytes()]);
-        }
+        let bytes = data.bytes();
+        let is_draining = self.is_draining;
+        let length = match &mut state.frames {
+            _ if state.is_dismissed => 0,
+            Some(frames) => frames.pass(bytes, is_draining),
+            None => bytes.len(),
+        };
+        self.write_tunnel(key, &bytes[..length]);
         self.pool.take_back(data);
+        if is_draining {
+            self.dismiss_tunnel(key);
+        }
         if is_last {
             self.tunnel_down_ended(key);
-        } else if stream == 0 {
-            self.sent(key, connection);
+        }
+    }
+
+    fn write_tunnel(&mut self, key: u64, bytes: &[u8]) {
+        let Some(state) = self.exchanges.get_mut(key) else { return };
+        if state.stream != 0 {
+            return self.write_stream(key, bytes, false);
+        }
+        let connection_key = state.connection;
+        if let Some(connection) = self.connections.get_mut(connection_key) {
+            state.sent += bytes.len() as u64;
+            connection.wire.send(&[bytes]);
+        }
+        self.sent(key, connection_key);
+    }
+
+    /// O-21: tells the client of a tunnel that we are going away, as soon as that does not fall into a frame of the upstream,
+    /// which has nothing more to say then. The client's answer goes up, and with it the upstream knows.
+    pub(crate) fn dismiss_tunnel(&mut self, key: u64) {
+        let Some(state) = self.exchanges.get_mut(key) else { return };
+        let is_between = state.frames.as_ref().is_some_and(|frames| frames.is_between());
+        if is_between && !std::mem::replace(&mut state.is_dismissed, true) {
+            self.write_tunnel(key, &GOING_AWAY);
         }
     }
 

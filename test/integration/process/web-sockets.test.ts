@@ -5,6 +5,7 @@ import { connect, type IncomingHttpHeaders } from 'node:http2'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
+import { openRaw } from '../../support/raw-client.ts'
 import { get, pause, startGateway, type RunningGateway } from '../../support/start-gateway.ts'
 import { testCapabilities } from '../../support/test-engine.ts'
 
@@ -111,23 +112,6 @@ endpoints:
     },
   )
 
-  test.skipIf(!testCapabilities.webSockets)(
-    'O-24: a reload does not close it; O-21: a drain closes it with 1001 and the exit is 0',
-    async () => {
-      const { socket } = await open('/kept')
-      gateway.write('gateway.yaml', (await gatewayText()).replace("'yes'", "'again'"))
-      expect(await gateway.command('reload')).toMatchObject({ code: 0 })
-      expect((await open('/new')).answer.headers['x-upgraded']).toBe('again')
-      const echoed = new Promise<string>((resolve) => socket.once('message', (data) => resolve(data.toString())))
-      socket.send('still here')
-      expect(await echoed).toBe('still here')
-      const code = closeCode(socket)
-      const ended = gateway.stop()
-      expect(await code).toBe(1001)
-      expect(await ended).toMatchObject({ code: 0 })
-    },
-  )
-
   test.skipIf(!testCapabilities.tunnel)(
     'H-91: a tunnel carries frames as they are; the record comes at its end, with the bytes of both ways',
     async () => {
@@ -171,34 +155,19 @@ endpoints:
     expect(await gateway.waitForAccess(({ path }) => path === '/vanishing')).toMatchObject({ status: 101 })
   })
 
-  test.skipIf(!testCapabilities.tunnel)(
-    'O-24, O-21: neither a reload nor a drain closes a tunnel; with its end the gateway ends, with 0',
-    async () => {
-      const { socket } = await open('/kept')
-      const echo = (text: string): Promise<string> => {
-        const echoed = new Promise<string>((resolve) => socket.once('message', (data) => resolve(data.toString())))
-        socket.send(text)
-        return echoed
-      }
-      gateway.write('gateway.yaml', (await gatewayText()).replace("'yes'", "'again'"))
-      expect(await gateway.command('reload')).toMatchObject({ code: 0 })
-      const { socket: next, answer } = await open('/new')
-      expect(answer.headers['x-upgraded']).toBe('again')
-      next.close()
-      expect(await echo('still here')).toBe('still here')
-      const ended = gateway.stop()
-      // behind `drain.delay` nothing is accepted any more
-      const isRefused = async (): Promise<boolean> => {
-        const late = await open('/late').catch(() => undefined)
-        late?.socket.terminate()
-        return late === undefined
-      }
-      await expect.poll(isRefused).toBe(true)
-      expect(await echo('and here')).toBe('and here')
-      socket.close()
-      expect(await ended).toMatchObject({ code: 0 })
-    },
-  )
+  test('O-24: a reload does not close it; O-21: a drain closes it with 1001 and the exit is 0', async () => {
+    const { socket } = await open('/kept')
+    gateway.write('gateway.yaml', (await gatewayText()).replace("'yes'", "'again'"))
+    expect(await gateway.command('reload')).toMatchObject({ code: 0 })
+    expect((await open('/new')).answer.headers['x-upgraded']).toBe('again')
+    const echoed = new Promise<string>((resolve) => socket.once('message', (data) => resolve(data.toString())))
+    socket.send('still here')
+    expect(await echoed).toBe('still here')
+    const code = closeCode(socket)
+    const ended = gateway.stop()
+    expect(await code).toBe(1001)
+    expect(await ended).toMatchObject({ code: 0 })
+  })
 
   async function gatewayText(): Promise<string> {
     const { readFileSync } = await import('node:fs')
@@ -258,13 +227,17 @@ endpoints:
     expect(await lively.code).toBe(1005)
   })
 
-  test('O-21: what is open at the drain deadline is cut, and the exit is 4', async () => {
-    const { socket, code } = await open('/stays')
-    const timer = setInterval(() => socket.send('x'), 200)
+  test('O-21: what does not answer is cut at the drain deadline, and the exit is 4', async () => {
+    const connection = await openRaw(gateway.port)
+    connection.send(
+      `GET /stays HTTP/1.1\r\nHost: localhost:${gateway.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`,
+    )
+    await expect.poll(() => connection.received).toMatch(/^HTTP\/1\.1 101 [^]*\r\n\r\n$/)
     const ended = gateway.stop()
-    expect(await code).toBe(1006)
-    clearInterval(timer)
+    await expect.poll(() => connection.received.endsWith('\x88\x02\x03\xe9')).toBe(true)
+    expect(connection.isClosed).toBe(false)
     expect(await ended).toMatchObject({ code: 4 })
+    expect(await connection.closed()).toBe(true)
   })
 })
 

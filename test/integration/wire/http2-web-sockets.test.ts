@@ -256,6 +256,28 @@ describe('H-94 extended CONNECT', () => {
   })
 })
 
+test('O-21: a drain tells the client of a stream to leave, too, between two messages', async () => {
+  await start()
+  const server = new WebSocketServer({ port: 0, host: '127.0.0.1' })
+  await once(server, 'listening')
+  closers.push(() => server.close())
+  const codes: number[] = []
+  server.on('connection', (socket) => {
+    socket.on('close', (code) => codes.push(code))
+    socket.send('welcome')
+  })
+  events.target = target((server.address() as AddressInfo).port)
+  const tunnel = await open(await session())
+  await expect.poll(() => tunnel.received().toString('latin1')).toBe('\x81\x07welcome')
+  gateway.frontEnd.drain()
+  await expect.poll(() => tunnel.received().subarray(9)).toEqual(Buffer.from([0x88, 2, 0x03, 0xe9]))
+  tunnel.stream.write(Buffer.from([0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]))
+  expect(await closed(tunnel)).toBe(0)
+  await expect.poll(() => codes).toEqual([1001])
+  expect(tunnel.received().length).toBe(13)
+  await stop()
+})
+
 describe('H-94 where WebSockets are limited', () => {
   test('none may be open: it is not announced, and a request is malformed', async () => {
     await start({ maxOpen: 0 })

@@ -3,9 +3,9 @@
  *
  * Engine: native, and in every run.
  */
-import { createServer } from 'node:net'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { eventually, exchangeRaw, openRaw } from '../../support/raw-client.ts'
+import { createServer, type Socket } from 'node:net'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { eventually, exchangeRaw, openRaw, type RawConnection } from '../../support/raw-client.ts'
 import { answerText, type EchoUpstream, startEchoUpstream } from '../../support/echo-upstream.ts'
 import { PlainEvents, startWireGateway, target, WIRE_LIMITS, type WireGateway } from '../../support/wire-gateway.ts'
 
@@ -576,6 +576,77 @@ describe('tunnels (H-60, H-91)', () => {
     expect(answers[0]!.status).toBe(426)
     expect(answers[0]!.field('sec-websocket-version')).toBe('13')
     expect(isClosed).toBe(true)
+  })
+})
+
+describe('O-21 tunnels and a drain', () => {
+  const UPGRADE = `GET /ws HTTP/1.1\r\n${HOST}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`
+  const GOING_AWAY = '\x88\x02\x03\xe9'
+  let far: Socket | undefined
+  let heard = ''
+  const say = (text: string): boolean => far!.write(Buffer.from(text, 'latin1'))
+  beforeEach(async () => {
+    await start()
+    heard = ''
+    upstream.answer = (_request, socket) => {
+      far = socket.on('data', (chunk: Buffer) => (heard += chunk.toString('latin1')))
+      say(
+        'HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n',
+      )
+    }
+  })
+  afterEach(stop)
+
+  async function open(): Promise<{ connection: RawConnection; told: () => string }> {
+    const connection = await openRaw(gateway.port)
+    connection.send(UPGRADE)
+    expect(await eventually(() => connection.received.endsWith('\r\n\r\n'))).toBe(true)
+    const length = connection.received.length
+    return { connection, told: () => connection.received.slice(length) }
+  }
+
+  test('the client hears 1001 at once, its answer and its end go up', async () => {
+    const { connection, told } = await open()
+    say('\x81\x02hi')
+    expect(await eventually(() => told() === '\x81\x02hi')).toBe(true)
+    gateway.frontEnd.drain()
+    expect(await eventually(() => told() === `\x81\x02hi${GOING_AWAY}`)).toBe(true)
+    connection.send('\x88\x82\0\0\0\0\x03\xe9')
+    expect(await eventually(() => heard.endsWith('\x88\x82\0\0\0\0\x03\xe9'))).toBe(true)
+    say('\x88\x02\x03\xe9')
+    far!.end()
+    expect(await connection.closed()).toBe(true)
+    expect(told()).toBe(`\x81\x02hi${GOING_AWAY}`)
+    expect(await eventually(() => events.done.length === 1)).toBe(true)
+    expect(events.done[0]!.record).toMatchObject({ status: 101, end: 'complete', responseBodyBytes: 8 })
+  })
+
+  test('not inside a frame of the upstream, and nothing of it comes behind', async () => {
+    const { connection, told } = await open()
+    say('\x82\x7e\x01')
+    expect(await eventually(() => told() === '\x82\x7e\x01')).toBe(true)
+    gateway.frontEnd.drain()
+    await pause(100)
+    expect(told()).toBe('\x82\x7e\x01')
+    say(`\x00${'x'.repeat(256)}\x81\x02hi`)
+    expect(await eventually(() => told().length >= 264)).toBe(true)
+    say('\x81\x02ho')
+    await pause(50)
+    expect(told()).toBe(`\x82\x7e\x01\x00${'x'.repeat(256)}${GOING_AWAY}`)
+    connection.destroy()
+  })
+
+  test.each([
+    ['are no frames', 'hello'],
+    ['have said their last', '\x88\x00'],
+  ])('bytes that %s get none between them', async (_, text) => {
+    const { connection, told } = await open()
+    say(text)
+    expect(await eventually(() => told() === text)).toBe(true)
+    gateway.frontEnd.drain()
+    say('more')
+    expect(await eventually(() => told() === `${text}more`)).toBe(true)
+    connection.destroy()
   })
 })
 

@@ -45,6 +45,7 @@ pub(crate) const SEEDS: &[&[u8]] = &[
     b"PROXY TCP4 1.2.3.4 5.6.7.8 9 10\r\nHEAD /fb HTTP/1.1\r\nHost: a\r\n\r\nGET /tx HTTP/1.1\r\nHost: a\r\n\r\nGET /xh HTTP/1.1\r\nHost: a\r\n\r\n\xa0\x04",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x0a\x01\x05\0\0\0\x01\x82\x86\x41\x01a\x04\x03/fa\0\0\x0a\x01\x04\0\0\0\x03\x83\x86\x41\x01a\x04\x03/gb\0\0\x03\0\x01\0\0\0\x03abc\x20\x20",
     b"GET /fq HTTP/1.1\r\nHost: a\r\n\r\n\x28\x20",
+    b"GET /fw HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n\x81\x02hi\x82\x7e\0\x03abc\x89\0\x60\x30",
     b"GET /fb HTTP/1.1\r\nHost: a\r\n\r\nGET /an HTTP/1.1\r\nHost: a\r\n\r\n\x42\x20",
     b"GET /hb HTTP/1.1\r\nHost: a\r\n\r\nGET /gb HTTP/1.1\r\nHost: a\r\n\r\n\x20\x05",
 ];
@@ -664,7 +665,7 @@ impl Run {
             let record = exchange.record.as_ref().expect("an end");
             assert_eq!(record.status, status);
             if status == 101 {
-                self.judge_tunnel(client, exchange, bytes);
+                self.judge_tunnel(client, exchange, bytes, flags);
                 return;
             }
             is_last = head.all(b"connection").any(|value| value == b"close");
@@ -689,14 +690,39 @@ impl Run {
         }
     }
 
-    fn judge_tunnel(&self, client: &Client, exchange: &Exchange, bytes: &[u8]) {
-        if exchange.rule == Rule::Tunnel {
-            assert!(
-                client.reference.tunnel.starts_with(bytes),
-                "a tunnel's bytes on their way back"
-            );
+    fn judge_tunnel(&self, client: &Client, exchange: &Exchange, bytes: &[u8], flags: u8) {
+        if exchange.rule != Rule::Tunnel || client.reference.tunnel.starts_with(bytes) {
+            return;
         }
+        // O-21: a close frame of the front end's, between two of the server's, and nothing behind it
+        let told = bytes.strip_suffix(&[0x88, 2, 0x03, 0xe9]);
+        let told = told.filter(|told| client.reference.tunnel.starts_with(told));
+        assert!(flags & flags::DRAIN != 0 && told.is_some(), "a tunnel's bytes on their way back");
+        assert!(told.is_some_and(are_whole_frames), "a close frame inside a frame");
     }
+}
+
+/// Frames of a server of WebSockets, none of which closes (RFC 6455 §5.2).
+fn are_whole_frames(mut bytes: &[u8]) -> bool {
+    while let [first, second, rest @ ..] = bytes {
+        let (length, rest) = match (second, rest) {
+            (0..=125, rest) => (u64::from(*second), rest),
+            (126, [a, b, rest @ ..]) => (u64::from(u16::from_be_bytes([*a, *b])), rest),
+            (127, [a, b, c, d, e, f, g, h, rest @ ..]) => {
+                (u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), rest)
+            }
+            _ => return false,
+        };
+        let Some(rest) = usize::try_from(length).ok().and_then(|length| rest.get(length..)) else {
+            return false;
+        };
+        let opcode = first & 0x0f;
+        if matches!(opcode, 3..=8 | 11..) || opcode > 8 && *first < 0x80 {
+            return false;
+        }
+        bytes = rest;
+    }
+    bytes.is_empty()
 }
 
 /// Frames of HTTP/2 as a client reads them: known lengths, and nothing on a stream behind its end (RFC 9113 §4.1, §5.1).
