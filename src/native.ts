@@ -21,19 +21,20 @@ export interface NativeAddon {
   releaseProfile(profile: number): void
   scanRequest(
     profile: number,
-    client: Uint8Array,
-    head: Uint8Array,
-    headLength: number,
-    body: Uint8Array | null,
+    client: string,
+    requestId: string,
+    head: string,
+    body: Uint8Array | string | null,
+    isLast: boolean,
   ): number
   scanResponse(
     transaction: number,
     status: number,
-    head: Uint8Array,
-    headLength: number,
-    body: Uint8Array | null,
+    head: string,
+    body: Uint8Array | string | null,
+    isLast: boolean,
   ): number
-  startResponseTransaction(profile: number, client: Uint8Array, head: Uint8Array, headLength: number): number
+  startResponseTransaction(profile: number, client: string, requestId: string, head: string): number
   transactionDetails(transaction: number, fromPhase: number, withTexts: boolean): string
   endTransaction(transaction: number, withTexts: boolean): string | null
   openTransactions(): number
@@ -151,22 +152,23 @@ export interface NativeAddon {
   scanHeldRequest(
     front: number,
     exchange: number,
-    profile: number,
-    client: Uint8Array,
-    head: Uint8Array,
-    headLength: number,
-    threadThreshold: number,
+    threadThresholdBytes: number,
     ticket: number,
+    profile: number,
+    client: string,
+    requestId: string,
+    head: string,
+    isLast: boolean,
   ): number
   scanHeldResponse(
     front: number,
     exchange: number,
+    threadThresholdBytes: number,
+    ticket: number,
     transaction: number,
     status: number,
-    head: Uint8Array,
-    headLength: number,
-    threadThreshold: number,
-    ticket: number,
+    head: string,
+    isLast: boolean,
   ): number
   allowScanThreads(mostThreads: number, mostWaiting: number): void
   frontForward(front: number, exchange: number, target: number, head: string, body: Uint8Array | null): number
@@ -515,45 +517,49 @@ export function releaseProfile(profile: ProfileHandle): void {
 /**
  * Phases 1 and 2. Synchronous; for large bodies call it in a thread.
  *
- * @param client ASCII `ip port serverIp serverPort requestId`, separated by one blank
- * @param head `METHOD SP target SP HTTP/1.1 CRLF` and `name: value CRLF` lines, names in lower case; first `headLength` bytes
+ * @param client ASCII `ip port serverIp serverPort`, separated by one blank
+ * @param head `METHOD SP target SP HTTP/1.1 CRLF` and `name: value CRLF` lines, names in lower case; a character is a byte
  * @param body the whole body, or null when it is not to be looked at
- * @returns a scan answer: read it with scanTransaction and scanFlags; the transaction must be ended
+ * @param isLast when nothing is found, phase 5 runs as well and the transaction is freed: the answer's transaction is then 0,
+ *   unless a rule of phase 5 logged, which endTransaction tells
+ * @returns a scan answer: read it with scanTransaction and scanFlags; a transaction that is not 0 must be ended
  */
 export function scanRequest(
   profile: ProfileHandle,
-  client: Uint8Array,
-  head: Uint8Array,
-  headLength: number,
-  body: Uint8Array | null,
+  client: string,
+  requestId: string,
+  head: string,
+  body: Uint8Array | string | null,
+  isLast = false,
 ): number {
-  return addon().scanRequest(profile, client, head, headLength, body)
+  return addon().scanRequest(profile, client, requestId, head, body, isLast)
 }
 
 /**
  * Phases 3 and 4 of a transaction from scanRequest or startResponseTransaction.
  *
- * @param head `HTTP/1.1 200 OK CRLF` and header lines; first `headLength` bytes
+ * @param head `HTTP/1.1 200 OK CRLF` and header lines; a character is a byte
+ * @param isLast as for scanRequest
  * @returns a scan answer for the same transaction
  */
 export function scanResponse(
   transaction: TransactionHandle,
   status: number,
-  head: Uint8Array,
-  headLength: number,
-  body: Uint8Array | null,
+  head: string,
+  body: Uint8Array | string | null,
+  isLast = false,
 ): number {
-  return addon().scanResponse(transaction, status, head, headLength, body)
+  return addon().scanResponse(transaction, status, head, body, isLast)
 }
 
 /** A transaction whose request was not scanned (owasp-crs-response alone): variables and set-up rules only. */
 export function startResponseTransaction(
   profile: ProfileHandle,
-  client: Uint8Array,
-  head: Uint8Array,
-  headLength: number,
+  client: string,
+  requestId: string,
+  head: string,
 ): number {
-  return addon().startResponseTransaction(profile, client, head, headLength)
+  return addon().startResponseTransaction(profile, client, requestId, head)
 }
 
 /**
@@ -1398,33 +1404,44 @@ export function allowScanThreads(mostThreads: number, mostWaiting: number): void
 
 /**
  * scanRequest over the request body that is held. SCAN_IN_THREAD when it is larger than `threadThresholdBytes`: SCANNED then
- * brings the answer with `ticket`. The caller's arrays may be used again at once.
+ * brings the answer with `ticket`.
  */
 export function scanHeldRequest(
   front: FrontHandle,
   exchange: number,
-  profile: ProfileHandle,
-  client: Uint8Array,
-  head: Uint8Array,
-  headLength: number,
   threadThresholdBytes: number,
   ticket: number,
+  profile: ProfileHandle,
+  client: string,
+  requestId: string,
+  head: string,
+  isLast: boolean,
 ): number {
-  return addon().scanHeldRequest(front, exchange, profile, client, head, headLength, threadThresholdBytes, ticket)
+  return addon().scanHeldRequest(
+    front,
+    exchange,
+    threadThresholdBytes,
+    ticket,
+    profile,
+    client,
+    requestId,
+    head,
+    isLast,
+  )
 }
 
 /** scanResponse over the response body that is held; otherwise as scanHeldRequest. */
 export function scanHeldResponse(
   front: FrontHandle,
   exchange: number,
-  transaction: TransactionHandle,
-  status: number,
-  head: Uint8Array,
-  headLength: number,
   threadThresholdBytes: number,
   ticket: number,
+  transaction: TransactionHandle,
+  status: number,
+  head: string,
+  isLast: boolean,
 ): number {
-  return addon().scanHeldResponse(front, exchange, transaction, status, head, headLength, threadThresholdBytes, ticket)
+  return addon().scanHeldResponse(front, exchange, threadThresholdBytes, ticket, transaction, status, head, isLast)
 }
 
 /** See FrontEnd.forward. FRONT_BAD_HEAD or 0. */

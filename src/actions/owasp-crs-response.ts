@@ -7,9 +7,10 @@
  * ERR_NGROK_3702. Publishes `owasp_crs_response.*`.
  * Source: traffic-policy.md §5.15; spec/README "limits"; T-47.
  */
-import type { CollectedBody, Exchange, JudgedBody } from '../exchange/exchange.ts'
+import type { CollectedBody, Exchange, JudgedBody, TextBody } from '../exchange/exchange.ts'
 import type { Outcome } from '../phase/outcome.ts'
 import { decodeBody, isPlain } from '../body/decoded-body.ts'
+import type { ScannedBody } from '../waf/scan.ts'
 import type { Action } from './action.ts'
 import {
   bytesOf,
@@ -82,7 +83,7 @@ function judgeEncoded(plan: OwaspPlan, exchange: Exchange, encoding: string, bod
 function judgeBytes(
   plan: OwaspPlan,
   exchange: Exchange,
-  body: JudgedBody,
+  body: JudgedBody | TextBody,
   isDecoded: boolean,
 ): Outcome | Promise<Outcome> {
   const { responseBodyBytes, responseBodyLimitAction } = exchange.snapshot.settings.waf
@@ -95,5 +96,10 @@ function judgeBytes(
       'the rest lies beyond waf.response_body',
     )
   }
-  return judge(plan, exchange, 'outbound', 'held' in body ? body : body.bytes, isDecoded)
+  return judge(plan, exchange, 'outbound', scannedBody(body), isDecoded)
+}
+
+function scannedBody(body: JudgedBody | TextBody): ScannedBody {
+  if ('bytes' in body) return body.bytes
+  return 'text' in body ? body.text : body
 }

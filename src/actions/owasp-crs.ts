@@ -5,7 +5,7 @@
  */
 import { described, policyKit, withDefault } from '../config/schema-kit.ts'
 import type { Schema } from '../config/schema-kit.ts'
-import type { Exchange, JudgedBody } from '../exchange/exchange.ts'
+import type { Exchange, JudgedBody, TextBody } from '../exchange/exchange.ts'
 import type { Settings } from '../config/settings.ts'
 import type { JsonValue } from '../expression/source.ts'
 import type { TransactionDetails } from '../native.ts'
@@ -90,8 +90,8 @@ export function judge(
 }
 
 /** How much of a body was collected. */
-export function bytesOf(body: JudgedBody): number {
-  return 'held' in body ? body.length : body.bytes.length
+export function bytesOf(body: JudgedBody | TextBody): number {
+  return 'bytes' in body ? body.bytes.length : body.length
 }
 
 /** `waf.mode: off`: the result says that nothing was found. */

@@ -8,23 +8,32 @@ import type { JsonValue } from '../expression/source.ts'
 export type ActionResult = JsonValue | (() => JsonValue)
 
 export class ActionResults {
-  readonly #results = new Map<string, ActionResult>()
+  // a policy has a few: that is less than a map, for each exchange
+  readonly #names: string[] = []
+  readonly #results: ActionResult[] = []
 
   /** Replaces an earlier one of the same name. */
   set(name: string, result: ActionResult): void {
-    this.#results.set(name, result)
+    const at = this.#names.indexOf(name)
+    if (at !== -1) {
+      this.#results[at] = result
+      return
+    }
+    this.#names.push(name)
+    this.#results.push(result)
   }
 
   get(name: string): JsonValue | undefined {
-    const result = this.#results.get(name)
+    const at = this.#names.indexOf(name)
+    const result = this.#results[at]
     if (typeof result !== 'function') return result
     const made = result()
-    this.#results.set(name, made)
+    this.#results[at] = made
     return made
   }
 
   /** In the order in which they came first. */
   *[Symbol.iterator](): Iterator<readonly [string, JsonValue]> {
-    for (const name of this.#results.keys()) yield [name, this.get(name)!] // it has this name
+    for (const name of this.#names) yield [name, this.get(name)!] // it has this name
   }
 }

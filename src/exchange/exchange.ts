@@ -105,6 +105,13 @@ export interface HeldBody {
   readonly complete: boolean
 }
 
+/** A body that we made of a text, as UTF-8. */
+export interface TextBody {
+  readonly text: string
+  readonly length: number
+  readonly complete: true
+}
+
 /** A body for the rule matcher. */
 export type JudgedBody = CollectedBody | HeldBody
 
@@ -198,6 +205,8 @@ export class Exchange implements PolicyScope {
   /** `performance.now()` of the first leg, and of the present or last one; 0 = none. */
   forwardedAtMs = 0
   legStartedAtMs = 0
+  /** Likewise, of the phase that runs or ran last. */
+  phaseStartedAtMs = 0
   /** H-80: from the first leg to the end of the response. */
   totalTimer: NodeJS.Timeout | undefined
   /** A repeat that waits for its time (H-73). */
@@ -433,15 +442,26 @@ export class Exchange implements PolicyScope {
       return (this.#responseBody = { bytes: held.held.responseBytes(this.handle), complete: held.complete })
     }
     this.#responseBodyIsLent = isLent
+    this.#responseBody = undefined
+    this.frontEnd.readResponseBody(this.handle, limitBytes, isLent)
+    // most answers come in one piece: the front end has told of it already
+    const arrived = this.#arrivedBody
+    if (arrived !== undefined) return arrived
     return new Promise((resolve) => {
       this.#responseBodyWaiter = resolve
-      this.frontEnd.readResponseBody(this.handle, limitBytes, isLent)
     })
   }
 
-  /** As a `responseBody` that is lent; otherwise as `judgedRequestBody`. */
-  judgedResponseBody(limitBytes: number): JudgedBody | Promise<JudgedBody> {
+  get #arrivedBody(): CollectedBody | undefined {
+    return this.#responseBody
+  }
+
+  /** As a `responseBody` that is lent; otherwise as `judgedRequestBody`. A text of ours stays one as long as no thread has to see it. */
+  judgedResponseBody(limitBytes: number): JudgedBody | TextBody | Promise<JudgedBody> {
     const state = this.responseState
+    if (typeof state?.ownBody === 'string' && isShort(state, this.snapshot)) {
+      return { text: state.ownBody, length: state.bodyLength, complete: true }
+    }
     const isHere = state === undefined || state.bodyLength === 0 || state.ownBody !== undefined
     const held = isHere || this.#responseBody !== undefined ? undefined : this.frontEnd.heldBodies?.(this.handle)
     if (held === undefined) return this.responseBody(limitBytes, true)
@@ -555,6 +575,10 @@ export class Exchange implements PolicyScope {
   get bodyReceivedAtMs(): number | undefined {
     return this.#bodyReceivedAtMs
   }
+}
+
+function isShort({ bodyLength }: ResponseState, { settings }: Snapshot): boolean {
+  return bodyLength > 0 && bodyLength <= settings.waf.threadThresholdBytes
 }
 
 /** The whole body, or as much of it as is asked for. */

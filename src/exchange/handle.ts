@@ -303,12 +303,15 @@ function runRequestPhase(exchange: Exchange): void {
     followRequestOutcome(exchange, NEXT)
     return
   }
-  const startedAtMs = performance.now()
+  exchange.phaseStartedAtMs = performance.now()
   const { onHttpRequest, requestIndex } = endpoint.policy
-  follow(exchange, runPhase(onHttpRequest, exchange, cursor, requestIndex), (_, outcome) => {
-    exchange.services.metrics.policyDuration('on_http_request', performance.now() - startedAtMs)
-    followRequestOutcome(exchange, outcome)
-  })
+  follow(exchange, runPhase(onHttpRequest, exchange, cursor, requestIndex), requestPhaseEnded)
+}
+
+function requestPhaseEnded(exchange: Exchange, outcome: Outcome): void {
+  const { services, phaseStartedAtMs } = exchange
+  services.metrics.policyDuration('on_http_request', performance.now() - phaseStartedAtMs)
+  followRequestOutcome(exchange, outcome)
 }
 
 function followRequestOutcome(exchange: Exchange, outcome: Outcome): void {
@@ -580,23 +583,26 @@ function runResponsePhases(exchange: Exchange, frameIndex: number): void {
     return
   }
   exchange.beginResponsePhase(frameIndex)
-  const startedAtMs = performance.now()
-  follow(exchange, runPhase(onHttpResponse, exchange, exchange.frame.cursor, responseIndex), (_, outcome) => {
-    exchange.services.metrics.policyDuration('on_http_response', performance.now() - startedAtMs)
-    if (outcome.kind === 'respond') {
-      replaceResponse(exchange, outcome)
-      if (!outcome.responsePhase) {
-        deliver(exchange)
-        return
-      }
-    }
-    if (outcome.kind === 'error') {
-      fail(exchange, outcome.error)
+  exchange.phaseStartedAtMs = performance.now()
+  follow(exchange, runPhase(onHttpResponse, exchange, exchange.frame.cursor, responseIndex), responsePhaseEnded)
+}
+
+function responsePhaseEnded(exchange: Exchange, outcome: Outcome): void {
+  const { services, phaseStartedAtMs } = exchange
+  services.metrics.policyDuration('on_http_response', performance.now() - phaseStartedAtMs)
+  if (outcome.kind === 'respond') {
+    replaceResponse(exchange, outcome)
+    if (!outcome.responsePhase) {
+      deliver(exchange)
       return
     }
-    // `forward` and `close` do not exist in this phase: no action of it returns them
-    runResponsePhases(exchange, frameIndex - 1)
-  })
+  }
+  if (outcome.kind === 'error') {
+    fail(exchange, outcome.error)
+    return
+  }
+  // `forward` and `close` do not exist in this phase: no action of it returns them
+  runResponsePhases(exchange, exchange.frameIndex - 1)
 }
 
 /** An answer made by an action of the request phase. */

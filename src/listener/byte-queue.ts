@@ -134,7 +134,8 @@ export class ByteQueue {
   keep(memory: ArrayBufferLike): void {
     const rest = this.#rest
     if (rest === undefined) {
-      if (this.#first?.buffer === memory) this.#first = new Uint8Array(this.#first)
+      // a small copy has no memory of its own
+      if (this.#first?.buffer === memory) this.#first = Buffer.from(this.#first)
       return
     }
     const last = rest.at(-1)

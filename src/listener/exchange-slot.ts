@@ -461,8 +461,9 @@ export class ExchangeSlot
     this.#leg?.pause()
     const body = this.#answer.join()
     const limitBytes = this.#collectBytes
-    const isWhole = isComplete && body.length <= limitBytes
-    this.#emit(() => this.#owner.events.onResponseBody(this.handle, body.subarray(0, limitBytes), isWhole))
+    const fits = body.length <= limitBytes
+    const shown = fits ? body : body.subarray(0, limitBytes)
+    this.#emit(() => this.#owner.events.onResponseBody(this.handle, shown, isComplete && fits))
   }
 
   // ── to the client ──

@@ -367,7 +367,7 @@ export interface HeldBodies {
   responseBytes(handle: ExchangeHandle): Uint8Array
   /**
    * native.ts `scanRequest` over what is held of the request's body; in a native thread when that is larger than
-   * `threadThresholdBytes`. The arrays may be used again at once. The promise is settled also when the exchange is over; it
+   * `threadThresholdBytes`. The promise is settled also when the exchange is over; it
    * rejects when the scan comes to nothing, or the front end closes.
    */
   scanRequest(handle: ExchangeHandle, scan: HeldRequestScan): number | Promise<number>
@@ -375,19 +375,22 @@ export interface HeldBodies {
   scanResponse(handle: ExchangeHandle, scan: HeldResponseScan): number | Promise<number>
 }
 
+/** As native.ts `scanRequest` takes it. */
 export interface HeldRequestScan {
   readonly profile: number
-  readonly client: Uint8Array
-  readonly head: Uint8Array
-  readonly headLength: number
+  readonly client: string
+  readonly requestId: string
+  readonly head: string
+  readonly isLast: boolean
   readonly threadThresholdBytes: number
 }
 
+/** As native.ts `scanResponse` takes it. */
 export interface HeldResponseScan {
   readonly transaction: number
   readonly status: number
-  readonly head: Uint8Array
-  readonly headLength: number
+  readonly head: string
+  readonly isLast: boolean
   readonly threadThresholdBytes: number
 }
 

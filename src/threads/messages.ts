@@ -14,25 +14,29 @@ export interface SignatureTask {
   readonly signature: Uint8Array
 }
 
-/** What a scan reads: the body, then the client (requests only), then the head, one behind the other. */
-export interface ScanInput {
+/** The body is at the beginning of the memory. */
+export interface ScanMemory {
   readonly memory: SharedArrayBuffer
-  readonly clientBytes: number
-  readonly headBytes: number
   readonly bodyBytes: number
 }
 
 /** Phases 1 and 2, as native.ts `scanRequest` takes them. */
-export interface RequestScanTask extends ScanInput {
+export interface RequestScanTask extends ScanMemory {
   readonly kind: 'request'
   readonly profile: number
+  readonly client: string
+  readonly requestId: string
+  readonly head: string
+  readonly isLast: boolean
 }
 
 /** Phases 3 and 4, as native.ts `scanResponse` takes them. */
-export interface ResponseScanTask extends ScanInput {
+export interface ResponseScanTask extends ScanMemory {
   readonly kind: 'response'
   readonly transaction: number
   readonly status: number
+  readonly head: string
+  readonly isLast: boolean
 }
 
 /** For waf-scan.task.ts; answers the number that scanFlags and scanTransaction read. */

@@ -9,26 +9,20 @@ import { fileURLToPath } from 'node:url'
 import { Piscina } from 'piscina'
 import { MemoryBlocks } from '../body/memory-blocks.ts'
 import type { SignatureAlgorithm } from '../jwt/signature.ts'
-import type { ReplaceAnswer, ReplaceTask, ScanTask, SignatureTask } from './messages.ts'
+import type {
+  ReplaceAnswer,
+  ReplaceTask,
+  RequestScanTask,
+  ResponseScanTask,
+  ScanMemory,
+  ScanTask,
+  SignatureTask,
+} from './messages.ts'
 
-/** A message to be scanned, as native.ts takes it; `head` is exactly the head. */
-export type Scan =
-  | {
-      readonly kind: 'request'
-      readonly profile: number
-      readonly client: Uint8Array
-      readonly head: Uint8Array
-      readonly body: Uint8Array
-    }
-  | {
-      readonly kind: 'response'
-      readonly transaction: number
-      readonly status: number
-      readonly head: Uint8Array
-      readonly body: Uint8Array
-    }
-
-const NO_BYTES = new Uint8Array(0)
+/** A message to be scanned, as native.ts takes it. */
+export type Scan = (Omit<RequestScanTask, keyof ScanMemory> | Omit<ResponseScanTask, keyof ScanMemory>) & {
+  readonly body: Uint8Array
+}
 
 export interface ThreadPoolOptions {
   /** Default: the cores there are, but at most 4. With several worker processes: their share. */
@@ -95,24 +89,15 @@ export class ThreadPool {
 
   /**
    * Scans a message; answers the number that scanFlags and scanTransaction of native.ts read. Undefined when too many tasks
-   * wait. Rejects when the scan throws, the thread dies or the pool is closed. The task's arrays are copied before this
-   * returns, so scratch buffers may be used again at once.
+   * wait. Rejects when the scan throws, the thread dies or the pool is closed. The body is copied before this returns.
    */
   scan(scan: Scan): Promise<number> | undefined {
     if (this.#isFull()) return undefined
-    const { head, body } = scan
-    const client = scan.kind === 'request' ? scan.client : NO_BYTES
-    const memory = this.#blocks.take(client.length + head.length + body.length)
-    const bytes = new Uint8Array(memory)
-    // the long one first: into shared memory V8 copies word by word what is aligned, and the rest byte by byte
-    bytes.set(body)
-    bytes.set(client, body.length)
-    bytes.set(head, body.length + client.length)
-    const input = { memory, clientBytes: client.length, headBytes: head.length, bodyBytes: body.length }
-    const task: ScanTask =
-      scan.kind === 'request'
-        ? { kind: 'request', profile: scan.profile, ...input }
-        : { kind: 'response', transaction: scan.transaction, status: scan.status, ...input }
+    const { body, ...rest } = scan
+    const memory = this.#blocks.take(body.length)
+    // from its beginning: into shared memory V8 copies word by word what is aligned, and the rest byte by byte
+    new Uint8Array(memory).set(body)
+    const task: ScanTask = { ...rest, memory, bodyBytes: body.length }
     const answer = this.#pool.run(task, this.#scanOptions) as Promise<number>
     // a thread that died took the block with it
     return answer.then((flags) => {

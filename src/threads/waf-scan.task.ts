@@ -6,11 +6,9 @@ import { scanRequest, scanResponse } from '../native.ts'
 import type { ScanTask } from './messages.ts'
 
 export default function scan(task: ScanTask): number {
-  const { memory, clientBytes, headBytes, bodyBytes } = task
-  const body = new Uint8Array(memory, 0, bodyBytes)
-  const client = new Uint8Array(memory, bodyBytes, clientBytes)
-  const head = new Uint8Array(memory, bodyBytes + clientBytes, headBytes)
+  const { head, isLast } = task
+  const body = new Uint8Array(task.memory, 0, task.bodyBytes)
   return task.kind === 'request'
-    ? scanRequest(task.profile, client, head, headBytes, body)
-    : scanResponse(task.transaction, task.status, head, headBytes, body)
+    ? scanRequest(task.profile, task.client, task.requestId, head, body, isLast)
+    : scanResponse(task.transaction, task.status, head, body, isLast)
 }

@@ -150,8 +150,8 @@ async function judge(
 ): Promise<Run> {
   const { settings, requestFile, responseFile } = input
   const profile = createProfile(ruleSet, profileOptions(input.request, input.response, settings))
-  const client = Buffer.from(`${input.clientAddress} 40000 127.0.0.1 80 explain`, 'latin1')
-  const head = Buffer.from(requestFile.head, 'latin1')
+  const client = `${input.clientAddress} 40000 127.0.0.1 80`
+  const requestId = 'explain'
   const matches: RuleMatch[] = []
   let leftOut = 0
   let transaction = 0
@@ -170,8 +170,7 @@ async function judge(
     if (input.request !== undefined) {
       const body = await bodyFor(requestFile, 'request', input.request, settings, undefined, notes)
       if (body.refusal === undefined) {
-        const given = headFor(requestFile, head, body)
-        const scanned = scanRequest(profile, client, given, given.length, body.bytes)
+        const scanned = scanRequest(profile, client, requestId, headFor(requestFile, body), body.bytes)
         transaction = scanTransaction(scanned)
         const details = told(transactionDetails(transaction))
         request = judgement(scanFlags(scanned), details, 'request', input.request, body, settings)
@@ -190,13 +189,13 @@ async function judge(
     let response: Judgement = { ...NOT_JUDGED, threshold: settings.outboundThreshold }
     if (input.response !== undefined) {
       if (transaction === 0) {
-        transaction = scanTransaction(startResponseTransaction(profile, client, head, head.length))
+        transaction = scanTransaction(startResponseTransaction(profile, client, requestId, requestFile.head))
       }
       const mimeTypes = new Set(summary.responseBodyMimeTypes)
       const body = await bodyFor(responseFile, 'response', input.response, settings, mimeTypes, notes)
       if (body.refusal === undefined) {
-        const responseHead = headFor(responseFile, Buffer.from(responseFile.head, 'latin1'), body)
-        const scanned = scanResponse(transaction, responseFile.status, responseHead, responseHead.length, body.bytes)
+        const head = headFor(responseFile, body)
+        const scanned = scanResponse(transaction, responseFile.status, head, body.bytes)
         const details = told(transactionDetails(transaction, 3))
         response = judgement(scanFlags(scanned), details, 'response', input.response, body, settings)
       } else {
@@ -277,8 +276,8 @@ async function bodyFor(
 }
 
 /** A decoded body comes with a head that announces no coding. */
-function headFor(file: MessageFile, head: Buffer, body: GivenBody): Buffer {
-  return body.isDecoded ? Buffer.from(file.head.replace(/^content-encoding: .*\r\n/gm, ''), 'latin1') : head
+function headFor({ head }: MessageFile, body: GivenBody): string {
+  return body.isDecoded ? head.replace(/^content-encoding: .*\r\n/gm, '') : head
 }
 
 function judgement(

@@ -38,24 +38,20 @@ export interface Verdict {
 const CLEAN: Verdict = Object.freeze({ blocked: false, bodyError: false, details: undefined })
 const NO_FINDINGS: WafFindings = Object.freeze({ ruleIds: [], score: 0 })
 
-/** Heads are bounded by `limits.headers`; one buffer per process serves every scan, for a scan never waits. */
-let headScratch = Buffer.allocUnsafe(64 * 1024)
-const clientScratch = Buffer.alloc(512)
+/** Whom the last exchange was with: requests of one client follow each other, and on some listeners share all of it. */
+let lastClient = { address: '', port: -1, localAddress: '', localPort: -1, text: '' }
 
-function writeHead(text: string): number {
-  if (text.length > headScratch.length) headScratch = Buffer.allocUnsafe(text.length * 2)
-  return headScratch.write(text, 0, 'latin1')
-}
-
-/**
- * `ip port serverIp serverPort requestId `: addresses and ids are ASCII of bounded length. What stands behind the last
- * blank is of an earlier exchange, and not read.
- */
-function clientBytes(exchange: Exchange): Uint8Array {
-  const { client, peer, requestId } = exchange
-  const text = `${client.address} ${client.port} ${peer.localAddress} ${peer.localPort} ${requestId} `
-  clientScratch.write(text, 0, 'latin1')
-  return clientScratch
+/** `ip port serverIp serverPort` */
+function clientText({ client, peer }: Exchange): string {
+  const { address, port } = client
+  const { localAddress, localPort } = peer
+  const last = lastClient
+  if (address === last.address && port === last.port && localPort === last.localPort) {
+    if (localAddress === last.localAddress) return last.text
+  }
+  const text = `${address} ${port} ${localAddress} ${localPort}`
+  lastClient = { address, port, localAddress, localPort, text }
+  return text
 }
 
 /** A head without its `content-encoding`: the body given with it is decoded, and rules ask the field whether it is not. */
@@ -75,11 +71,11 @@ export function receivedHead(head: Pick<MessageHead, 'text' | 'lines'>, connecti
   return connectionLines.slice(RECEIVED_LINE.length, end) + head.lines + connectionLines.slice(end)
 }
 
-/** A body as it can be scanned: bytes that are here, or a body that lies in native memory. */
-export type ScannedBody = Uint8Array | HeldBody
+/** A body as it can be scanned: bytes that are here, a text that leaves as UTF-8, or a body that lies in native memory. */
+export type ScannedBody = Uint8Array | string | HeldBody
 
 function isHeld(body: ScannedBody | null): body is HeldBody {
-  return body !== null && 'held' in body
+  return body !== null && typeof body !== 'string' && 'held' in body
 }
 
 /** A body that is held goes with its exchange: then there is nothing to judge, and nobody to tell. */
@@ -98,23 +94,25 @@ export function scanRequest(
   isDecoded = false,
 ): Verdict | Promise<Verdict> {
   if (isGone(exchange, body)) return CLEAN
-  const { profile } = plan
   endTransaction(exchange)
-  exchange.transactionProfile = profile
+  exchange.transactionProfile = plan.profile
   const text = receivedHead(exchange.head, exchange.facts.connectionLines)
-  const length = writeHead(isDecoded ? decodedHead(text) : text)
-  const client = clientBytes(exchange)
+  const head = isDecoded ? decodedHead(text) : text
+  const client = clientText(exchange)
+  const profile = plan.profile.handle
+  const { requestId } = exchange
+  // nothing will be asked of the transaction any more, unless it found something
+  const isLast = plan.profile.response === undefined
   if (isHeld(body)) {
     const { threadThresholdBytes } = exchange.snapshot.settings.waf
-    const scan = { profile: profile.handle, client, head: headScratch, headLength: length, threadThresholdBytes }
+    const scan = { profile, client, requestId, head, isLast, threadThresholdBytes }
     return answered(exchange, plan, body.held.scanRequest(exchange.handle, scan), 'request')
   }
-  if (body !== null && isLarge(exchange, body)) {
-    const head = headScratch.subarray(0, length)
-    const scan = exchange.services.threads.scan({ kind: 'request', profile: profile.handle, client, head, body })
+  if (isLarge(exchange, body)) {
+    const scan = exchange.services.threads.scan({ kind: 'request', profile, client, requestId, head, body, isLast })
     if (scan !== undefined) return inThread(exchange, plan, scan, 'request')
   }
-  return verdictOf(exchange, plan, scanRequestNative(profile.handle, client, headScratch, length, body), 'request')
+  return verdictOf(exchange, plan, scanRequestNative(profile, client, requestId, head, body, isLast), 'request')
 }
 
 /** Phases 3 and 4, in the transaction of the request where it fits, else in one of its own. */
@@ -129,29 +127,30 @@ export function scanResponse(
   const state = exchange.responseState!
   if (exchange.transaction === 0 || exchange.transactionProfile?.response !== profile.response) {
     endTransaction(exchange)
-    const length = writeHead(receivedHead(exchange.head, exchange.facts.connectionLines))
+    const head = receivedHead(exchange.head, exchange.facts.connectionLines)
     exchange.transaction = scanTransaction(
-      startResponseTransaction(profile.handle, clientBytes(exchange), headScratch, length),
+      startResponseTransaction(profile.handle, clientText(exchange), exchange.requestId, head),
     )
     exchange.transactionProfile = profile
   }
   const { transaction } = exchange
   const { status } = state
-  const length = writeHead(isDecoded ? decodedHead(state.head.text) : state.head.text)
+  const head = isDecoded ? decodedHead(state.head.text) : state.head.text
   if (isHeld(body)) {
     const { threadThresholdBytes } = exchange.snapshot.settings.waf
-    const scan = { transaction, status, head: headScratch, headLength: length, threadThresholdBytes }
+    const scan = { transaction, status, head, isLast: true, threadThresholdBytes }
     return answered(exchange, plan, body.held.scanResponse(exchange.handle, scan), 'response')
   }
-  if (body !== null && isLarge(exchange, body)) {
-    const head = headScratch.subarray(0, length)
-    const scan = exchange.services.threads.scan({ kind: 'response', transaction, status, head, body })
+  if (isLarge(exchange, body)) {
+    const scan = exchange.services.threads.scan({ kind: 'response', transaction, status, head, body, isLast: true })
     if (scan !== undefined) return inThread(exchange, plan, scan, 'response')
   }
-  return verdictOf(exchange, plan, scanResponseNative(transaction, status, headScratch, length, body), 'response')
+  return verdictOf(exchange, plan, scanResponseNative(transaction, status, head, body, true), 'response')
 }
 
-function isLarge(exchange: Exchange, body: Uint8Array): boolean {
+/** Texts are never large: see `Exchange.judgedResponseBody`. */
+function isLarge(exchange: Exchange, body: Uint8Array | string | null): body is Uint8Array {
+  if (body === null || typeof body === 'string') return false
   return body.length > exchange.snapshot.settings.waf.threadThresholdBytes
 }
 

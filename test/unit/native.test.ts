@@ -13,8 +13,10 @@ const folder = mkdtempSync(join(tmpdir(), 'sallyport-native-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 const bytes = (text: string): Uint8Array => Buffer.from(text, 'latin1')
-const CLIENT = bytes('198.51.100.7 50123 192.0.2.1 8080 request-1')
-const HEAD = bytes('GET /search?q=union+select HTTP/1.1\r\nhost: a.example\r\n')
+const CLIENT = '198.51.100.7 50123 192.0.2.1 8080'
+const ID = 'request-1'
+const HEAD = 'GET /search?q=union+select HTTP/1.1\r\nhost: a.example\r\n'
+const PLAIN = 'GET / HTTP/1.1\r\nhost: a.example\r\n'
 
 const RULES = `
 SecRuleEngine On
@@ -65,6 +67,7 @@ describe('the addon', () => {
       'pattern',
       'raw',
       'rule_set',
+      'scan',
       'shared_memory',
       'tls',
       'upstream',
@@ -132,7 +135,7 @@ describe('the addon', () => {
 describe('rule sets', () => {
   it('a request is scanned, explained and ended', async () => {
     const profile = await profileOf(RULES)
-    const answer = native.scanRequest(profile, CLIENT, HEAD, HEAD.length, null)
+    const answer = native.scanRequest(profile, CLIENT, ID, HEAD, null)
     expect(native.scanFlags(answer)).toBe(native.SCAN_MATCHED | native.SCAN_INTERRUPTED)
     const transaction = native.scanTransaction(answer)
     expect(native.transactionDetails(transaction)).toMatchObject({
@@ -146,31 +149,57 @@ describe('rule sets', () => {
     native.endTransaction(transaction)
     expect(() => native.transactionDetails(transaction)).toThrow(/no transaction has the handle/)
     native.releaseProfile(profile)
-    expect(() => native.scanRequest(profile, CLIENT, HEAD, HEAD.length, null)).toThrow(/no profile has the handle/)
+    expect(() => native.scanRequest(profile, CLIENT, ID, HEAD, null)).toThrow(/no profile has the handle/)
   })
 
-  it('only the first bytes of the head are read, and not more than there are', async () => {
+  it('a head of any length is read, a character as a byte, and a body that is a text as UTF-8', async () => {
+    const rules = [
+      'SecRule REQUEST_HEADERS:x "@rx ^\\xe9+$" "id:1,phase:1,pass,log,msg:\'head\',chain"',
+      'SecRule REQUEST_HEADERS:x "@eq 200000" "t:length"',
+      'SecRule RESPONSE_BODY "@rx ^\\xc3\\xa9\\xe2\\x82\\xac$" "id:2,phase:4,pass,log,msg:\'body\'"',
+    ].join('\n')
+    const profile = await profileOf(rules)
+    const begun = native.scanRequest(profile, CLIENT, ID, `GET / HTTP/1.1\r\nx: ${'é'.repeat(200_000)}\r\n`, null)
+    expect(native.scanFlags(begun)).toBe(native.SCAN_MATCHED)
+    const transaction = native.scanTransaction(begun)
+    const head = 'HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n'
+    expect(native.scanFlags(native.scanResponse(transaction, 200, head, 'é€'))).toBe(native.SCAN_MATCHED)
+    expect(native.endTransaction(transaction)).toBeUndefined()
+  })
+
+  it('the last scan ends a transaction in which nothing was found, and no other', async () => {
+    const head = 'HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n'
+    const open = native.openTransactions()
     const profile = await profileOf(RULES)
-    const harmless = bytes('GET / HTTP/1.1\r\n')
-    const buffer = Buffer.concat([harmless, HEAD])
-    const answer = native.scanRequest(profile, CLIENT, buffer, harmless.length, null)
+    expect(native.scanRequest(profile, CLIENT, ID, PLAIN, null, true)).toBe(0)
+    expect(native.openTransactions()).toBe(open)
+    const begun = native.scanTransaction(native.scanRequest(profile, CLIENT, ID, PLAIN, null))
+    expect(native.openTransactions()).toBe(open + 1)
+    expect(native.scanResponse(begun, 200, head, 'fine', true)).toBe(0)
+    expect(native.openTransactions()).toBe(open)
+    expect(() => native.scanResponse(begun, 200, head, 'fine', true)).toThrow(/no transaction has the handle/)
+    // what was found is asked for, and what phase 5 logs is told at the end
+    const found = native.scanRequest(profile, CLIENT, ID, HEAD, null, true)
+    expect(native.transactionDetails(native.scanTransaction(found)).interruption?.ruleId).toBe(100)
+    native.endTransaction(native.scanTransaction(found))
+    const reporting = await profileOf(`SecAction "id:105,phase:5,pass,log,msg:'the end'"`)
+    const answer = native.scanRequest(reporting, CLIENT, ID, PLAIN, null, true)
     expect(native.scanFlags(answer)).toBe(0)
-    native.endTransaction(native.scanTransaction(answer))
-    expect(() => native.scanRequest(profile, CLIENT, harmless, harmless.length + 1, null)).toThrow(/shorter than/)
+    expect(native.endTransaction(native.scanTransaction(answer))?.matches.map(({ id }) => id)).toEqual([105])
+    expect(native.openTransactions()).toBe(open)
   })
 
   it('a response is scanned in the transaction of its request, or in one of its own', async () => {
     const profile = await profileOf(RULES)
-    const head = bytes('HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n')
+    const head = 'HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n'
     const body = bytes('<p>ORA-00933: SQL command not properly ended')
-    const plain = bytes('GET / HTTP/1.1\r\nhost: a.example\r\n')
     for (const begun of [
-      native.scanRequest(profile, CLIENT, plain, plain.length, null),
-      native.startResponseTransaction(profile, CLIENT, HEAD, HEAD.length),
+      native.scanRequest(profile, CLIENT, ID, PLAIN, null),
+      native.startResponseTransaction(profile, CLIENT, ID, HEAD),
     ]) {
       expect(native.scanFlags(begun)).toBe(0)
       const transaction = native.scanTransaction(begun)
-      const answer = native.scanResponse(transaction, 200, head, head.length, body)
+      const answer = native.scanResponse(transaction, 200, head, body)
       expect(native.scanTransaction(answer)).toBe(transaction)
       expect(native.scanFlags(answer)).toBe(native.SCAN_MATCHED | native.SCAN_INTERRUPTED)
       expect(native.transactionDetails(transaction).interruption).toEqual({ phase: 4, status: 502, ruleId: 200 })
@@ -183,7 +212,7 @@ describe('rule sets', () => {
       [{ excludeRuleIds: [100] }, 0],
       [{ detectionOnly: true }, native.SCAN_MATCHED],
     ] as const) {
-      const answer = native.scanRequest(await profileOf(RULES, more), CLIENT, HEAD, HEAD.length, null)
+      const answer = native.scanRequest(await profileOf(RULES, more), CLIENT, ID, HEAD, null)
       expect(native.scanFlags(answer)).toBe(flags)
       native.endTransaction(native.scanTransaction(answer))
     }
@@ -194,10 +223,10 @@ describe('rule sets', () => {
       .map((phase) => `SecAction "id:10${phase},phase:${phase},pass,log,msg:'phase ${phase}'"`)
       .join('\n')
     const logged = async (more: Partial<native.ProfileOptions>): Promise<number[]> => {
-      const begun = native.scanRequest(await profileOf(rules, more), CLIENT, HEAD, HEAD.length, null)
+      const begun = native.scanRequest(await profileOf(rules, more), CLIENT, ID, HEAD, null)
       const transaction = native.scanTransaction(begun)
-      const head = bytes('HTTP/1.1 200 OK\r\n')
-      native.scanResponse(transaction, 200, head, head.length, null)
+      const head = 'HTTP/1.1 200 OK\r\n'
+      native.scanResponse(transaction, 200, head, null)
       const { matches } = native.transactionDetails(transaction)
       return [...matches, ...(native.endTransaction(transaction)?.matches ?? [])].map(({ id }) => id)
     }
@@ -225,7 +254,7 @@ describe('rule sets', () => {
         requestBodyLimit: 1,
         responseBodyLimit: 1,
       })
-      const transaction = native.scanTransaction(native.scanRequest(profile, CLIENT, HEAD, HEAD.length, null))
+      const transaction = native.scanTransaction(native.scanRequest(profile, CLIENT, ID, HEAD, null))
       const message = native.transactionDetails(transaction).matches[0]?.message
       native.endTransaction(transaction)
       native.releaseProfile(profile)
@@ -252,8 +281,8 @@ describe('rule sets', () => {
         `SecRule ARGS:q "@contains bad" "id:301,phase:1,pass,log,setvar:tx.bad=1"`,
     )
     const end = (target: string): native.TransactionDetails | undefined => {
-      const head = bytes(`GET ${target} HTTP/1.1\r\nhost: a.example\r\n`)
-      const begun = native.scanTransaction(native.scanRequest(profile, CLIENT, head, head.length, null))
+      const head = `GET ${target} HTTP/1.1\r\nhost: a.example\r\n`
+      const begun = native.scanTransaction(native.scanRequest(profile, CLIENT, ID, head, null))
       expect(native.openTransactions()).toBe(open + 1)
       return native.endTransaction(begun)
     }
@@ -267,9 +296,9 @@ describe('rule sets', () => {
     const profile = await profileOf(
       'SecAction "id:1,phase:1,pass,log"\nSecAction "id:2,phase:2,pass,log"\nSecAction "id:3,phase:3,pass,log"',
     )
-    const transaction = native.scanTransaction(native.scanRequest(profile, CLIENT, HEAD, HEAD.length, null))
-    const head = bytes('HTTP/1.1 200 OK\r\n')
-    native.scanResponse(transaction, 200, head, head.length, null)
+    const transaction = native.scanTransaction(native.scanRequest(profile, CLIENT, ID, HEAD, null))
+    const head = 'HTTP/1.1 200 OK\r\n'
+    native.scanResponse(transaction, 200, head, null)
     expect(native.transactionDetails(transaction, 3).matches.map(({ id }) => id)).toEqual([3])
     native.endTransaction(transaction)
   })
@@ -279,9 +308,9 @@ describe('rule sets', () => {
       'SecAction "id:1,phase:1,pass,log,msg:\'one\'"\nSecAction "id:3,phase:3,pass,log,msg:\'three\'"\n' +
         'SecAction "id:5,phase:5,pass,log"',
     )
-    const transaction = native.scanTransaction(native.scanRequest(profile, CLIENT, HEAD, HEAD.length, null))
-    const head = bytes('HTTP/1.1 200 OK\r\n')
-    native.scanResponse(transaction, 200, head, head.length, null)
+    const transaction = native.scanTransaction(native.scanRequest(profile, CLIENT, ID, HEAD, null))
+    const head = 'HTTP/1.1 200 OK\r\n'
+    native.scanResponse(transaction, 200, head, null)
     for (const from of [1, 3]) {
       const at = native.transactionDetails(transaction, from)
       const later = native.transactionDetails(transaction, from, false)
@@ -297,8 +326,8 @@ describe('rule sets', () => {
 
   it('what is not kept of many matches is counted', async () => {
     const profile = await profileOf('SecRule ARGS "@rx ." "id:1,phase:2,pass,log"')
-    const head = bytes(`GET /?${Array.from({ length: 600 }, (_, at) => `a${at}=1`).join('&')} HTTP/1.1\r\n`)
-    const transaction = native.scanTransaction(native.scanRequest(profile, CLIENT, head, head.length, null))
+    const head = `GET /?${Array.from({ length: 600 }, (_, at) => `a${at}=1`).join('&')} HTTP/1.1\r\n`
+    const transaction = native.scanTransaction(native.scanRequest(profile, CLIENT, ID, head, null))
     const { matches, matchesLeftOut } = native.transactionDetails(transaction)
     expect([matches.length, matchesLeftOut]).toEqual([512, 88])
     native.endTransaction(transaction)

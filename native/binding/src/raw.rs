@@ -14,9 +14,18 @@ use napi_derive::napi;
 use crate::driver::check;
 
 /// Arguments of a call; those that were not given are undefined.
-pub(crate) const MOST_ARGUMENTS: usize = 6;
+pub(crate) const MOST_ARGUMENTS: usize = 10;
 
 type Function = unsafe extern "C" fn(sys::napi_env, sys::napi_callback_info) -> sys::napi_value;
+
+/// `napi_get_value_string_latin1` and its like.
+type GetString = unsafe extern "C" fn(
+    sys::napi_env,
+    sys::napi_value,
+    *mut c_char,
+    usize,
+    *mut usize,
+) -> sys::napi_status;
 
 /// A call under way.
 pub(crate) struct Call {
@@ -46,6 +55,61 @@ impl Call {
         let got = unsafe { sys::napi_get_value_double(self.env, self.arguments[at], &mut number) };
         check(got, "napi_get_value_double")?;
         Ok(number)
+    }
+
+    /// True or false.
+    pub(crate) fn boolean(&self, at: usize) -> Result<bool> {
+        let mut is = false;
+        // SAFETY: as above.
+        let got = unsafe { sys::napi_get_value_bool(self.env, self.arguments[at], &mut is) };
+        check(got, "napi_get_value_bool")?;
+        Ok(is)
+    }
+
+    /// Whether it is a string.
+    pub(crate) fn is_string(&self, at: usize) -> Result<bool> {
+        let mut kind = 0;
+        // SAFETY: as above.
+        let got = unsafe { sys::napi_typeof(self.env, self.arguments[at], &mut kind) };
+        check(got, "napi_typeof")?;
+        Ok(kind == sys::ValueType::napi_string)
+    }
+
+    /// Puts the characters of a string into `text`, one byte each.
+    pub(crate) fn latin1_into(&self, at: usize, text: &mut Vec<u8>) -> Result<()> {
+        self.string_into(at, text, sys::napi_get_value_string_latin1)
+    }
+
+    /// Puts a string into `text` as UTF-8.
+    pub(crate) fn utf8_into(&self, at: usize, text: &mut Vec<u8>) -> Result<()> {
+        self.string_into(at, text, sys::napi_get_value_string_utf8)
+    }
+
+    /// In one call unless it is longer than any before.
+    fn string_into(&self, at: usize, text: &mut Vec<u8>, get: GetString) -> Result<()> {
+        /// For the NUL behind the text, and what a character that does not fit leaves free.
+        const MARGIN: usize = 4;
+        let value = self.arguments[at];
+        let mut length = 0;
+        text.clear();
+        // SAFETY: the value comes from the call under way; no more is written than the room that there is.
+        let got =
+            unsafe { get(self.env, value, text.as_mut_ptr().cast(), text.capacity(), &mut length) };
+        check(got, "a string is expected")?;
+        if length + MARGIN >= text.capacity() {
+            // SAFETY: as above; without a place to write to only the length is told.
+            let asked = unsafe { get(self.env, value, null_mut(), 0, &mut length) };
+            check(asked, "a string is expected")?;
+            text.reserve(length + MARGIN + 1);
+            // SAFETY: as above.
+            let got = unsafe {
+                get(self.env, value, text.as_mut_ptr().cast(), text.capacity(), &mut length)
+            };
+            check(got, "a string is expected")?;
+        }
+        // SAFETY: so many bytes were written.
+        unsafe { text.set_len(length) };
+        Ok(())
     }
 
     /// The bytes of a Uint8Array; `None` for null.
@@ -134,8 +198,13 @@ pub(crate) unsafe fn run(
     null_mut()
 }
 
-const FUNCTIONS: [(&str, Function); 3] = [
+const FUNCTIONS: [(&str, Function); 8] = [
     ("readLibraryHead", crate::library_head::read_library_head),
+    ("scanHeldRequest", crate::scan::scan_held_request),
+    ("scanHeldResponse", crate::scan::scan_held_response),
+    ("scanRequest", crate::scan::scan_request),
+    ("scanResponse", crate::scan::scan_response),
+    ("startResponseTransaction", crate::scan::start_response_transaction),
     ("upstreamSend", crate::upstream::upstream_send),
     ("upstreamRelay", crate::upstream::upstream_relay),
 ];

@@ -1,4 +1,4 @@
-//! Rule sets, profiles and transactions of the rule matcher.
+//! Rule sets, profiles and transactions of the rule matcher; what is scanned is in `scan`.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,9 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use napi::bindgen_prelude::AsyncTask;
 use napi::{Env, Error, Result, Task};
 use napi_derive::napi;
-use sallyport_engine::{
-    references, Client, Flags, Profile, ProfileOptions, RuleSet, SourceFile, Transaction,
-};
+use sallyport_engine::{references, Profile, ProfileOptions, RuleSet, SourceFile, Transaction};
 use serde::{Deserialize, Serialize};
 
 use crate::collections::COLLECTIONS;
@@ -164,50 +162,6 @@ pub fn release_profile(profile: u32) {
     PROFILES.remove(profile);
 }
 
-/// Phases 1 and 2. Returns `transaction * 16 + flags`.
-#[napi(catch_unwind)]
-pub fn scan_request(
-    profile: u32,
-    client: &[u8],
-    head: &[u8],
-    head_length: u32,
-    body: Option<&[u8]>,
-) -> Result<f64> {
-    let profile = PROFILES.get(profile)?;
-    let head = first(head, head_length)?;
-    start(Transaction::request(&profile, &Client::parse(client), head, body))
-}
-
-/// Phases 3 and 4 of a transaction. Returns `transaction * 16 + flags`.
-#[napi(catch_unwind)]
-pub fn scan_response(
-    transaction: u32,
-    status: u32,
-    head: &[u8],
-    head_length: u32,
-    body: Option<&[u8]>,
-) -> Result<f64> {
-    let held = TRANSACTIONS.get(transaction)?;
-    let head = first(head, head_length)?;
-    let status =
-        u16::try_from(status).map_err(|_| Error::from_reason("a status has three digits"))?;
-    let flags = lock(&held).response(status, head, body);
-    Ok(answer(transaction, flags))
-}
-
-/// A transaction whose request is not scanned. Returns `transaction * 16 + flags`.
-#[napi(catch_unwind)]
-pub fn start_response_transaction(
-    profile: u32,
-    client: &[u8],
-    head: &[u8],
-    head_length: u32,
-) -> Result<f64> {
-    let profile = PROFILES.get(profile)?;
-    let head = first(head, head_length)?;
-    start(Transaction::for_response_only(&profile, &Client::parse(client), head))
-}
-
 /// What a transaction found, as two lines of JSON (the second has the matches, and is there only `with_texts`); of its
 /// matches those of `from_phase` and later ones.
 #[napi(catch_unwind)]
@@ -237,23 +191,6 @@ fn told(transaction: &Transaction, phase: u8, with_texts: bool) -> String {
 #[napi(catch_unwind)]
 pub fn open_transactions() -> u32 {
     TRANSACTIONS.len() as u32
-}
-
-/// Keeps a transaction that was begun, and says what it found so far.
-pub(crate) fn start(transaction: Transaction) -> Result<f64> {
-    let flags = transaction.flags();
-    Ok(answer(TRANSACTIONS.insert(Mutex::new(transaction))?, flags))
-}
-
-/// `transaction * 16 + flags`
-pub(crate) fn answer(transaction: u32, flags: Flags) -> f64 {
-    f64::from(transaction) * 16.0 + f64::from(flags.bits())
-}
-
-/// The bytes of a head.
-pub(crate) fn first(head: &[u8], length: u32) -> Result<&[u8]> {
-    head.get(..length as usize)
-        .ok_or_else(|| Error::from_reason("the head is shorter than its length says"))
 }
 
 /// A transaction that panicked is still readable: its owner ends it.

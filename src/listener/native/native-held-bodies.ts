@@ -38,19 +38,19 @@ export class NativeHeldBodies implements HeldBodies {
   }
 
   scanRequest(handle: ExchangeHandle, scan: HeldRequestScan): number | Promise<number> {
-    const { profile, client, head, headLength, threadThresholdBytes } = scan
+    const { profile, client, requestId, head, isLast, threadThresholdBytes: most } = scan
     const ticket = this.#ticket()
     return this.#answer(
-      native.scanHeldRequest(this.#front, handle, profile, client, head, headLength, threadThresholdBytes, ticket),
+      native.scanHeldRequest(this.#front, handle, most, ticket, profile, client, requestId, head, isLast),
       ticket,
     )
   }
 
   scanResponse(handle: ExchangeHandle, scan: HeldResponseScan): number | Promise<number> {
-    const { transaction, status, head, headLength, threadThresholdBytes } = scan
+    const { transaction, status, head, isLast, threadThresholdBytes: most } = scan
     const ticket = this.#ticket()
     return this.#answer(
-      native.scanHeldResponse(this.#front, handle, transaction, status, head, headLength, threadThresholdBytes, ticket),
+      native.scanHeldResponse(this.#front, handle, most, ticket, transaction, status, head, isLast),
       ticket,
     )
   }

@@ -20,8 +20,7 @@ import { openRaw } from '../../support/raw-client.ts'
 import { pause } from '../../support/start-gateway.ts'
 import { PlainEvents, WIRE_LIMITS } from '../../support/wire-gateway.ts'
 
-const CLIENT = Buffer.from('192.0.2.7 1 192.0.2.1 80 request-1')
-const HEAD = Buffer.from('POST / HTTP/1.1\r\nhost: h\r\ncontent-type: application/x-www-form-urlencoded\r\n')
+const HEAD = 'POST / HTTP/1.1\r\nhost: h\r\ncontent-type: application/x-www-form-urlencoded\r\n'
 
 class HoldingEvents extends PlainEvents {
   held: ((handle: ExchangeHandle, bytes: number, complete: boolean) => void) | undefined
@@ -59,9 +58,10 @@ afterEach(async () => {
 
 const scanOf = (threadThresholdBytes: number): HeldRequestScan => ({
   profile,
-  client: CLIENT,
+  client: '192.0.2.7 1 192.0.2.1 80',
+  requestId: 'request-1',
   head: HEAD,
-  headLength: HEAD.length,
+  isLast: false,
   threadThresholdBytes,
 })
 

@@ -99,10 +99,11 @@ describe('the thread pool', () => {
       const limits = { requestBodyLimit: 131_072, responseBodyLimit: 131_072, excludeRuleIds: [] }
       const profile = createProfile(ruleSet, { ...limits, requestBodyAccess: true, responseBodyAccess: true })
       pool = new ThreadPool({ taskDirectory: directory, maxThreads: 1 })
-      const client = Buffer.from('192.0.2.1 1234 192.0.2.2 80 request-1')
+      const client = '192.0.2.1 1234 192.0.2.2 80'
+      const requestId = 'request-1'
       const scan = async (body: Buffer): Promise<number> => {
         const head = `POST /x HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: ${body.length}\r\n`
-        return (await pool!.scan({ kind: 'request', profile, client, head: Buffer.from(head), body }))!
+        return (await pool!.scan({ kind: 'request', profile, client, requestId, head, body, isLast: false }))!
       }
       const body = Buffer.from(`q=${'x'.repeat(100_000)}&r=attack`)
       const bad = await scan(body)
