@@ -18,6 +18,7 @@ use crate::connection::{unmapped, Connection, Phase, NOWHERE};
 use crate::date::DateLine;
 use crate::event::{ConnectionId, End, Event, ExchangeId, Record};
 use crate::exchange::{Answer, Exchange};
+use crate::http1::MOST_EXCHANGES;
 use crate::listener::{accept, listen, Accepted, ListenError, Listener};
 use crate::mailbox::Mailbox;
 use crate::wheel::Wheel;
@@ -188,7 +189,7 @@ impl Front {
             pool,
             listeners: Vec::new(),
             connections: Slab::new(),
-            exchanges: Slab::new(),
+            exchanges: Slab::with_room(MOST_EXCHANGES),
             legs: Vec::new(),
             pending: VecDeque::new(),
             ended: Vec::with_capacity(MOST_ENDED),
@@ -979,5 +980,103 @@ impl Front {
             buffer.clear();
             self.spare.push(buffer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    struct Stage {
+        front: Front,
+        client: UnixStream,
+        /// Of requests that were told and not answered.
+        told: Vec<ExchangeId>,
+        ended: Vec<(ExchangeId, u16)>,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let mut front = Front::new(Limits::default(), 0.0).expect("descriptors");
+            front.stand_in(1, false);
+            let (client, theirs) = UnixStream::pair().expect("sockets");
+            theirs.set_nonblocking(true).expect("a mode");
+            front.adopt(1, theirs.into(), NOWHERE).expect("room");
+            Stage { front, client, told: Vec::new(), ended: Vec::new() }
+        }
+
+        fn pump(&mut self) {
+            self.front.turn();
+            while let Some(event) = self.front.next_event() {
+                match event {
+                    Event::Request(exchange, _) => self.told.push(exchange),
+                    Event::Ended => {
+                        let ended = &mut self.ended;
+                        self.front
+                            .take_ended(|exchange, record| ended.push((exchange, record.status)));
+                    }
+                    Event::Refused(refused) => assert_eq!(refused.status, 503),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+
+        fn ask(&mut self) -> ExchangeId {
+            self.client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("room");
+            self.pump();
+            self.told.pop().expect("a request")
+        }
+
+        fn read(&mut self) -> String {
+            let mut bytes = [0; 4096];
+            let length = self.client.read(&mut bytes).expect("an answer");
+            String::from_utf8_lossy(&bytes[..length]).into_owned()
+        }
+    }
+
+    #[test]
+    fn numbers_of_exchanges_begin_anew_and_old_ones_do_nothing() {
+        let mut stage = Stage::new();
+        stage.front.exchanges = Slab::with_room(MOST_EXCHANGES).worn();
+        let mut old = Vec::new();
+        for round in 0..4 {
+            let exchange = stage.ask();
+            assert!(exchange.0 != 0 && exchange.0 < 1 << 48);
+            assert!(!old.contains(&exchange), "{old:?}");
+            for stale in &old {
+                stage.front.abort(*stale);
+                stage.front.respond(*stale, b"HTTP/1.1 500 X\r\n", b"").expect("ignored");
+                assert_eq!(stage.front.addresses(*stale), None);
+            }
+            stage.front.respond(exchange, b"HTTP/1.1 200 OK\r\n", b"ok").expect("a head");
+            stage.pump();
+            assert!(stage.read().starts_with("HTTP/1.1 200 "));
+            assert_eq!(stage.ended, [(exchange, 200)], "round {round}");
+            stage.ended.clear();
+            old.push(exchange);
+        }
+        let generations: Vec<u64> = old.iter().map(|exchange| exchange.0 >> 20).collect();
+        assert!(generations[1] > generations[2], "{generations:?}");
+    }
+
+    #[test]
+    fn h_84_one_exchange_too_many_is_503() {
+        let mut stage = Stage::new();
+        stage.front.exchanges = Slab::with_room(1);
+        let first = stage.ask();
+        let (mut second, theirs) = UnixStream::pair().expect("sockets");
+        theirs.set_nonblocking(true).expect("a mode");
+        stage.front.adopt(1, theirs.into(), NOWHERE).expect("room");
+        second.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("room");
+        stage.pump();
+        let mut bytes = [0; 12];
+        second.read_exact(&mut bytes).expect("an answer");
+        assert_eq!(&bytes, b"HTTP/1.1 503");
+        stage.front.respond(first, b"HTTP/1.1 200 OK\r\n", b"ok").expect("a head");
+        stage.pump();
+        assert!(stage.read().starts_with("HTTP/1.1 200 "));
     }
 }

@@ -22,7 +22,7 @@ use crate::wire::Received;
 const READS: usize = 4;
 /// H-37: what is read and thrown away of a body that nobody wants any more.
 pub(crate) const DISCARD_BYTES: usize = 64 * 1024;
-/// At a time; beyond it 503.
+/// At a time, with those whose end is still to be told; beyond it 503. Handles of exchanges have 19 bits for their places.
 pub(crate) const MOST_EXCHANGES: usize = 1 << 19;
 /// Of a refused request's line, for the log.
 const LOGGED_BYTES: usize = 256;
@@ -241,12 +241,7 @@ impl Front {
         if facts.framing == Framing::Chunked {
             exchange.trailer_rules = TrailerRules::of(&connection_lines);
         }
-        let id = if self.exchanges.len() < MOST_EXCHANGES {
-            self.exchanges.insert(exchange)
-        } else {
-            None
-        };
-        let Some(id) = id else {
+        let Some(id) = self.exchanges.insert(exchange) else {
             self.refuse_with(key, bytes, 503, "overflow", "too many requests are under way\n");
             return bytes.len();
         };

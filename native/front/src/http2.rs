@@ -20,7 +20,6 @@ use crate::event::{ConnectionId, End, Event, ExchangeId, Refused, Request, Versi
 use crate::exchange::{Answer, Exchange, Sink};
 use crate::front::{Front, Limits, PROGRESS_BYTES_PER_SECOND};
 use crate::head::extra_lines;
-use crate::http1::MOST_EXCHANGES;
 use crate::trailers::TrailerRules;
 
 /// What a client that knows says first (RFC 9113 §3.4).
@@ -280,8 +279,7 @@ impl Front {
         exchange.expects_continue = head.expects_continue;
         exchange.accepts_trailers = head.accepts_trailers;
         exchange.trailer_rules = TrailerRules::of(&head.connection_lines);
-        let has_room = self.exchanges.len() < MOST_EXCHANGES;
-        let inserted = if has_room { self.exchanges.insert(exchange) } else { None };
+        let inserted = self.exchanges.insert(exchange);
         let Some(http2) = self.http2(key) else { return };
         let Some(id) = inserted else {
             http2.h2.reset(stream, sallyport_http2::REFUSED_STREAM);

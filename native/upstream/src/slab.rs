@@ -18,6 +18,9 @@ pub struct Slab<T> {
     places: Vec<Place<T>>,
     free: Vec<u32>,
     count: usize,
+    most: usize,
+    /// Of places that nobody has had.
+    generation: u32,
 }
 
 /// The place of a key, which no other living key has.
@@ -34,7 +37,17 @@ impl<T> Default for Slab<T> {
 impl<T> Slab<T> {
     /// An empty one.
     pub fn new() -> Self {
-        Slab { places: Vec::new(), free: Vec::new(), count: 0 }
+        Slab::with_room(MOST)
+    }
+
+    /// One with so many places, 2^20 at most: what is taken and not vacated counts.
+    pub fn with_room(most: usize) -> Self {
+        Slab { places: Vec::new(), free: Vec::new(), count: 0, most: most.min(MOST), generation: 1 }
+    }
+
+    /// As if every place had been used so often that few generations are left before they begin anew: for tests.
+    pub fn worn(self) -> Self {
+        Slab { generation: GENERATION_MASK - 1, ..self }
     }
 
     /// Whether there is nothing.
@@ -51,8 +64,8 @@ impl<T> Slab<T> {
     pub fn insert(&mut self, thing: T) -> Option<u64> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
-            None if self.places.len() < MOST => {
-                self.places.push(Place { generation: 1, thing: None });
+            None if self.places.len() < self.most => {
+                self.places.push(Place { generation: self.generation, thing: None });
                 (self.places.len() - 1) as u32
             }
             None => return None,
@@ -84,7 +97,7 @@ impl<T> Slab<T> {
 
     /// Whether there is no place left.
     pub fn is_full(&self) -> bool {
-        self.free.is_empty() && self.places.len() >= MOST
+        self.free.is_empty() && self.places.len() >= self.most
     }
 
     /// Takes a thing out.
@@ -134,5 +147,39 @@ mod tests {
         assert_eq!(slab.remove(first), None);
         assert_eq!(slab.get_mut(second), Some(&mut 'b'));
         assert_eq!((slab.keys().collect::<Vec<_>>(), slab.len()), (vec![second], 1));
+    }
+
+    #[test]
+    fn generations_begin_anew_and_keys_stay_below_2_to_the_48() {
+        let mut slab = Slab::new().worn();
+        let mut keys = Vec::new();
+        for round in 0..4 {
+            let key = slab.insert(round).expect("room");
+            assert!(key != 0 && key < 1 << 48, "{key:x}");
+            for old in &keys {
+                assert_eq!(slab.get(*old), None);
+                assert_eq!(slab.take(*old), None);
+            }
+            assert_eq!(slab.remove(key), Some(round));
+            keys.push(key);
+        }
+        let generations: Vec<u64> = keys.iter().map(|key| key >> SLOT_BITS).collect();
+        assert_eq!(generations, [(1 << 28) - 2, (1 << 28) - 1, 1, 2]);
+    }
+
+    #[test]
+    fn what_is_taken_and_not_vacated_has_its_place() {
+        let mut slab = Slab::with_room(2);
+        let (first, second) = (slab.insert(1).expect("room"), slab.insert(2).expect("room"));
+        assert_eq!(slab.take(first), Some(1));
+        assert!(slab.is_full() && slab.insert(3).is_none());
+        assert_eq!(slab.len(), 1);
+        slab.vacate(first);
+        let third = slab.insert(3).expect("room");
+        assert_eq!(slot_of(third), slot_of(first));
+        assert_eq!(
+            (slab.get(first), slab.get(second), slab.get(third)),
+            (None, Some(&2), Some(&3))
+        );
     }
 }

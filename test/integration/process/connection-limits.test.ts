@@ -1,6 +1,8 @@
 /** T-22: how many connections clients may open, in all and from one address. */
-import { connect, type Socket } from 'node:net'
+import { once } from 'node:events'
+import { type AddressInfo, connect, type Socket } from 'node:net'
 import { afterEach, describe, expect, test } from 'vitest'
+import { WebSocket, WebSocketServer } from 'ws'
 import { startGateway, type RunningGateway } from '../../support/start-gateway.ts'
 
 const running: RunningGateway[] = []
@@ -99,5 +101,44 @@ describe('T-22', () => {
     expect(await clients[0]!.ask(port)).toBe(true)
     clients[1]!.socket.destroy()
     await expect.poll(() => new Client(port, '127.0.0.5').ask(port), { timeout: 5000 }).toBe(true)
+  })
+
+  test('limits.connections counts WebSockets, and only while they are open', async () => {
+    const server = new WebSocketServer({ port: 0, host: '127.0.0.1' })
+    server.on('connection', (socket) => socket.on('message', (data) => socket.send(data)).on('error', () => undefined))
+    await once(server, 'listening')
+    const gateway = await startGateway({
+      config: ({ port }) => `
+workers: 1
+limits: {connections: 2}
+listeners: [{address: "127.0.0.1:${port}"}]
+endpoints:
+  - name: web
+    url: http://localhost:${port}
+    traffic_policy:
+      on_http_request:
+        - expressions: ["!('upgrade' in req.headers)"]
+          actions: [{type: custom-response, config: {status_code: 200, body: "ok"}}]
+    upstream: {url: "http://127.0.0.1:${(server.address() as AddressInfo).port}"}
+`,
+    })
+    running.push(gateway)
+    const { port } = gateway
+    const open = async (): Promise<WebSocket> => {
+      const socket = new WebSocket(`ws://127.0.0.1:${port}/`, { headers: { host: `localhost:${port}` } })
+      socket.on('error', () => undefined)
+      await new Promise<unknown>((resolve) => socket.once('open', resolve).once('close', resolve))
+      return socket
+    }
+    const tunnels = [await open(), await open()]
+    expect(tunnels.map(({ readyState }) => readyState)).toEqual([WebSocket.OPEN, WebSocket.OPEN])
+    expect((await open()).readyState).not.toBe(WebSocket.OPEN)
+    expect(await new Client(port, '127.0.0.5').ask(port)).toBe(false)
+    tunnels[0]!.send('still here')
+    expect(String((await once(tunnels[0]!, 'message'))[0])).toBe('still here')
+    tunnels[1]!.close()
+    await expect.poll(() => new Client(port, '127.0.0.5').ask(port), { timeout: 5000 }).toBe(true)
+    tunnels[0]!.terminate()
+    server.close()
   })
 })
