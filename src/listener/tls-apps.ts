@@ -25,8 +25,11 @@ export interface ServerNameFacts {
   readonly clientAuthorities: string
 }
 
-/** Registers the routes for connections with one name. The app is set to that name. */
-export type Attach = (app: SslApp, facts: ServerNameFacts) => void
+/**
+ * Registers the routes for connections with one name. The app is set to that name. `left` is to be called when a connection
+ * ends that has become a WebSocket: the library does not tell its filters.
+ */
+export type Attach = (app: SslApp, facts: ServerNameFacts, left: () => void) => void
 
 /** Names that clients ask for and only a wildcard covers; each costs a TLS context. */
 const MAX_LEARNED_NAMES = 1024
@@ -105,10 +108,10 @@ class Generation {
       throw error
     }
     const { app } = this
-    attach(app, this.#facts('', 0))
+    attach(app, this.#facts('', 0), this.#left)
     app.filter((_res, count) => {
-      this.#connections += count < 0 ? -1 : 1
-      if (this.#connections === 0) this.#whenEmpty?.()
+      if (count < 0) this.#left()
+      else this.#connections++
     })
     onConnection(app)
     for (const [index, { names }] of tls.certificates.entries()) {
@@ -118,6 +121,11 @@ class Generation {
       }
     }
     app.missingServerName((asked) => this.#asked(asked))
+  }
+
+  readonly #left = (): void => {
+    this.#connections--
+    if (this.#connections === 0) this.#whenEmpty?.()
   }
 
   /** An app without routes, for a listen socket. */
@@ -189,7 +197,7 @@ class Generation {
       ...(this.#authorities === undefined ? {} : { ca_file_name: this.#authorities.path }),
     })
     this.app.domain(spelling)
-    this.#attach(this.app, this.#facts(serverName, index))
+    this.#attach(this.app, this.#facts(serverName, index), this.#left)
     if (serverName !== '') this.#names.set(serverName, index)
   }
 

@@ -256,16 +256,16 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     } as Omit<Listener, 'app' | 'tls'> as { -readonly [K in keyof Listener]: Listener[K] }
     if (options.tls === undefined) {
       listener.app = App()
-      this.#attach(listener, listener.app, null)
+      this.#attach(listener, listener.app, null, undefined)
       filter(listener.app)
     } else {
-      listener.tls = new TlsApps(options.tls, (app, facts) => this.#attach(listener, app, facts), filter)
+      listener.tls = new TlsApps(options.tls, (app, facts, left) => this.#attach(listener, app, facts, left), filter)
       listener.app = listener.tls.acceptor
     }
     return listener
   }
 
-  #attach(listener: Listener, app: TemplatedApp, name: ServerNameFacts | null): void {
+  #attach(listener: Listener, app: TemplatedApp, name: ServerNameFacts | null, left: (() => void) | undefined): void {
     app.any('/*', (res, req) => this.#request(listener, name, res as HttpResponse, req, null))
     app.ws<RelayHolder>('/*', {
       // between our limit and this one the client is told why it is closed (1009)
@@ -282,8 +282,12 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
       drain: (client) => this.#guard(() => relayOf(client).drained()),
       ping: (client) => relayOf(client).heard(),
       pong: (client) => relayOf(client).heard(),
-      close: (client, code, reason) =>
-        this.#guard(() => relayOf(client).closed(code, Buffer.from(reason).toString('utf8'))),
+      close: (client, code, reason) => {
+        this.#guard(() => relayOf(client).closed(code, Buffer.from(reason).toString('utf8')))
+        // filters are told of its beginning, and not of this
+        listener.connections--
+        left?.()
+      },
     })
   }
 
