@@ -172,7 +172,7 @@ export interface NativeAddon {
   ): number
   allowScanThreads(mostThreads: number, mostWaiting: number): void
   frontForward(front: number, exchange: number, target: number, head: string, body: Uint8Array | null): number
-  frontRelay(front: number, exchange: number, target: number, lines: string, split: number): number
+  frontRelay(front: number, exchange: number, lines: string): number
   frontCanRepeat(front: number, exchange: number): boolean
   frontReadResponseBody(front: number, exchange: number, limitBytes: number): void
   frontContinue(front: number, exchange: number, head: string, body: Uint8Array | null, isFiltered: boolean): number
@@ -1109,7 +1109,9 @@ export const FRONT_RECORD = {
 export const FRONT_RECORD_NUMBERS: number = 13
 /** Records that fit into the shared numbers: those of ENDED first, behind them the one that is told alone. */
 export const FRONT_RECORDS: number = 65
-/** Places of the numbers that REQUEST is told with. */
+/** Requests that are told in one call, at most. */
+export const FRONT_MOST_TOLD: number = 16
+/** Places of the numbers that REQUEST is told with: of the first; those of the others follow, FRONT_REQUEST_LENGTH each. */
 export const FRONT_REQUEST_NUMBERS = {
   exchange: 845,
   /** The listener × 8, the version × 2, and 1 where some field is one that proxies write. */
@@ -1118,19 +1120,37 @@ export const FRONT_REQUEST_NUMBERS = {
   connection: 848,
   receivedAtMs: 849,
 } as const
-/** Places for what goes with lines that are returned: see FrontEventListener. */
-export const FRONT_RELAY_NUMBERS = { target: 850, split: 851 } as const
+export const FRONT_REQUEST_LENGTH: number = 5
+/**
+ * Places for what goes with the text of a relayed request: its own lines, those of the answer, names left out there. Those of
+ * the first request that was told; then those of the others, and of one that `relayFront` relays, FRONT_RELAY_LENGTH each.
+ */
+export const FRONT_RELAY_NUMBERS = {
+  /** -1 = it is not relayed. */
+  target: 925,
+  /** Where the text ends, of those of one call together; each begins where the one before it ends. */
+  end: 926,
+  /** Where the answer's lines begin; -1 = the answer is asked for, and nothing else follows. */
+  answer: 927,
+  /** Where the names begin. */
+  removed: 928,
+  /** How many places of the answer's lines are for the time, and, from `clocks` on, where in them; four at most. */
+  clockCount: 929,
+  clocks: 930,
+} as const
+export const FRONT_RELAY_LENGTH: number = 9
 /** All shared numbers. */
-export const FRONT_NUMBERS: number = 852
+export const FRONT_NUMBERS: number = 1078
 
 /**
- * What happened; what is not named is absent. A string that is returned for REQUEST relays it, as `relayFront` with the
- * FRONT_RELAY_NUMBERS does; REJECTED follows where the lines are none.
+ * What happened; what is not named is absent. A string that is returned for REQUEST relays those whose
+ * FRONT_RELAY_NUMBERS say so, as `relayFront` does; REJECTED follows where the lines are none. Of requests behind the first,
+ * head and connection lines are in `others`.
  *
  * | kind | text | a | b | c | d | extra |
  * | --- | --- | --- | --- | --- | --- | --- |
  * | CONNECTED | | listener | connection | | | |
- * | REQUEST | head | FRONT_REQUEST_NUMBERS | | | | connection lines |
+ * | REQUEST | head | number of requests | | | | connection lines |
  * | REQUEST_BODY, RESPONSE_BODY | | 1 = complete | | | | bytes |
  * | REQUEST_HELD, RESPONSE_HELD | | 1 = complete | its bytes, as many as were asked for at most | | | |
  * | SCANNED | | ticket | answer | | | |
@@ -1151,6 +1171,7 @@ export type FrontEventListener = (
   c: number,
   d: number,
   extra: string | Uint8Array | undefined,
+  ...others: (string | undefined)[]
 ) => string | undefined
 
 /** Bytes and milliseconds, 0 = off; see the crate `front`. */
@@ -1455,15 +1476,9 @@ export function forwardFront(
   return addon().frontForward(front, exchange, target, head, body)
 }
 
-/** See FrontEnd.relay; what the answer leaves with stands in `lines` from `split` on, -1 = it is asked for. FRONT_BAD_HEAD or 0. */
-export function relayFront(
-  front: FrontHandle,
-  exchange: number,
-  target: UpstreamTargetHandle,
-  lines: string,
-  split: number,
-): number {
-  return addon().frontRelay(front, exchange, target, lines, split)
+/** See FrontEnd.relay; the FRONT_RELAY_NUMBERS say what is in `text`. FRONT_BAD_HEAD or 0. */
+export function relayFront(front: FrontHandle, exchange: number, text: string): number {
+  return addon().frontRelay(front, exchange, text)
 }
 
 /** See FrontEnd.canRepeat. */

@@ -13,6 +13,7 @@ import type { Exchange } from '../exchange/exchange.ts'
 import type { Expression } from '../expression/expression.ts'
 import type { PhaseName } from '../expression/source.ts'
 import type { Template } from '../expression/template.ts'
+import type { ForetoldAnswer } from '../phase/foretell.ts'
 import type { Close, Next, Outcome } from '../phase/outcome.ts'
 import type { CompiledAction } from '../policy/policy.ts'
 import type { PolicyScope } from '../policy/scope.ts'
@@ -32,6 +33,13 @@ export interface Action<Config, Plan> {
   /** Undefined after errors, which are in `context.diagnostics`. */
   compile(config: Config, context: CompileContext): Plan | undefined
   run(plan: Plan, exchange: Exchange): Outcome | Promise<Outcome>
+  /**
+   * What the action will do to an answer that is not there yet: to its head only, whatever that will be, and with nothing
+   * said but counts. False: that cannot be told; what was told so far does not count then.
+   */
+  foretell?(plan: Plan, exchange: Exchange, answer: ForetoldAnswer): boolean
+  /** With this plan, in the response phase. Given where `foretell` is. */
+  canForetell?(plan: Plan): boolean
   /** Given exactly where `phases` has `on_tcp_connect`. */
   runOnConnect?(plan: Plan, scope: PolicyScope): Next | Close
   /**
@@ -104,6 +112,9 @@ export function register<Config, Plan>(action: Action<Config, Plan>): Registered
         compiled: {
           type,
           run: (exchange) => action.run(plan, exchange),
+          ...(action.canForetell?.(plan) === true && {
+            foretell: (exchange, answer) => action.foretell!(plan, exchange, answer),
+          }),
           ...(action.servePath && {
             servePath: (exchange, isLast) => action.servePath!(plan, exchange, isLast),
           }),

@@ -9,7 +9,7 @@ import { described, policyKit } from '../config/schema-kit.ts'
 import { PROXY_FIELDS } from '../exchange/forward-head.ts'
 import { NEXT } from '../phase/outcome.ts'
 import type { Action } from './action.ts'
-import { compileHeaders, headerMap, type HeaderPlan, headerValue } from './header-values.ts'
+import { compileHeaders, foretellHeader, headerMap, type HeaderPlan, headerValue } from './header-values.ts'
 
 interface Config {
   readonly headers: ReadonlyMap<string, TextSource>
@@ -18,6 +18,9 @@ interface Config {
 interface Plan {
   readonly headers: readonly HeaderPlan[]
 }
+
+/** The gateway looks for these in what leaves. */
+const FIELDS_OF_THE_LAST_WORD: ReadonlySet<string> = new Set(['date', 'x-request-id'])
 
 export const addHeaders: Action<Config, Plan> = {
   type: 'add-headers',
@@ -45,4 +48,7 @@ export const addHeaders: Action<Config, Plan> = {
     exchange.setResult('add_headers', { headers_added: added })
     return NEXT
   },
+  canForetell: (plan) =>
+    plan.headers.every(({ name, value }) => value.canBeForetold && !FIELDS_OF_THE_LAST_WORD.has(name)),
+  foretell: (plan, exchange, answer) => plan.headers.every((header) => foretellHeader(header, exchange, answer)),
 }

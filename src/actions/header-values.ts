@@ -6,6 +6,8 @@
 import type { TextSource } from '../config/node.ts'
 import { policyKit, transform, INVALID, type Schema } from '../config/schema-kit.ts'
 import { isFieldValue, toFieldText } from '../exchange/message-head.ts'
+import type { ForetoldAnswer } from '../phase/foretell.ts'
+import type { Exchange } from '../exchange/exchange.ts'
 import type { Template } from '../expression/template.ts'
 import type { PolicyScope } from '../policy/scope.ts'
 import type { CompileContext } from './action.ts'
@@ -107,6 +109,23 @@ export function headerValue(header: HeaderPlan, scope: PolicyScope): string | un
   if (isFieldValue(value)) return value
   scope.interpolationFailed(`headers.${header.name}`, 'the value has control characters')
   return undefined
+}
+
+/** Where the clock stands in the value at hand. */
+const clocks: number[] = []
+
+/** The line that `headerValue` will make when the answer is there; false where that cannot be told. */
+export function foretellHeader({ name, value }: HeaderPlan, exchange: Exchange, answer: ForetoldAnswer): boolean {
+  if (value.constant !== undefined) return answer.add(name, toFieldText(value.constant))
+  clocks.length = 0
+  let text: string
+  try {
+    text = value.foretold(exchange, clocks)
+  } catch {
+    return false
+  }
+  // what trimming or another encoding would move is left to the usual way
+  return isFieldValue(text) && toFieldText(text) === text && answer.add(name, text, clocks)
 }
 
 /** Lines for a response we make: `name: value\r\n` each, with `server` (O-72) unless the policy names its own. */

@@ -34,4 +34,6 @@ export const removeHeaders: Action<Config, Config> = {
     exchange.setResult('remove_headers', { headers_removed: removed })
     return NEXT
   },
+  canForetell: () => true,
+  foretell: (plan, _, answer) => plan.headers.every((name) => answer.remove(name)),
 }

@@ -20,6 +20,7 @@ import type {
   UpstreamFailure,
   UpstreamTarget,
 } from '../listener/front-end.ts'
+import type { ForetoldAnswer } from '../phase/foretell.ts'
 import type { Outcome, Respond } from '../phase/outcome.ts'
 import type { PhaseCursor } from '../phase/run-phase.ts'
 import type { CompiledAction, CompiledRule } from '../policy/policy.ts'
@@ -202,6 +203,8 @@ export class Exchange implements PolicyScope {
   /** The head of the upstream leg, kept for a repeat; or only what is put behind the client's. */
   upstreamHead: string | undefined
   upstreamHeadIsAdded = false
+  /** What the response phase does to the answer, where the front end was told so ahead of it. */
+  foretold: ForetoldAnswer | undefined
   /** `performance.now()` of the first leg, and of the present or last one; 0 = none. */
   forwardedAtMs = 0
   legStartedAtMs = 0

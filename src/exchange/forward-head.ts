@@ -7,6 +7,7 @@ import { GatewayError } from '../response/gateway-error.ts'
 import type { Exchange, Frame } from './exchange.ts'
 import { withOneHopLess } from './max-forwards.ts'
 import { MessageHead } from './message-head.ts'
+import { NewTrace } from './request-ids.ts'
 
 /** What we say about the hop: an inbound list is continued for a trusted peer and discarded for others, as a rule (O-69). */
 const FORWARDING_FIELDS = ['x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-port'] as const
@@ -129,7 +130,9 @@ function ownLines(exchange: Exchange): string {
     sharedInstance = instanceId
     sharedLines = `\r\nx-forwarded-proto: ${scheme}\r\nx-forwarded-host: ${publicHost}\r\nx-forwarded-port: ${localPort}\r\nvia: 1.1 sallyport (${instanceId})\r\nx-request-id: `
   }
-  return `x-forwarded-for: ${peerAddress(exchange)}${sharedLines}${requestId}\r\ntraceparent: ${exchange.trace.traceparent}\r\n`
+  const { trace } = exchange
+  const traceLine = trace instanceof NewTrace ? trace.line : `\r\ntraceparent: ${trace.traceparent}\r\n`
+  return `x-forwarded-for: ${peerAddress(exchange)}${sharedLines}${requestId}${traceLine}`
 }
 
 /** Codings that can be taken off (body/decoded-body.ts). */

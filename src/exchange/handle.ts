@@ -9,6 +9,7 @@
 import { performance } from 'node:perf_hooks'
 import { throughFilter } from '../body/filter-chain.ts'
 import {
+  type AnswerEdits,
   type ExchangeHandle,
   type ExchangeRecord,
   type FrontEnd,
@@ -23,6 +24,7 @@ import {
 import { celToText } from '../expression/convert.ts'
 import type { Expression } from '../expression/expression.ts'
 import { NEXT, type Outcome, type Respond } from '../phase/outcome.ts'
+import { foretell, foretoldCame } from '../phase/foretell.ts'
 import { runPhase } from '../phase/run-phase.ts'
 import type { GatewayServices } from '../process/services.ts'
 import type { OutboundAnswer } from '../outbound/answer.ts'
@@ -178,6 +180,7 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
     if (exchange === undefined) return
     if (exchange.leg !== undefined) targetAnswered(exchange, exchange.leg, status, atMs)
     exchange.upstreamSettled(status)
+    if (exchange.foretold !== undefined) foretoldCame(exchange, exchange.foretold)
   }
 
   onResponseBody(handle: ExchangeHandle, body: Uint8Array, complete: boolean): void {
@@ -378,7 +381,7 @@ function sendUpstream(exchange: Exchange): void {
       ? `${exchange.upstreamHead}x-retry-attempt: ${attempt - 1}\r\n`
       : exchange.upstreamHead
   if (exchange.upstreamHeadIsAdded)
-    exchange.frontEnd.relay!(exchange.handle, target, head, linesToPassWith(exchange, upstream))
+    exchange.frontEnd.relay!(exchange.handle, target, head, answerToPass(exchange, upstream))
   else exchange.frontEnd.forward(exchange.handle, target, head, exchange.newRequestBody)
 }
 
@@ -391,14 +394,27 @@ function headForUpstream(exchange: Exchange): string {
 }
 
 /** What an answer leaves with that nobody here wants to look at; undefined: somebody does. */
-function linesToPassWith(exchange: Exchange, { sticky, retry }: EndpointUpstream): string | undefined {
+function answerToPass(exchange: Exchange, { sticky, retry }: EndpointUpstream): AnswerEdits | undefined {
+  exchange.foretold = undefined
   if (sticky !== undefined || retry.on.size > 0 || exchange.frames.some(looksAtAnswers)) return undefined
-  return `x-request-id: ${exchange.requestId}\r\n${exchange.answerLines}`
+  const lines = `x-request-id: ${exchange.requestId}\r\n${exchange.answerLines}`
+  if (!exchange.frames.some(hasResponseRules)) return { lines, removed: '', clocks: NO_CLOCKS }
+  const answer = foretell(exchange)
+  if (answer === undefined) return undefined
+  exchange.foretold = answer
+  answer.lines += lines
+  return answer
 }
 
+const NO_CLOCKS: readonly number[] = Object.freeze([])
+
 function looksAtAnswers({ endpoint }: Frame): boolean {
-  const { onHttpResponse, onEventStreamMessage } = endpoint.policy
-  return onHttpResponse.length > 0 || onEventStreamMessage.length > 0
+  const { answersAreForetold, onEventStreamMessage } = endpoint.policy
+  return !answersAreForetold || onEventStreamMessage.length > 0
+}
+
+function hasResponseRules({ endpoint }: Frame): boolean {
+  return endpoint.policy.onHttpResponse.length > 0
 }
 
 /** The target that the client's cookie names, else the one whose turn it is. */

@@ -31,6 +31,8 @@ const BLOCK = 256
 const BYTES: readonly string[] = Array.from({ length: BLOCK }, (_, byte) => byte.toString(16).padStart(2, '0'))
 let blockText = ''
 let blockAt = BLOCK
+/** Everything before the count, as one piece of text. */
+let prefix = ''
 
 /** A UUIDv7: 48 bits of milliseconds, 66 random bits, and a count of eight. */
 export function newRequestId(nowMs: number): string {
@@ -38,13 +40,16 @@ export function newRequestId(nowMs: number): string {
     timeMs = nowMs
     const hex = Math.floor(nowMs).toString(16).padStart(12, '0')
     timeText = `${hex.slice(0, 8)}-${hex.slice(8)}-7`
+    prefix = ''
   }
   if (blockAt === BLOCK) {
     blockAt = 0
     const variant = VARIANTS[Number.parseInt(randomHex(1), 16) & 3]! // two bits are an index into four
     blockText = `${randomHex(3)}-${variant}${randomHex(3)}-${randomHex(10)}`
+    prefix = ''
   }
-  return timeText + blockText + BYTES[blockAt++]
+  if (prefix === '') prefix = Buffer.from(timeText + blockText, 'latin1').toString('latin1')
+  return prefix + BYTES[blockAt++]
 }
 
 /** O-67: what an inbound X-Request-Id must look like to be kept. */
@@ -74,8 +79,41 @@ export function traceContext(inbound: readonly string[]): TraceContext {
   return { traceId: parts[2]!, traceparent: `00-${parts[2]}-${randomHex(16)}-${parts[4]}`, continued: true }
 }
 
+/** Traces that are made at a time. */
+const TRACES = 256
+let traces = ''
+let tracesAt = 0
+const TRACE_START = '\r\ntraceparent: 00-'.length
+const TRACE_LENGTH = TRACE_START + 32 + 1 + 16 + '-00\r\n'.length
+
+/** A trace that begins here. */
+export class NewTrace implements TraceContext {
+  readonly continued = false
+  /** The field with a line end on either side: what is put together of fewer pieces is sent with less work. */
+  readonly line: string
+
+  constructor(line: string) {
+    this.line = line
+  }
+
+  get traceId(): string {
+    return this.line.slice(TRACE_START, TRACE_START + 32)
+  }
+
+  get traceparent(): string {
+    return this.line.slice(TRACE_START - 3, -2)
+  }
+}
+
 /** For a request that brings no trace. */
-export function newTrace(): TraceContext {
-  const traceId = randomHex(32)
-  return { traceId, traceparent: `00-${traceId}-${randomHex(16)}-00`, continued: false }
+export function newTrace(): NewTrace {
+  if (tracesAt === traces.length) {
+    const lines: string[] = []
+    for (let count = 0; count < TRACES; count++)
+      lines.push(`\r\ntraceparent: 00-${randomHex(32)}-${randomHex(16)}-00\r\n`)
+    traces = lines.join('')
+    tracesAt = 0
+  }
+  tracesAt += TRACE_LENGTH
+  return new NewTrace(traces.slice(tracesAt - TRACE_LENGTH, tracesAt))
 }

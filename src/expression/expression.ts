@@ -15,6 +15,7 @@ import { Frame } from './frame.ts'
 import { needsOf, type Needs } from './need.ts'
 import { parseExpression } from './parser.ts'
 import { PolicyScope } from './policy-scope.ts'
+import { type Settled, settledOf } from './settled.ts'
 import type { VariableSource } from './source.ts'
 import { ExpressionProblem } from './syntax.ts'
 import { typeText } from './type.ts'
@@ -27,6 +28,8 @@ export interface Expression {
   readonly type: string
   /** What must hold of a request for this to be true. */
   readonly needs: Needs
+  /** Whether its value is the same in both phases of an exchange. */
+  readonly settled: Settled
   /** Throws EvaluationError. */
   evaluate(source: VariableSource): CelValue
   /** The same, but a lone hybrid variable (§6.1) keeps its fields. Throws EvaluationError. */
@@ -47,14 +50,24 @@ class CompiledExpression implements Expression {
   readonly source: TextSource
   readonly type: string
   readonly needs: Needs
+  readonly settled: Settled
   readonly #run: Evaluate
   readonly #runWhole: Evaluate
   readonly #slotCount: number
 
-  constructor(source: TextSource, type: string, needs: Needs, run: Evaluate, runWhole: Evaluate, slotCount: number) {
+  constructor(
+    source: TextSource,
+    type: string,
+    needs: Needs,
+    settled: Settled,
+    run: Evaluate,
+    runWhole: Evaluate,
+    slotCount: number,
+  ) {
     this.source = source
     this.type = type
     this.needs = needs
+    this.settled = settled
     this.#run = run
     this.#runWhole = runWhole
     this.#slotCount = slotCount
@@ -117,7 +130,9 @@ export function compileText(
     const path = pathOf(root)
     const read = path === undefined ? undefined : scope.whole(path.path)
     const runWhole: Evaluate = read === undefined ? run : (frame) => read(frame) ?? run(frame)
-    return new CompiledExpression(text, typeText(checked.typeOf(root)), needsOf(root), run, runWhole, program.slotCount)
+    const type = typeText(checked.typeOf(root))
+    const settled = settledOf(root, checked)
+    return new CompiledExpression(text, type, needsOf(root), settled, run, runWhole, program.slotCount)
   } catch (error) {
     if (!(error instanceof ExpressionProblem)) throw error
     sink.diagnostics.error(sink.code, error.message, spanOf(text, error.start, error.end), error.hint)

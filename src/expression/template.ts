@@ -21,23 +21,35 @@ export interface Template {
   readonly isConstant: boolean
   /** The text, when it is constant. */
   readonly constant: string | undefined
+  /** Whether `foretold` knows the text as it will be. */
+  readonly canBeForetold: boolean
   /** The text now. Throws EvaluationError. */
   render(source: VariableSource): string
   /** The same, but a text that is one interpolation keeps the value's type (`set-vars`). Throws EvaluationError. */
   value(source: VariableSource): CelValue
+  /**
+   * The text as it will be when it is rendered later in the exchange, where it can be foretold: the time of then has
+   * `CLOCK_PLACE` in its place, and where that begins is put behind `clocks`. Throws EvaluationError.
+   */
+  foretold(source: VariableSource, clocks: number[]): string
 }
+
+/** As long as `time.now`, and like it. */
+export const CLOCK_PLACE = '0000-00-00T00:00:00.000Z'
 
 type Part = string | Expression
 
 class CompiledTemplate implements Template {
   readonly source: TextSource
   readonly constant: string | undefined
+  readonly canBeForetold: boolean
   readonly #parts: readonly Part[]
 
   constructor(source: TextSource, parts: readonly Part[]) {
     this.source = source
     this.#parts = parts
     this.constant = parts.every((part) => typeof part === 'string') ? parts.join('') : undefined
+    this.canBeForetold = parts.every((part) => typeof part === 'string' || part.settled !== 'no')
   }
 
   get isConstant(): boolean {
@@ -55,6 +67,19 @@ class CompiledTemplate implements Template {
     const [only] = this.#parts
     if (this.#parts.length === 1 && only !== undefined && typeof only !== 'string') return only.evaluateWhole(source)
     return this.render(source)
+  }
+
+  foretold(source: VariableSource, clocks: number[]): string {
+    let text = ''
+    for (const part of this.#parts) {
+      if (typeof part === 'string') text += part
+      else if (part.settled === 'yes') text += celToText(part.evaluate(source))
+      else {
+        clocks.push(text.length)
+        text += CLOCK_PLACE
+      }
+    }
+    return text
   }
 }
 

@@ -12,6 +12,7 @@ import { performance } from 'node:perf_hooks'
 import { openWebSocket, type UpstreamWebSocket, type WebSocketHandler } from '../upstream/web-socket.ts'
 import type { RelayedHead, UpstreamHandler, UpstreamLeg } from '../upstream/upstream-pool.ts'
 import type {
+  AnswerEdits,
   BodyFilter,
   ExchangeHandle,
   ExchangeRecord,
@@ -25,7 +26,7 @@ import type {
   WebSocketLimits,
 } from './front-end.ts'
 import type { HttpResponse, UpgradeContext } from './library.ts'
-import { statusOf } from './outgoing-head.ts'
+import { statusOf, withClocks } from './outgoing-head.ts'
 import type { WebSocketRequest } from './read-head.ts'
 import { DISCARD_BYTES, RequestBody, type RequestBodyOwner } from './request-body.ts'
 import { type ResponseOwner, ResponseWriter } from './response-writer.ts'
@@ -95,6 +96,8 @@ export class ExchangeSlot
   /** The head as it came, and its number where the native pool may still have it (library-head.ts); 0 = it has not. */
   received = ''
   kept = 0
+  /** What the answer leaves with, where it leaves without a question. */
+  #edits: AnswerEdits | undefined
   /** Set while the request may still become a WebSocket. */
   webSocket: { readonly request: WebSocketRequest; readonly context: UpgradeContext } | null = null
   /** Refused by its head: whatever follows is not a request to anybody. */
@@ -279,7 +282,7 @@ export class ExchangeSlot
   }
 
   /** See FrontEnd.relay. */
-  relay(target: UpstreamTarget, lines: string, answerLines: string | undefined, send: Send): void {
+  relay(target: UpstreamTarget, lines: string, answer: AnswerEdits | undefined, send: Send): void {
     // never looked at, and so never joined, where the pool has its first part
     const head = this.received + lines
     const { kept } = this
@@ -289,9 +292,11 @@ export class ExchangeSlot
     }
     // for a repeat another head has been read
     this.kept = 0
-    const mayPass = this.#owner.events.onAnswered !== undefined
+    // an answer that fields are to be taken from comes as always
+    const mayPass = this.#owner.events.onAnswered !== undefined && answer?.removed === ''
     this.#beginLeg(target)
-    this.#leg = send(target, head, 0, undefined, this, { kept, lines, answerLines: mayPass ? answerLines : undefined })
+    this.#edits = answer
+    this.#leg = send(target, head, 0, undefined, this, { kept, lines, answerLines: mayPass ? answer.lines : undefined })
   }
 
   /** With all of the body when it is there, else with what comes. */
@@ -366,7 +371,7 @@ export class ExchangeSlot
       return
     }
     const answer = this.#answer
-    answer.setPassedHead(head)
+    answer.setPassedHead(this.#edits === undefined ? head : withClocks(head, this.#edits))
     answer.hasEnded = true
     this.body.forgetReplay()
     this.#flush()

@@ -394,6 +394,16 @@ export interface HeldResponseScan {
   readonly threadThresholdBytes: number
 }
 
+/** What is done to the head of an answer that leaves without a question. */
+export interface AnswerEdits {
+  /** Names of fields that are left out, each with a line feed. */
+  readonly removed: string
+  /** Lines that are put behind it. */
+  readonly lines: string
+  /** Where in `lines` the time at which the head came is to stand, as 24 characters of ISO 8601 (`CLOCK_PLACE`); four at most. */
+  readonly clocks: readonly number[]
+}
+
 /** Calls into the front end. None of them throws for a stale handle. */
 export interface FrontEnd {
   readonly capabilities: FrontEndCapabilities
@@ -430,10 +440,10 @@ export interface FrontEnd {
   forward(handle: ExchangeHandle, target: UpstreamTarget, head: string, body?: Uint8Array): void
   /**
    * Only where a front end can. Like `forward`, for a request that goes up as it came, with `lines` behind its own. With
-   * `answerLines` the answer may leave without `onResponse`: as it comes, without fields that only we may send (O-73) and
-   * with these lines behind; `onAnswered` tells of it. One that cannot leave so comes as `onResponse`.
+   * `answer` the answer may leave without `onResponse`: as it comes, without fields that only we may send (O-73) and with
+   * these edits; `onAnswered` tells of it. One that cannot leave so comes as `onResponse`.
    */
-  relay?(handle: ExchangeHandle, target: UpstreamTarget, lines: string, answerLines: string | undefined): void
+  relay?(handle: ExchangeHandle, target: UpstreamTarget, lines: string, answer: AnswerEdits | undefined): void
   /** Nothing of an answer has left us, and the request's body could be sent again from the beginning (H-71). */
   canRepeat(handle: ExchangeHandle): boolean
   /**

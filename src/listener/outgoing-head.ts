@@ -3,6 +3,7 @@
  *
  * Source: H-03, H-123 (what may stand in a head), F-11 (lines that must not be there twice).
  */
+import type { AnswerEdits } from './front-end.ts'
 import type { HttpResponse } from './library.ts'
 
 /** As upstreams and policies make them: ASCII, and with no line that the library or we write. One look is enough. */
@@ -61,4 +62,14 @@ const DIGITS_OFFSET = 0x30 * 111
 export function writeHead(res: HttpResponse, head: string, isAscii: boolean): void {
   const text = head.slice(9, -2)
   res.writeStatus(isAscii ? text : Buffer.from(text, 'latin1'))
+}
+
+/** A head that ends in the lines of `edits`, at the time that it is now. */
+export function withClocks(head: string, { lines, clocks }: AnswerEdits): string {
+  if (clocks.length === 0) return head
+  const time = new Date().toISOString()
+  const start = head.length - lines.length
+  let text = head
+  for (const place of clocks) text = text.slice(0, start + place) + time + text.slice(start + place + time.length)
+  return text
 }

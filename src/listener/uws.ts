@@ -14,6 +14,7 @@ import { isIP } from 'node:net'
 import type { RelayedHead, UpstreamHandler, UpstreamPool } from '../upstream/upstream-pool.ts'
 import { ExchangeSlot, type SlotOwner } from './exchange-slot.ts'
 import type {
+  AnswerEdits,
   BodyFilter,
   ExchangeHandle,
   FrontEnd,
@@ -457,8 +458,8 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     slot.forward(target, head, body, this.#send)
   }
 
-  relay(handle: ExchangeHandle, target: UpstreamTarget, lines: string, answerLines: string | undefined): void {
-    this.#find(handle)?.relay(target, lines, answerLines, this.#send)
+  relay(handle: ExchangeHandle, target: UpstreamTarget, lines: string, answer: AnswerEdits | undefined): void {
+    this.#find(handle)?.relay(target, lines, answer, this.#send)
   }
 
   canRepeat(handle: ExchangeHandle): boolean {

@@ -20,6 +20,18 @@ export interface MetricsReport {
 
 type Tree = Map<string, number | Tree>
 
+/** Series that were found, by the lengths of their names. */
+interface LastFound {
+  readonly key: FamilyKey
+  readonly first: string
+  readonly second: string
+  /** '' for families of one label, whose `second` is empty too. */
+  readonly third: string
+  readonly at: number
+}
+
+const LAST_MASK = 127
+
 interface EndpointSlots {
   /** method index × 1000 + status → slot of the counter. */
   readonly requests: Map<number, number>
@@ -42,6 +54,7 @@ export class Metrics {
   readonly #table: SeriesTable
   readonly #endpoints = new Map<string, EndpointSlots>()
   readonly #trees = new Map<FamilyKey, Tree>()
+  readonly #last: (LastFound | undefined)[] = Array.from({ length: LAST_MASK + 1 }, () => undefined)
   readonly #gauges: { readonly at: number; readonly read: () => number }[] = []
   #inFlight = 0
 
@@ -258,10 +271,16 @@ export class Metrics {
     return tree
   }
 
-  // One look-up per label. Trees of a family have one depth: leaves are numbers exactly at the last label.
+  // One look-up per label. Trees of a family have one depth: leaves are numbers exactly at the last label. Requests of one
+  // kind ask for the same series again and again: what was found last in a place is found there again.
   #slot1(key: FamilyKey, first: string): number {
-    const found = this.#tree(key).get(first)
-    return found === undefined ? this.#slotOf(key, [first]) : (found as number)
+    const place = (first.length + key.length * 7) & LAST_MASK
+    const last = this.#last[place]
+    if (last !== undefined && last.first === first && last.key === key && last.third === '') return last.at
+    const found = this.#tree(key).get(first) as number | undefined
+    if (found === undefined) return this.#slotOf(key, [first])
+    this.#last[place] = { key, first, second: '', third: '', at: found }
+    return found
   }
 
   #slot2(key: FamilyKey, first: string, second: string): number {
@@ -270,9 +289,21 @@ export class Metrics {
   }
 
   #slot3(key: FamilyKey, first: string, second: string, third: string): number {
+    const place = (first.length + second.length * 5 + third.length * 3 + key.length * 7) & LAST_MASK
+    const last = this.#last[place]
+    if (
+      last !== undefined &&
+      last.third === third &&
+      last.second === second &&
+      last.first === first &&
+      last.key === key
+    )
+      return last.at
     const branch = (this.#tree(key).get(first) as Tree | undefined)?.get(second) as Tree | undefined
-    const found = branch?.get(third)
-    return found === undefined ? this.#slotOf(key, [first, second, third]) : (found as number)
+    const found = branch?.get(third) as number | undefined
+    if (found === undefined) return this.#slotOf(key, [first, second, third])
+    this.#last[place] = { key, first, second, third, at: found }
+    return found
   }
 
   #slotOf(key: FamilyKey, labelValues: readonly string[]): number {

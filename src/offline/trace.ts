@@ -108,6 +108,7 @@ export class Trace {
       source: expression.source,
       type: expression.type,
       needs: expression.needs,
+      settled: expression.settled,
       evaluate: (source: VariableSource) => expression.evaluate(source),
       evaluateWhole: (source: VariableSource) => expression.evaluateWhole(source),
       test: (source: VariableSource) => {

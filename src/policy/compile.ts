@@ -15,6 +15,7 @@ import type { ExpressionEnvironment } from '../expression/environment.ts'
 import { compileExpression, type Expression } from '../expression/expression.ts'
 import type { PhaseName } from '../expression/source.ts'
 import { compileTemplate } from '../expression/template.ts'
+import { canForetell } from '../phase/foretell.ts'
 import { RuleIndex } from '../phase/rule-index.ts'
 import { WafProfiles } from '../waf/profiles.ts'
 import type { ParsedAction, ParsedPolicy, ParsedRule } from './parse.ts'
@@ -64,6 +65,7 @@ export function compilePolicy(parsed: ParsedPolicy, options: PolicyOptions): Pol
     pathServers: Object.freeze(pathServers),
     requestIndex: RuleIndex.of(onHttpRequest),
     responseIndex: RuleIndex.of(onHttpResponse),
+    answersAreForetold: onHttpResponse.every((rule) => canForetell(rule)),
     onEventStreamMessage: compile('on_event_stream_message'),
     dependsOnPath: dependsOnPath(parsed),
     changesResponseBody: changesResponseBody(parsed),

@@ -1,6 +1,7 @@
 /** The frozen shape of a policy that workers run: rules whose expressions and actions are compiled. */
 import type { Exchange } from '../exchange/exchange.ts'
 import type { Expression } from '../expression/expression.ts'
+import type { ForetoldAnswer } from '../phase/foretell.ts'
 import type { Close, Next, Outcome } from '../phase/outcome.ts'
 import type { RuleIndex } from '../phase/rule-index.ts'
 import type { PolicyScope } from './scope.ts'
@@ -12,6 +13,8 @@ export interface CompiledPolicy {
   /** Where a phase has many rules: which of them a request can match. */
   readonly requestIndex: RuleIndex | undefined
   readonly responseIndex: RuleIndex | undefined
+  /** The response phase can be worked out before there is an answer. */
+  readonly answersAreForetold: boolean
   readonly onEventStreamMessage: readonly CompiledRule[]
   /** Actions of the request phase that answer paths of their own before any rule runs. */
   readonly pathServers: readonly CompiledAction[]
@@ -31,6 +34,8 @@ export interface CompiledRule {
 export interface CompiledAction {
   readonly type: string
   run(exchange: Exchange): Outcome | Promise<Outcome>
+  /** Present where what it does to an answer can be told before that is there; see Action. */
+  foretell?: (exchange: Exchange, answer: ForetoldAnswer) => boolean
   /** Present where the action may stand in `on_tcp_connect`. */
   runOnConnect?: (scope: PolicyScope) => Next | Close
   /** Present where the action has paths of its own; undefined: go on with the rules. */
@@ -43,6 +48,7 @@ export const EMPTY_POLICY: CompiledPolicy = Object.freeze({
   onHttpResponse: Object.freeze([]),
   requestIndex: undefined,
   responseIndex: undefined,
+  answersAreForetold: true,
   onEventStreamMessage: Object.freeze([]),
   pathServers: Object.freeze([]),
   dependsOnPath: false,

@@ -44,8 +44,11 @@ pub(crate) fn check(status: sys::napi_status, what: &str) -> Result<()> {
     Err(Error::from_reason(format!("{what} failed with status {status}")))
 }
 
-/// What a call to JavaScript has at most; each source says how many are its own.
-pub(crate) type Arguments = [sys::napi_value; 8];
+/// What a call to JavaScript has at most.
+pub(crate) type Arguments = [sys::napi_value; 8 + 2 * (MOST_TOLD - 1)];
+
+/// How many requests are told in one call.
+pub(crate) const MOST_TOLD: usize = 16;
 
 /// Hands out one event at a time, without ever calling back.
 pub(crate) trait Source: Sized + 'static {
@@ -55,8 +58,6 @@ pub(crate) trait Source: Sized + 'static {
     const NAME: &'static CStr;
     /// What an uncaught exception says when this panicked.
     const PANIC: &'static CStr;
-    /// How many of the arguments an event has.
-    const ARGUMENTS: usize;
     /// What is polled.
     fn descriptor(&self) -> RawFd;
     /// Asks the system what has happened.
@@ -65,11 +66,11 @@ pub(crate) trait Source: Sized + 'static {
     fn next_event(&mut self) -> Option<Self::Event>;
     /// Closes all sockets; no event follows.
     fn close(&mut self);
-    /// The arguments of an event; those that are not set are undefined.
+    /// The arguments of an event, and how many they are; those that are not set are undefined.
     ///
     /// # Safety
     /// Only on the environment's thread, inside a handle scope.
-    unsafe fn fill(driver: &Driver<Self>, event: Self::Event, arguments: &mut Arguments);
+    unsafe fn fill(driver: &Driver<Self>, event: Self::Event, arguments: &mut Arguments) -> usize;
     /// What JavaScript returned.
     ///
     /// # Safety
@@ -100,8 +101,8 @@ pub(crate) struct Driver<S: Source> {
     cleanup: Cell<sys::napi_async_cleanup_hook_handle>,
     is_closed: Cell<bool>,
     is_dispatching: Cell<bool>,
-    /// What the event is about whose returned value matters; 0 = nothing.
-    pub(crate) told: Cell<u64>,
+    /// What the event is about whose returned value matters.
+    pub(crate) told: RefCell<Vec<u64>>,
 }
 
 impl<S: Source> Driver<S> {
@@ -152,7 +153,7 @@ impl<S: Source> Driver<S> {
             cleanup: Cell::new(null_mut()),
             is_closed: Cell::new(false),
             is_dispatching: Cell::new(false),
-            told: Cell::new(0),
+            told: RefCell::new(Vec::with_capacity(MOST_TOLD)),
         });
         let mut cleanup = null_mut();
         let shared = Rc::into_raw(Rc::clone(&driver));
@@ -236,13 +237,14 @@ impl<S: Source> Driver<S> {
             }
             sys::napi_get_undefined(env, &mut receiver);
             sys::napi_get_reference_value(env, self.callback, &mut function);
-            let mut arguments: Arguments = [receiver; 8];
-            S::fill(self, event, &mut arguments);
+            let mut arguments: Arguments =
+                [receiver; size_of::<Arguments>() / size_of::<sys::napi_value>()];
+            let count = S::fill(self, event, &mut arguments);
             let status = sys::napi_call_function(
                 env,
                 receiver,
                 function,
-                S::ARGUMENTS,
+                count,
                 arguments.as_ptr(),
                 &mut returned,
             );

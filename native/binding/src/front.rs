@@ -10,10 +10,13 @@ use std::rc::Rc;
 
 use napi::{sys, Error, JsValue, Result, Unknown};
 use napi_derive::napi;
-use sallyport_front::{ConnectionId, Event, ExchangeId, Front, Limits, Record, Relay, MOST_ENDED};
+use sallyport_front::{
+    ConnectionId, Edits, Event, ExchangeId, Front, Limits, Record, Relay, Request, MOST_CLOCKS,
+    MOST_ENDED,
+};
 use sallyport_upstream::TargetId;
 
-use crate::driver::{check, Arguments, Driver, Drivers, SharedMemory, Source};
+use crate::driver::{check, Arguments, Driver, Drivers, SharedMemory, Source, MOST_TOLD};
 use crate::tls::{client_context, facts_text, take_prepared};
 use crate::upstream::{latin1, latin1_of, options, socket_addresses, HEAD_TEXT};
 
@@ -49,12 +52,17 @@ const RECORD_NUMBERS: usize = 13;
 /// Records that fit into the shared numbers: those that are told together, and behind them one that is told alone.
 const RECORDS: usize = MOST_ENDED + 1;
 const ALONE: usize = MOST_ENDED;
-/// Behind the records: what a request is told with, and what its relaying is told with, as src/native.ts has them.
+/// Behind the records: what requests are told with, and what their relaying is told with, as src/native.ts has them.
 const REQUEST_AT: usize = RECORDS * RECORD_NUMBERS;
 const REQUEST_NUMBERS: usize = 5;
-const RELAY_AT: usize = REQUEST_AT + REQUEST_NUMBERS;
-const RELAY_NUMBERS: usize = 2;
-const NUMBERS: usize = RELAY_AT + RELAY_NUMBERS;
+const RELAY_AT: usize = REQUEST_AT + MOST_TOLD * REQUEST_NUMBERS;
+const RELAY_NUMBERS: usize = 5 + MOST_CLOCKS;
+/// Of those that are told together, and behind them of one that is relayed by a call.
+const RELAYS: usize = MOST_TOLD + 1;
+const RELAYED_ALONE: usize = MOST_TOLD;
+const NUMBERS: usize = RELAY_AT + RELAYS * RELAY_NUMBERS;
+/// Arguments of an event; requests behind the first have two each beyond them.
+const ARGUMENTS: usize = 8;
 
 /// Handles of exchanges, as JavaScript has them: the generation above 20 bits, below it twice the slot and one. Those of the
 /// other front end are even, so that both may serve in one worker.
@@ -149,7 +157,6 @@ impl Source for Front {
     type Event = Event;
     const NAME: &'static CStr = c"sallyport:front";
     const PANIC: &'static CStr = c"the front end panicked";
-    const ARGUMENTS: usize = 8;
 
     fn descriptor(&self) -> RawFd {
         self.fd().as_raw_fd()
@@ -167,7 +174,8 @@ impl Source for Front {
         Front::close(self);
     }
 
-    unsafe fn fill(driver: &Driver<Self>, event: Event, arguments: &mut Arguments) {
+    unsafe fn fill(driver: &Driver<Self>, event: Event, arguments: &mut Arguments) -> usize {
+        let mut count = ARGUMENTS;
         // SAFETY: as for this function.
         unsafe {
             match event {
@@ -177,26 +185,28 @@ impl Source for Front {
                     arguments[4] = driver.number(connection.0 as f64);
                 }
                 Event::Request(exchange, request) => {
-                    let request = *request;
-                    arguments[0] = driver.number(f64::from(REQUEST));
-                    arguments[2] = driver.latin1(&request.head);
-                    // The last bit: some field is one that proxies write; the two before it: the version.
-                    let facts = request.version as u8 * 2 + u8::from(request.proxy_fields);
-                    let numbers: [f64; REQUEST_NUMBERS] = [
-                        handle_of(exchange),
-                        f64::from(request.listener) * 8.0 + f64::from(facts),
-                        request.body_length as f64,
-                        request.connection.0 as f64,
-                        request.received_at_ms,
-                    ];
-                    driver.write_numbers(REQUEST_AT, &numbers);
-                    driver.told.set(exchange.0);
-                    if !request.connection_lines.is_empty() {
-                        arguments[7] = driver.latin1(&request.connection_lines);
+                    driver.told.borrow_mut().clear();
+                    let mut next = Some((exchange, request));
+                    let mut place = 0;
+                    while let Some((exchange, request)) = next {
+                        let (head, lines) = match place {
+                            0 => (2, 7),
+                            _ => (ARGUMENTS + 2 * (place - 1), ARGUMENTS + 2 * place - 1),
+                        };
+                        arguments[head] = driver.latin1(&request.head);
+                        if !request.connection_lines.is_empty() {
+                            arguments[lines] = driver.latin1(&request.connection_lines);
+                        }
+                        driver.tell_request(place, exchange, *request);
+                        place += 1;
+                        next = match place {
+                            MOST_TOLD => None,
+                            _ => driver.source.borrow_mut().another_request(),
+                        };
                     }
-                    let mut front = driver.source.borrow_mut();
-                    front.keep_head(exchange, request.head);
-                    front.recycle(request.connection_lines);
+                    count += 2 * (place - 1);
+                    arguments[0] = driver.number(f64::from(REQUEST));
+                    arguments[3] = driver.number(place as f64);
                 }
                 Event::RequestBody { exchange, is_complete, is_held } => {
                     let mut front = driver.source.borrow_mut();
@@ -283,28 +293,37 @@ impl Source for Front {
                 }
             }
         }
+        count
     }
 
-    /// The lines with which the request that was told is relayed: the usual answer, which spares a call.
+    /// The lines with which the requests that were told are relayed: the usual answer, which spares a call for each.
     unsafe fn returned(driver: &Driver<Self>, value: sys::napi_value) {
-        let exchange = ExchangeId(driver.told.replace(0));
-        if exchange.0 == 0 {
-            return;
-        }
+        let mut told = driver.told.take();
         let mut kind = 0;
-        // SAFETY: as for this function; the out pointer is to a local.
-        unsafe { sys::napi_typeof(driver.env, value, &mut kind) };
-        if kind != sys::ValueType::napi_string {
-            return;
+        if !told.is_empty() {
+            // SAFETY: as for this function; the out pointer is to a local.
+            unsafe { sys::napi_typeof(driver.env, value, &mut kind) };
         }
-        let [target, split] = driver.relay_numbers();
-        let is_sent = HEAD_TEXT.with_borrow_mut(|text| {
-            let lines = latin1_of(driver.env, value, text);
-            lines.is_ok_and(|lines| driver.relay(exchange, target, lines, split))
-        });
-        if !is_sent {
-            driver.source.borrow_mut().reject(exchange);
+        if kind == sys::ValueType::napi_string {
+            HEAD_TEXT.with_borrow_mut(|text| {
+                let text = latin1_of(driver.env, value, text).unwrap_or_default();
+                let mut start = 0;
+                for (place, exchange) in told.iter().enumerate() {
+                    let numbers = driver.relay_numbers(place);
+                    let [target, end, ..] = numbers;
+                    if target >= 0.0 {
+                        let end = text.len().min(end as usize);
+                        let own = text.get(start..end).unwrap_or_default();
+                        start = end;
+                        if !driver.relay(ExchangeId(*exchange), own, numbers) {
+                            driver.source.borrow_mut().reject(ExchangeId(*exchange));
+                        }
+                    }
+                }
+            });
         }
+        told.clear();
+        driver.told.replace(told);
     }
 }
 
@@ -319,19 +338,45 @@ impl Driver<Front> {
         }
     }
 
-    /// What JavaScript wrote beside the lines of a relayed request: the target, and where the answer's lines begin.
-    fn relay_numbers(&self) -> [f64; RELAY_NUMBERS] {
-        // SAFETY: as for `write_numbers`.
-        unsafe { self.memory.cast::<f64>().add(RELAY_AT).cast::<[f64; RELAY_NUMBERS]>().read() }
+    /// The numbers of a request, which is then JavaScript's to answer for.
+    fn tell_request(&self, place: usize, exchange: ExchangeId, request: Request) {
+        // The last bit: some field is one that proxies write; the two before it: the version.
+        let facts = request.version as u8 * 2 + u8::from(request.proxy_fields);
+        let numbers: [f64; REQUEST_NUMBERS] = [
+            handle_of(exchange),
+            f64::from(request.listener) * 8.0 + f64::from(facts),
+            request.body_length as f64,
+            request.connection.0 as f64,
+            request.received_at_ms,
+        ];
+        self.write_numbers(REQUEST_AT + place * REQUEST_NUMBERS, &numbers);
+        self.told.borrow_mut().push(exchange.0);
+        let mut front = self.source.borrow_mut();
+        front.keep_head(exchange, request.head);
+        front.recycle(request.connection_lines);
     }
 
-    /// `lines`: those to be added, and from `split` on (unless it is negative) those of the answer.
-    fn relay(&self, exchange: ExchangeId, target: f64, lines: &[u8], split: f64) -> bool {
-        let (added, answer) = if split < 0.0 {
-            (lines, None)
+    /// What JavaScript wrote beside the text of a relayed request: target, where the text ends, and what is in it.
+    fn relay_numbers(&self, place: usize) -> [f64; RELAY_NUMBERS] {
+        assert!(place < RELAYS, "the numbers have their places");
+        // SAFETY: as for `write_numbers`.
+        unsafe {
+            let start = self.memory.cast::<f64>().add(RELAY_AT + place * RELAY_NUMBERS);
+            start.cast::<[f64; RELAY_NUMBERS]>().read()
+        }
+    }
+
+    /// `text`: lines to be added, those of the answer, names of fields that it leaves without; the numbers say where.
+    fn relay(&self, exchange: ExchangeId, text: &[u8], numbers: [f64; RELAY_NUMBERS]) -> bool {
+        let [target, _, answer_at, removed_at, clock_count, clocks @ ..] = numbers;
+        let clocks = clocks.map(|place| place as u32);
+        let (added, answer) = if answer_at < 0.0 {
+            (text, None)
         } else {
-            let (added, answer) = lines.split_at(lines.len().min(split as usize));
-            (added, Some(answer))
+            let (lines, removed) = text.split_at(text.len().min(removed_at as usize));
+            let (added, lines) = lines.split_at(lines.len().min(answer_at as usize));
+            let clocks = &clocks[..MOST_CLOCKS.min(clock_count as usize)];
+            (added, Some(Edits { lines, removed, clocks }))
         };
         let target = TargetId(target as u64);
         let relay = Relay { adds: true, answer };
@@ -664,20 +709,15 @@ pub fn front_forward(
     })
 }
 
-/// Sends the request upstream as it came, with lines behind its own. `lines`: these, and from `split` on (unless it is negative)
-/// those that the answer leaves with, unasked. Returns 0, or -1 when they are no lines.
+/// Sends the request upstream as it came, with lines behind its own; the shared numbers say what is in `text`. Returns 0, or -1
+/// when it has what is no lines.
 #[napi(catch_unwind)]
-pub fn front_relay(
-    front: u32,
-    exchange: f64,
-    target: f64,
-    lines: Unknown,
-    split: i32,
-) -> Result<i32> {
+pub fn front_relay(front: u32, exchange: f64, text: Unknown) -> Result<i32> {
     let driver = driver(front)?;
-    HEAD_TEXT.with_borrow_mut(|text| {
-        let lines = latin1(&lines, text)?;
-        let is_sent = driver.relay(exchange_of(exchange), target, lines, f64::from(split));
+    HEAD_TEXT.with_borrow_mut(|space| {
+        let text = latin1(&text, space)?;
+        let numbers = driver.relay_numbers(RELAYED_ALONE);
+        let is_sent = driver.relay(exchange_of(exchange), text, numbers);
         Ok(if is_sent { NOTHING } else { BAD_HEAD })
     })
 }

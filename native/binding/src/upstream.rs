@@ -82,11 +82,13 @@ pub fn close_upstream_pool(pool: u32) {
     }
 }
 
+/// What an event is told with.
+const ARGUMENTS: usize = 7;
+
 impl Source for Pool {
     type Event = Event;
     const NAME: &'static CStr = c"sallyport:upstream";
     const PANIC: &'static CStr = c"the upstream pool panicked";
-    const ARGUMENTS: usize = 7;
 
     fn descriptor(&self) -> RawFd {
         self.fd().as_raw_fd()
@@ -104,7 +106,7 @@ impl Source for Pool {
         Pool::close(self);
     }
 
-    unsafe fn fill(driver: &Driver<Self>, event: Event, arguments: &mut Arguments) {
+    unsafe fn fill(driver: &Driver<Self>, event: Event, arguments: &mut Arguments) -> usize {
         let env = driver.env;
         let pool = driver.source.borrow();
         let mut kind = match event.connected {
@@ -165,6 +167,7 @@ impl Source for Pool {
             sys::napi_create_uint32(env, data_length, &mut arguments[6]);
         }
         arguments[3] = text;
+        ARGUMENTS
     }
 }
 

@@ -1,4 +1,5 @@
-//! The `Date` line, made once a second. Source: RFC 9110 §5.6.7, §6.6.1; H-58.
+//! The time as text: the `Date` line, made once a second, and ISO 8601 with milliseconds, made once for each.
+//! Source: RFC 9110 §5.6.7, §6.6.1; H-58; traffic-policy.md §6 (`time.now`).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -29,6 +30,45 @@ impl DateLine {
         }
         &self.text
     }
+}
+
+/// The time as `Date.prototype.toISOString` writes it, as it was when last asked for.
+pub(crate) struct IsoTime {
+    ms: u128,
+    text: [u8; ISO_LENGTH],
+}
+
+/// What stands where such a time is to be.
+pub(crate) const ISO_PLACE: &[u8; ISO_LENGTH] = b"0000-00-00T00:00:00.000Z";
+const ISO_LENGTH: usize = 24;
+
+impl IsoTime {
+    pub(crate) fn new() -> Self {
+        IsoTime { ms: u128::MAX, text: [0; ISO_LENGTH] }
+    }
+
+    pub(crate) fn now(&mut self) -> &[u8; ISO_LENGTH] {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let ms = since.as_millis();
+        if ms != self.ms {
+            self.ms = ms;
+            self.text = iso(since.as_secs(), since.subsec_millis());
+        }
+        &self.text
+    }
+}
+
+fn iso(second: u64, ms: u32) -> [u8; ISO_LENGTH] {
+    let mut text = *ISO_PLACE;
+    let (year, month, day) = civil((second / 86_400) as i64);
+    digits(&mut text[0..4], year);
+    digits(&mut text[5..7], month);
+    digits(&mut text[8..10], day);
+    digits(&mut text[11..13], (second / 3600 % 24) as u32);
+    digits(&mut text[14..16], (second / 60 % 60) as u32);
+    digits(&mut text[17..19], (second % 60) as u32);
+    digits(&mut text[20..23], ms);
+    text
 }
 
 fn line(second: u64) -> [u8; LENGTH] {
@@ -70,7 +110,7 @@ fn civil(days: i64) -> (u32, u32, u32) {
 
 #[cfg(test)]
 mod tests {
-    use super::line;
+    use super::{iso, line};
 
     #[test]
     fn h_58_dates_are_as_in_rfc_9110() {
@@ -85,6 +125,17 @@ mod tests {
                 std::str::from_utf8(&line(second)),
                 Ok(format!("date: {text}\r\n").as_str())
             );
+        }
+    }
+
+    #[test]
+    fn times_are_as_javascript_writes_them() {
+        for (second, ms, text) in [
+            (0, 0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400, 7, "2000-02-29T00:00:00.007Z"),
+            (1_709_164_799, 999, "2024-02-28T23:59:59.999Z"),
+        ] {
+            assert_eq!(std::str::from_utf8(&iso(second, ms)), Ok(text));
         }
     }
 }

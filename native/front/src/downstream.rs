@@ -76,7 +76,7 @@ impl Front {
     ) -> Result<(), BadHead> {
         let (status, has_date) = match head {
             AnswerHead::Made(head) => write_answer(text, head)?,
-            AnswerHead::Passed(lines) => write_passed(text, self.pool.head(), lines)?,
+            AnswerHead::Passed(edits) => write_passed(text, self.pool.head(), edits)?,
         };
         let Some(state) = self.exchanges.get_mut(exchange) else { return Ok(()) };
         if state.stream != 0 {

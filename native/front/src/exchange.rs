@@ -3,6 +3,7 @@
 
 use sallyport_upstream::{HeadFacts, LegId};
 
+use crate::edits::KeptEdits;
 use crate::frames::Frames;
 use crate::held::Held;
 use crate::trailers::TrailerRules;
@@ -83,8 +84,8 @@ pub(crate) struct Exchange {
     pub(crate) reused: bool,
 
     // ── answer ──
-    /// It leaves without a question, with these lines behind its own.
-    pub(crate) pass: Option<Vec<u8>>,
+    /// It leaves without a question, with these edits.
+    pub(crate) pass: Option<KeptEdits>,
     /// It left so, and nobody knows yet.
     pub(crate) passed_status: u16,
     pub(crate) upstream: Option<HeadFacts>,

@@ -15,8 +15,8 @@ use sallyport_tls::{ClientContext, Facts, ServerContext};
 use sallyport_upstream::{Connections, Pool, Slab, TargetId, TargetOptions};
 
 use crate::connection::{unmapped, Connection, Phase, NOWHERE};
-use crate::date::DateLine;
-use crate::event::{ConnectionId, End, Event, ExchangeId, Record};
+use crate::date::{DateLine, IsoTime};
+use crate::event::{ConnectionId, End, Event, ExchangeId, Record, Request};
 use crate::exchange::{Answer, Exchange};
 use crate::http1::MOST_EXCHANGES;
 use crate::listener::{accept, listen, Accepted, ListenError, Listener};
@@ -32,6 +32,8 @@ const MOST_ACCEPTED: usize = 256;
 const MOST_AGAIN: usize = 512;
 /// Ends of exchanges that are told at once.
 pub const MOST_ENDED: usize = 64;
+/// Requests that are looked for before the first of them is told.
+const MOST_GATHERED: usize = 16;
 /// How often deadlines of both sides are looked at.
 const TIMER_MS: i64 = 100;
 /// T-23: the end of a client's side that comes so long after its last byte, or later, is not a half-close.
@@ -152,6 +154,7 @@ pub struct Front {
     start_ms: f64,
     pub(crate) now_ms: u64,
     pub(crate) date: DateLine,
+    pub(crate) iso: IsoTime,
     pub(crate) scratch: Vec<u8>,
     pub(crate) text: Vec<u8>,
     pub(crate) lines: Vec<u8>,
@@ -203,6 +206,7 @@ impl Front {
             start_ms: clock_ms,
             now_ms: 0,
             date: DateLine::new(),
+            iso: IsoTime::new(),
             scratch: vec![0; READ_BYTES],
             text: Vec::with_capacity(2048),
             lines: Vec::new(),
@@ -493,9 +497,11 @@ impl Front {
             if self.ended.len() >= MOST_ENDED {
                 return Some(Event::Ended);
             }
-            while let Some(event) = self.pending.pop_front() {
-                if self.is_current(&event) {
-                    return Some(event);
+            if !self.gathers() {
+                while let Some(event) = self.pending.pop_front() {
+                    if self.is_current(&event) {
+                        return Some(event);
+                    }
                 }
             }
             if let Some(event) = self.batch.get(self.batch_at) {
@@ -522,6 +528,29 @@ impl Front {
                 return None;
             }
         }
+    }
+
+    /// Requests that came in one turn are told one behind the other, so that `another_request` finds them.
+    fn gathers(&self) -> bool {
+        self.batch_at < self.batch.len()
+            && self.pending.len() < MOST_GATHERED
+            && matches!(self.pending.back(), Some(Event::Request(..)))
+            && matches!(self.pending.front(), Some(Event::Request(..)))
+    }
+
+    /// The request that `next_event` would tell of now, if that is what comes next.
+    pub fn another_request(&mut self) -> Option<(ExchangeId, Box<Request>)> {
+        while matches!(self.pending.front(), Some(Event::Request(..))) {
+            match self.pending.pop_front() {
+                Some(Event::Request(exchange, request))
+                    if self.exchanges.get(exchange.0).is_some() =>
+                {
+                    return Some((exchange, request));
+                }
+                _ => {}
+            }
+        }
+        None
     }
 
     fn end_turn(&mut self) {

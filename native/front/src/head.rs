@@ -2,6 +2,8 @@
 
 use sallyport_http1::{is_value, lower_token};
 
+use crate::edits::KeptEdits;
+
 /// A head that the gateway made is not one answer's: nothing was sent (H-123).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadHead;
@@ -15,12 +17,12 @@ impl std::fmt::Display for BadHead {
 impl std::error::Error for BadHead {}
 
 /// The head of an answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) enum AnswerHead<'a> {
     /// As the gateway made it.
     Made(&'a [u8]),
-    /// That of the upstream's answer as the pool has it, with lines behind it that were looked at.
-    Passed(&'a [u8]),
+    /// That of the upstream's answer as the pool has it, with edits that were looked at.
+    Passed(&'a KeptEdits),
 }
 
 /// Fields that only the gateway may send (O-73): an upstream's are dropped.
@@ -85,12 +87,14 @@ fn copy_answer(text: &mut Vec<u8>, head: &[u8]) -> Result<(u16, bool), BadHead> 
     Ok((status, has_date))
 }
 
-/// Appends the head of an upstream's answer, as its parser wrote it, without the gateway's own fields, and `lines`.
+/// Appends the head of an upstream's answer, as its parser wrote it, without the gateway's own fields and those that `edits`
+/// leave out, and the lines they add.
 pub(crate) fn write_passed(
     text: &mut Vec<u8>,
     head: &[u8],
-    lines: &[u8],
+    edits: &KeptEdits,
 ) -> Result<(u16, bool), BadHead> {
+    let has_removed = !edits.removed().is_empty();
     let digits = head.get(9..12).ok_or(BadHead)?;
     let status = digits.iter().fold(0, |status, digit| status * 10 + u16::from(digit & 15));
     let (mut run, mut at) = (0, memchr::memchr(b'\n', head).ok_or(BadHead)? + 1);
@@ -98,19 +102,22 @@ pub(crate) fn write_passed(
     while at < head.len() {
         let end = at + memchr::memchr(b'\n', &head[at..]).ok_or(BadHead)? + 1;
         let line = &head[at..end];
-        has_date |= line.starts_with(b"date:");
-        // All of them begin with one of these.
-        if matches!(line[0], b'x' | b'n' | b's') {
+        // All that are the gateway's begin with one of these.
+        let mut is_kept = true;
+        if has_removed || matches!(line[0], b'x' | b'n' | b's') {
             let colon = memchr::memchr(b':', line).ok_or(BadHead)?;
-            if is_gateways(&line[..colon]) {
-                text.extend_from_slice(&head[run..at]);
-                run = end;
-            }
+            is_kept = !is_gateways(&line[..colon]) && !edits.removes(&line[..colon]);
+        }
+        if is_kept {
+            has_date |= line.starts_with(b"date:");
+        } else {
+            text.extend_from_slice(&head[run..at]);
+            run = end;
         }
         at = end;
     }
     text.extend_from_slice(&head[run..]);
-    text.extend_from_slice(lines);
+    text.extend_from_slice(edits.lines());
     Ok((status, has_date))
 }
 
@@ -215,17 +222,32 @@ mod tests {
     fn o_73_what_passes_has_nothing_of_ours_but_what_we_say() {
         let mut text = Vec::new();
         let head = b"HTTP/1.1 404 Not Found\r\nx-request-id: theirs\r\nx-a: b\r\nsallyport-error-code: 1\r\nngrok-error-code: 2\r\nserver: s\r\n";
-        assert_eq!(write_passed(&mut text, head, b"x-request-id: ours\r\n"), Ok((404, false)));
+        let ours = edits(b"x-request-id: ours\r\n", b"");
+        assert_eq!(write_passed(&mut text, head, &ours), Ok((404, false)));
         assert_eq!(
             text,
             b"HTTP/1.1 404 Not Found\r\nx-a: b\r\nserver: s\r\nx-request-id: ours\r\n"
         );
         text.clear();
         assert_eq!(
-            write_passed(&mut text, b"HTTP/1.1 200 OK\r\ndate: x\r\n", b""),
+            write_passed(&mut text, b"HTTP/1.1 200 OK\r\ndate: x\r\n", &edits(b"", b"")),
             Ok((200, true))
         );
         assert_eq!(text, b"HTTP/1.1 200 OK\r\ndate: x\r\n");
+    }
+
+    #[test]
+    fn what_passes_is_without_the_fields_that_are_named() {
+        let mut text = Vec::new();
+        let head = b"HTTP/1.1 200 OK\r\nserver: a\r\ndate: b\r\nserver-timing: c\r\nserver: d\r\n";
+        let without = edits(b"server: ours\r\n", b"server\ndate\n");
+        // The gateway's own date takes the place of one that was left out.
+        assert_eq!(write_passed(&mut text, head, &without), Ok((200, false)));
+        assert_eq!(text, b"HTTP/1.1 200 OK\r\nserver-timing: c\r\nserver: ours\r\n");
+    }
+
+    fn edits(lines: &[u8], removed: &[u8]) -> KeptEdits {
+        KeptEdits::new(crate::edits::Edits { lines, removed, clocks: &[] }, Vec::new())
     }
 
     #[test]

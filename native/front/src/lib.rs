@@ -26,6 +26,7 @@
 mod connection;
 mod date;
 mod downstream;
+mod edits;
 mod event;
 mod exchange;
 mod frames;
@@ -42,6 +43,7 @@ mod tunnel;
 mod wheel;
 mod wire;
 
+pub use edits::{Edits, MOST_CLOCKS};
 pub use event::{ConnectionId, End, Event, ExchangeId, Record, Refused, Request, Version};
 pub use front::{Addresses, Front, Limits, Open, MOST_ENDED};
 pub use head::BadHead;

@@ -5,10 +5,11 @@
 
 use sallyport_http1::CheckedHead;
 use sallyport_upstream::{
-    are_fields, Event as UpstreamEvent, Failure, LegId, Reason, RequestHead, Sent, TargetId, Use,
+    Event as UpstreamEvent, Failure, LegId, Reason, RequestHead, Sent, TargetId, Use,
 };
 
 use crate::downstream::BodyFacts;
+use crate::edits::{Edits, KeptEdits};
 use crate::event::{End, Event, ExchangeId};
 use crate::exchange::{Answer, Sink};
 use crate::front::Front;
@@ -20,9 +21,9 @@ use crate::held::{Held, LentBody};
 pub struct Relay<'a> {
     /// The head to be sent is that of the request as it came, with the given lines behind it.
     pub adds: bool,
-    /// The answer may leave at once, with these lines behind its own. `Passed`, or the record, tells of it; where it cannot
-    /// (101), there is a `Response` as always.
-    pub answer: Option<&'a [u8]>,
+    /// The answer may leave at once, with these edits. `Passed`, or the record, tells of it; where it cannot (101), there is
+    /// a `Response` as always.
+    pub answer: Option<Edits<'a>>,
 }
 
 impl Front {
@@ -161,7 +162,9 @@ impl Front {
         if self.borrowed == key {
             self.borrowed = 0;
         }
-        if relay.adds && state.head.is_empty() || !relay.answer.is_none_or(are_fields) {
+        if relay.adds && state.head.is_empty()
+            || relay.answer.is_some_and(|edits| !edits.are_valid())
+        {
             return Err(BadHead);
         }
         if state.upgrade {
@@ -169,7 +172,10 @@ impl Front {
             whole.extend_from_slice(head);
             return self.forward_upgrade(key, target, &whole);
         }
-        state.pass = relay.answer.map(<[u8]>::to_vec);
+        if let Some(edits) = relay.answer {
+            let space = self.spare.pop().unwrap_or_default();
+            state.pass = Some(KeptEdits::new(edits, space));
+        }
         // collected whole its length is known, however it came (H-28)
         let is_known = state.is_complete && state.held.len() as i64 <= state.collect;
         let purpose = Use {
@@ -349,8 +355,10 @@ impl Front {
                 self.borrowed = key;
             }
             if head.status != 101 {
-                if let Some(lines) = state.pass.take() {
-                    self.pass(key, head.status, &lines);
+                if let Some(mut edits) = state.pass.take() {
+                    edits.fill_clocks(&mut self.iso);
+                    self.pass(key, head.status, &edits);
+                    self.recycle(edits.into_space());
                     return;
                 }
             }
@@ -539,11 +547,11 @@ impl Front {
     }
 
     /// Sends the upstream's answer on without a question.
-    fn pass(&mut self, key: u64, status: u16, lines: &[u8]) {
+    fn pass(&mut self, key: u64, status: u16, edits: &KeptEdits) {
         let Some(state) = self.exchanges.get_mut(key) else { return };
         state.passed_status = status;
-        // The head is one of ours, and the lines were looked at when they came.
-        let _ = self.continue_with(key, AnswerHead::Passed(lines), None, false);
+        // The head is one of ours, and the edits were looked at when they came.
+        let _ = self.continue_with(key, AnswerHead::Passed(edits), None, false);
         let Some(state) = self.exchanges.get_mut(key) else { return };
         state.passed_status = 0;
         let (exchange, first_byte_at_ms) = (ExchangeId(key), state.first_byte_at_ms);

@@ -2,8 +2,8 @@
  * The front end on the native one: sockets, parsing, timers and bodies are native (native/front); here are the names'
  * addresses, the gateway's events, and the filters that want a body in JavaScript.
  *
- * One call from native per request, one per answer that is not relayed, and one for all ends of a turn; what is known of a connection
- * is read once per connection. Handles of exchanges are odd.
+ * One call from native for the requests of a turn, one per answer that is not relayed, and one for all ends of a turn; what is known
+ * of a connection is read once per connection. Handles of exchanges are odd.
  *
  * Source: native-front-end.md §7; operations.md H-01 … H-93.
  */
@@ -15,6 +15,7 @@ import { NativeServers, NO_VERIFYING } from '../../upstream/native-servers.ts'
 import { InvalidHeadError } from '../../upstream/request-head.ts'
 import type { ConnectionCounts } from '../../upstream/upstream-pool.ts'
 import {
+  type AnswerEdits,
   type BodyFilter,
   type ExchangeHandle,
   type ExchangeRecord,
@@ -91,6 +92,8 @@ const VERSIONS: readonly RequestFacts['version'][] = ['HTTP/1.1', 'HTTP/1.0', 'H
 const EMPTY = new Uint8Array(0)
 /** Where the record begins that is told alone. */
 const ALONE = (native.FRONT_RECORDS - 1) * native.FRONT_RECORD_NUMBERS
+/** Where the numbers begin of a request that is relayed by a call. */
+const RELAYED_ALONE = native.FRONT_MOST_TOLD * native.FRONT_RELAY_LENGTH
 const BROKEN_HEAD =
   'HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\n'
 
@@ -132,8 +135,12 @@ export class NativeFrontEnd implements FrontEnd {
   #inFlight = 0
   /** The exchange whose request is being told; 0 = none. */
   #announced: ExchangeHandle = 0
-  /** The lines that it is relayed with: they are returned, which spares a call. */
-  #relayed: string | undefined
+  /** The text that it is relayed with, and where its numbers are. */
+  #announcedRelay: string | undefined
+  #relayAt = 0
+  /** Those of requests that are told together: they are returned, which spares a call for each. */
+  #relayed = ''
+  #hasRelayed = false
   #isClosed = false
 
   /** Throws when the system has no descriptors left, and NativeAddonError when the native part is missing. */
@@ -145,8 +152,8 @@ export class NativeFrontEnd implements FrontEnd {
     const front = native.createFront(
       this.#limits(options.limits),
       this.#numbers,
-      (kind, handle, text, a, b, c, _, extra) => {
-        if (kind === native.FRONT_REQUEST) return this.#request(text!, (extra as string | undefined) ?? '')
+      (kind, handle, text, a, b, c, _, extra, ...others) => {
+        if (kind === native.FRONT_REQUEST) return this.#requests(a, text!, extra as string | undefined, others)
         this.#event(kind, handle, text, a, b, c, extra)
         return undefined
       },
@@ -372,27 +379,51 @@ export class NativeFrontEnd implements FrontEnd {
     }
   }
 
-  /** The request that the shared numbers tell of. Returns the lines that it is relayed with, when the gateway has done so meanwhile. */
-  #request(head: string, connectionLines: string): string | undefined {
+  /**
+   * Requests that came in one turn; of those behind the first, head and connection lines are in `others`. Returns the lines that
+   * they are relayed with, of all that the gateway has relayed meanwhile.
+   */
+  #requests(
+    count: number,
+    head: string,
+    connectionLines: string | undefined,
+    others: readonly (string | undefined)[],
+  ): string | undefined {
+    this.#relayed = ''
+    this.#hasRelayed = false
+    this.#request(0, head, connectionLines)
+    for (let place = 1; place < count; place++) {
+      // the front end may have been closed: its exchanges are over, and that was told
+      if (this.#isClosed) break
+      this.#request(place, others[2 * place - 2]!, others[2 * place - 1])
+    }
+    return this.#hasRelayed ? this.#relayed : undefined
+  }
+
+  #request(place: number, head: string, connectionLines: string | undefined): void {
     const numbers = this.#numbers
     const at = native.FRONT_REQUEST_NUMBERS
-    const handle = numbers[at.exchange]!
-    const facts = numbers[at.facts]!
+    const start = place * native.FRONT_REQUEST_LENGTH
+    const handle = numbers[start + at.exchange]!
+    const facts = numbers[start + at.facts]!
     this.#slots[(handle & HANDLE_SLOT_MASK) >>> 1] = {
       handle,
-      connection: numbers[at.connection]!,
+      connection: numbers[start + at.connection]!,
       target: undefined,
       filter: undefined,
       attempt: 0,
     }
     this.#inFlight++
     this.#announced = handle
+    this.#relayAt = place * native.FRONT_RELAY_LENGTH
+    this.#announcedRelay = undefined
+    numbers[this.#relayAt + native.FRONT_RELAY_NUMBERS.target] = -1
     try {
       this.#events.onRequest(handle, head, {
         listenerId: facts >>> 3,
-        bodyLength: numbers[at.bodyLength]!,
-        receivedAtMs: numbers[at.receivedAtMs]!,
-        connectionLines,
+        bodyLength: numbers[start + at.bodyLength]!,
+        receivedAtMs: numbers[start + at.receivedAtMs]!,
+        connectionLines: connectionLines ?? '',
         proxyFields: (facts & 1) === 1,
         version: VERSIONS[(facts >>> 1) & 3],
       })
@@ -400,9 +431,10 @@ export class NativeFrontEnd implements FrontEnd {
       this.#failed(handle, error)
     }
     this.#announced = 0
-    const lines = this.#relayed
-    this.#relayed = undefined
-    return lines
+    if (this.#announcedRelay === undefined) return
+    this.#relayed += this.#announcedRelay
+    this.#hasRelayed = true
+    numbers[this.#relayAt + native.FRONT_RELAY_NUMBERS.end] = this.#relayed.length
   }
 
   /** Calls into the gateway; what it throws ends this exchange only (T-26). */
@@ -555,16 +587,43 @@ export class NativeFrontEnd implements FrontEnd {
     else this.#sendLater(slot, target, (found) => this.#send(handle, found, head, body))
   }
 
-  relay(handle: ExchangeHandle, target: UpstreamTarget, lines: string, answerLines: string | undefined): void {
+  relay(handle: ExchangeHandle, target: UpstreamTarget, lines: string, answer: AnswerEdits | undefined): void {
     const slot = this.#begin(handle, target)
     if (slot === undefined) return
     const at = this.#at(target)
-    if (at !== undefined && handle === this.#announced) {
-      this.#relayed = answerLines === undefined ? lines : lines + answerLines
-      this.#numbers[native.FRONT_RELAY_NUMBERS.target] = at
-      this.#numbers[native.FRONT_RELAY_NUMBERS.split] = answerLines === undefined ? -1 : lines.length
-    } else if (at !== undefined) this.#relay(handle, at, lines, answerLines)
-    else this.#sendLater(slot, target, (found) => this.#relay(handle, found, lines, answerLines))
+    if (at !== undefined && handle === this.#announced)
+      this.#announcedRelay = this.#relayText(this.#relayAt, at, lines, answer)
+    else if (at !== undefined) this.#relay(handle, at, lines, answer)
+    else this.#sendLater(slot, target, (found) => this.#relay(handle, found, lines, answer))
+  }
+
+  /** What native wants for it: one text, and numbers that say where its parts begin. */
+  #relayText(
+    start: number,
+    target: native.UpstreamTargetHandle,
+    lines: string,
+    answer: AnswerEdits | undefined,
+  ): string {
+    const numbers = this.#numbers
+    const at = native.FRONT_RELAY_NUMBERS
+    numbers[start + at.target] = target
+    if (answer === undefined) {
+      numbers[start + at.answer] = -1
+      return lines
+    }
+    const { clocks } = answer
+    numbers[start + at.answer] = lines.length
+    numbers[start + at.clockCount] = clocks.length
+    for (let place = 0; place < clocks.length; place++) numbers[start + at.clocks + place] = clocks[place]!
+    const text = lines + answer.lines
+    numbers[start + at.removed] = text.length
+    return answer.removed === '' ? text : text + answer.removed
+  }
+
+  /** The request that is being told is not relayed after all. */
+  #withdraw(): void {
+    this.#announcedRelay = undefined
+    this.#numbers[this.#relayAt + native.FRONT_RELAY_NUMBERS.target] = -1
   }
 
   /** A leg begins; what was to be sent before is not sent any more. */
@@ -573,7 +632,7 @@ export class NativeFrontEnd implements FrontEnd {
     if (slot === undefined || this.#isClosed) return undefined
     slot.target = target
     slot.attempt++
-    if (handle === this.#announced) this.#relayed = undefined
+    if (handle === this.#announced) this.#withdraw()
     return slot
   }
 
@@ -586,12 +645,10 @@ export class NativeFrontEnd implements FrontEnd {
     handle: ExchangeHandle,
     target: native.UpstreamTargetHandle,
     lines: string,
-    answerLines: string | undefined,
+    answer: AnswerEdits | undefined,
   ): void {
-    const sent =
-      answerLines === undefined
-        ? native.relayFront(this.#front, handle, target, lines, -1)
-        : native.relayFront(this.#front, handle, target, lines + answerLines, lines.length)
+    const text = this.#relayText(RELAYED_ALONE, target, lines, answer)
+    const sent = native.relayFront(this.#front, handle, text)
     if (sent === native.FRONT_BAD_HEAD) throw new InvalidHeadError()
   }
 
@@ -656,7 +713,7 @@ export class NativeFrontEnd implements FrontEnd {
     const slot = this.#find(handle)
     if (slot === undefined || this.#isClosed) return
     slot.attempt++
-    if (handle === this.#announced) this.#relayed = undefined
+    if (handle === this.#announced) this.#withdraw()
     slot.filter?.close()
     slot.filter = undefined
     const bytes = typeof body !== 'string' ? body : body === '' ? EMPTY : Buffer.from(body, 'utf8')
@@ -665,7 +722,7 @@ export class NativeFrontEnd implements FrontEnd {
 
   abort(handle: ExchangeHandle): void {
     if (this.#isClosed || this.#find(handle) === undefined) return
-    if (handle === this.#announced) this.#relayed = undefined
+    if (handle === this.#announced) this.#withdraw()
     this.#settle(native.abortFront(this.#front, handle))
   }
 

@@ -6,16 +6,18 @@
  */
 import '../../support/wire-native.ts'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import type { ExchangeHandle } from '../../../src/listener/front-end.ts'
+import type { AnswerEdits, ExchangeHandle } from '../../../src/listener/front-end.ts'
 import { readsLibraryMemory } from '../../../src/listener/library-head.ts'
 import { answerText, type EchoUpstream, startEchoUpstream } from '../../support/echo-upstream.ts'
 import { eventually, exchangeRaw, openRaw } from '../../support/raw-client.ts'
 import { PlainEvents, startWireGateway, target, type WireGateway } from '../../support/wire-gateway.ts'
 
+const OURS: AnswerEdits = { lines: 'x-request-id: ours\r\n', removed: '', clocks: [] }
+
 /** Relays everything, and asks for the answers only when it is told to. */
 class RelayingEvents extends PlainEvents {
   lines = 'x-added: yes\r\n'
-  answerLines: string | undefined = 'x-request-id: ours\r\n'
+  answer: AnswerEdits | undefined = OURS
   /** Requests whose target is in here are relayed when it is called. */
   readonly late = new Map<string, () => void>()
   /** What was told, in order. */
@@ -23,7 +25,7 @@ class RelayingEvents extends PlainEvents {
 
   override onRequest(handle: ExchangeHandle, head: string): void {
     this.heads.push(head)
-    const relay = (): void => this.frontEnd.relay!(handle, this.target, this.lines, this.answerLines)
+    const relay = (): void => this.frontEnd.relay!(handle, this.target, this.lines, this.answer)
     const path = head.split(' ')[1]!
     if (this.late.has(path)) this.late.set(path, relay)
     else relay()
@@ -68,7 +70,7 @@ beforeEach(() => {
   events.told.length = 0
   events.late.clear()
   events.lines = 'x-added: yes\r\n'
-  events.answerLines = 'x-request-id: ours\r\n'
+  events.answer = OURS
 })
 
 test('O-73 a request goes up as it came with our lines behind; its answer leaves with ours', async () => {
@@ -126,13 +128,13 @@ test('H-28 a request with a body goes up with it', async () => {
 })
 
 test('without lines for the answer it is asked for, as is one that does not come as a whole', async () => {
-  events.answerLines = undefined
+  events.answer = undefined
   upstream.answer = (_, socket) => socket.write(answerText(404, 'no'))
   expect((await exchangeRaw(gateway.port, get('/'))).answers[0]).toMatchObject({ status: 404, body: 'no' })
   await eventually(() => events.told.length === 2)
   expect(events.told.splice(0)).toEqual(['response', 'done 404 complete'])
 
-  events.answerLines = 'x-request-id: ours\r\n'
+  events.answer = OURS
   upstream.answer = (_, socket) => {
     socket.write('HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab')
     setTimeout(() => socket.write('cd'), 20)
@@ -145,7 +147,7 @@ test('without lines for the answer it is asked for, as is one that does not come
 test('what takes a decision is asked for: bytes beyond ASCII, lines of ours that the library writes', async () => {
   upstream.answer = (_, socket) => socket.write(answerText(200, 'x', 'x-a: \xe9\r\n'), 'latin1')
   expect((await exchangeRaw(gateway.port, get('/'))).answers[0]!.field('x-a')).toBe('\xe9')
-  events.answerLines = 'date: ours\r\n'
+  events.answer = { ...OURS, lines: 'date: ours\r\n' }
   upstream.answer = (_, socket) => socket.write(answerText(200, 'x'))
   const { answers } = await exchangeRaw(gateway.port, get('/'))
   expect(answers[0]!.fields.map(([, value]) => value)).not.toContain('ours')
@@ -183,7 +185,7 @@ test('H-123 lines that are none send nothing', async () => {
   events.lines = 'x-added: yes\r\n\r\nGET / HTTP/1.1\r\n'
   expect((await exchangeRaw(gateway.port, get('/'))).answers[0]).toMatchObject({ status: 500 })
   events.lines = ''
-  events.answerLines = 'x: a\rb\r\n'
+  events.answer = { ...OURS, lines: 'x: a\rb\r\n' }
   expect((await exchangeRaw(gateway.port, get('/'))).answers[0]).toMatchObject({ status: 500 })
   expect(upstream.complete).toEqual([])
   expect(gateway.errors.splice(0)).toHaveLength(2)
