@@ -9,7 +9,15 @@ import { described, policyKit } from '../config/schema-kit.ts'
 import { PROXY_FIELDS } from '../exchange/forward-head.ts'
 import { NEXT } from '../phase/outcome.ts'
 import type { Action } from './action.ts'
-import { compileHeaders, foretellHeader, headerMap, type HeaderPlan, headerValue } from './header-values.ts'
+import {
+  compileHeaders,
+  foretellHeader,
+  type ForetoldLines,
+  foretoldLines,
+  headerMap,
+  type HeaderPlan,
+  headerValue,
+} from './header-values.ts'
 
 interface Config {
   readonly headers: ReadonlyMap<string, TextSource>
@@ -17,6 +25,8 @@ interface Config {
 
 interface Plan {
   readonly headers: readonly HeaderPlan[]
+  /** What they will be on an answer, where that can be told. */
+  readonly foretold: readonly ForetoldLines[] | undefined
 }
 
 /** The gateway looks for these in what leaves. */
@@ -31,7 +41,9 @@ export const addHeaders: Action<Config, Plan> = {
   }),
   compile(config, context) {
     const headers = compileHeaders(config.headers, context, { allowHost: context.phase === 'on_http_request' })
-    return headers && { headers }
+    if (headers === undefined) return undefined
+    const isLast = headers.some(({ name }) => FIELDS_OF_THE_LAST_WORD.has(name))
+    return { headers, foretold: isLast ? undefined : foretoldLines(headers) }
   },
   run(plan, exchange) {
     const { responseState } = exchange
@@ -48,7 +60,13 @@ export const addHeaders: Action<Config, Plan> = {
     exchange.setResult('add_headers', { headers_added: added })
     return NEXT
   },
-  canForetell: (plan) =>
-    plan.headers.every(({ name, value }) => value.canBeForetold && !FIELDS_OF_THE_LAST_WORD.has(name)),
-  foretell: (plan, exchange, answer) => plan.headers.every((header) => foretellHeader(header, exchange, answer)),
+  canForetell: ({ foretold }) => foretold !== undefined,
+  foretell(plan, exchange, answer) {
+    for (const lines of plan.foretold!) {
+      const isTold =
+        'text' in lines ? answer.addLines(lines.text, lines.clocks) : foretellHeader(lines, exchange, answer)
+      if (!isTold) return false
+    }
+    return true
+  },
 }

@@ -111,21 +111,48 @@ export function headerValue(header: HeaderPlan, scope: PolicyScope): string | un
   return undefined
 }
 
-/** Where the clock stands in the value at hand. */
-const clocks: number[] = []
+/** Lines that will be added to an answer: the same for all, or one that is made for each. */
+export type ForetoldLines = { readonly text: string; readonly clocks: readonly number[] } | HeaderPlan
 
-/** The line that `headerValue` will make when the answer is there; false where that cannot be told. */
+/** The lines of these headers as they will be, with everything put together that is the same each time; undefined: not known. */
+export function foretoldLines(headers: readonly HeaderPlan[]): readonly ForetoldLines[] | undefined {
+  const all: ForetoldLines[] = []
+  let text = ''
+  let clocks: number[] = []
+  for (const header of headers) {
+    const { name, value } = header
+    if (!value.canBeForetold) return undefined
+    const fixed = value.constant === undefined ? value.fixed : { text: toFieldText(value.constant), clocks: [] }
+    if (fixed !== undefined && isPlainValue(fixed.text)) {
+      const start = text.length + name.length + 2
+      clocks.push(...fixed.clocks.map((place) => start + place))
+      text += `${name}: ${fixed.text}\r\n`
+      continue
+    }
+    if (text !== '') all.push({ text, clocks })
+    all.push(header)
+    text = ''
+    clocks = []
+  }
+  if (text !== '') all.push({ text, clocks })
+  return all
+}
+
+/** A line that `headerValue` will make when the answer is there; false where that cannot be told. */
 export function foretellHeader({ name, value }: HeaderPlan, exchange: Exchange, answer: ForetoldAnswer): boolean {
-  if (value.constant !== undefined) return answer.add(name, toFieldText(value.constant))
-  clocks.length = 0
+  const clocks: number[] = []
   let text: string
   try {
     text = value.foretold(exchange, clocks)
   } catch {
     return false
   }
-  // what trimming or another encoding would move is left to the usual way
-  return isFieldValue(text) && toFieldText(text) === text && answer.add(name, text, clocks)
+  return isPlainValue(text) && answer.add(name, text, clocks)
+}
+
+/** The text goes into a line as it is: what trimming or another encoding would change is left to the usual way. */
+function isPlainValue(text: string): boolean {
+  return /^(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?$/.test(text) && text === text.trim()
 }
 
 /** Lines for a response we make: `name: value\r\n` each, with `server` (O-72) unless the policy names its own. */

@@ -80,11 +80,16 @@ export const rateLimit: Action<Config, Plan> = {
     }
   },
   run(plan, exchange) {
-    const parts = plan.keys.map((expression) => keyPart(expression, exchange))
-    // each part with its length in front, so that no value can pose as two
-    const key = parts.map((part) => `${part.length}:${part}`).join('')
+    const parts: string[] = []
+    let key = plan.scope
+    for (const expression of plan.keys) {
+      const part = keyPart(expression, exchange)
+      parts.push(part)
+      // with its length in front, so that no value can pose as two
+      key += `${part.length}:${part}`
+    }
     const { onStoreError } = exchange.snapshot.settings.rateLimit
-    const taken = exchange.services.rateLimits.take(plan.scope + key, plan.capacity, plan.windowMs, onStoreError)
+    const taken = exchange.services.rateLimits.take(key, plan.capacity, plan.windowMs, onStoreError)
     if (!(taken instanceof Promise)) return decide(plan, exchange, parts, taken)
     const askedAt = performance.now()
     return taken.then((result) => {
@@ -106,7 +111,8 @@ function keyPart(expression: Expression, exchange: Exchange): string {
 function decide(plan: Plan, exchange: Exchange, parts: readonly string[], result: TakeResult): Outcome {
   const { metrics } = exchange.services
   metrics.rateLimit(plan.name, result.admitted ? 'allowed' : 'limited', result.mode)
-  exchange.setResult('rate_limit', { bucket_key: parts.join(','), limited: !result.admitted })
+  const { admitted } = result
+  exchange.setResult('rate_limit', () => ({ bucket_key: parts.join(','), limited: !admitted }))
   if (plan.headers !== 'none') exchange.answerLines += limitLines(plan, result)
   if (result.admitted || !plan.enforce) return NEXT
   const seconds = Math.max(1, Math.ceil(result.retryAfterMs / 1000))

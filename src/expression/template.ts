@@ -23,6 +23,8 @@ export interface Template {
   readonly constant: string | undefined
   /** Whether `foretold` knows the text as it will be. */
   readonly canBeForetold: boolean
+  /** What `foretold` says whatever the request is. */
+  readonly fixed: { readonly text: string; readonly clocks: readonly number[] } | undefined
   /** The text now. Throws EvaluationError. */
   render(source: VariableSource): string
   /** The same, but a text that is one interpolation keeps the value's type (`set-vars`). Throws EvaluationError. */
@@ -43,6 +45,7 @@ class CompiledTemplate implements Template {
   readonly source: TextSource
   readonly constant: string | undefined
   readonly canBeForetold: boolean
+  readonly fixed: Template['fixed']
   readonly #parts: readonly Part[]
 
   constructor(source: TextSource, parts: readonly Part[]) {
@@ -50,6 +53,15 @@ class CompiledTemplate implements Template {
     this.#parts = parts
     this.constant = parts.every((part) => typeof part === 'string') ? parts.join('') : undefined
     this.canBeForetold = parts.every((part) => typeof part === 'string' || part.settled !== 'no')
+    if (parts.every((part) => typeof part === 'string' || part.settled === 'clock')) {
+      const clocks: number[] = []
+      let text = ''
+      for (const part of parts) {
+        if (typeof part !== 'string') clocks.push(text.length)
+        text += typeof part === 'string' ? part : CLOCK_PLACE
+      }
+      this.fixed = { text, clocks }
+    }
   }
 
   get isConstant(): boolean {

@@ -75,7 +75,8 @@ export function tokenFromBody(form: BodyForm, body: Uint8Array, name: string, pr
 }
 
 function withoutPrefix(value: string, prefix: string): ExtractedToken {
-  if (prefix !== '' && value.slice(0, prefix.length).toLowerCase() !== prefix.toLowerCase()) {
+  const hasPrefix = value.startsWith(prefix) || value.slice(0, prefix.length).toLowerCase() === prefix.toLowerCase()
+  if (!hasPrefix) {
     return absent('ERR_NGROK_3413', 'the prefix is not there', value !== '')
   }
   const token = value.slice(prefix.length)

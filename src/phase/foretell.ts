@@ -5,6 +5,7 @@
  * Exact or not at all: what a rule would do otherwise in its own phase (a failing expression, a value with control
  * characters) is not foretold, and the phase runs when the answer is there.
  */
+import { performance } from 'node:perf_hooks'
 import type { Exchange, Frame } from '../exchange/exchange.ts'
 import type { AnswerEdits } from '../listener/front-end.ts'
 import type { CompiledRule } from '../policy/policy.ts'
@@ -32,6 +33,13 @@ export class ForetoldAnswer implements AnswerEdits {
     return this.clocks.length <= MOST_CLOCKS
   }
 
+  /** Several lines behind all others; likewise. */
+  addLines(text: string, clocks: readonly number[]): boolean {
+    for (const place of clocks) this.clocks.push(this.lines.length + place)
+    this.lines += text
+    return this.clocks.length <= MOST_CLOCKS
+  }
+
   /** All lines of that name. False: one of them was added here. */
   remove(name: string): boolean {
     if (this.lines.startsWith(`${name}: `) || this.lines.includes(`\n${name}: `)) return false
@@ -47,15 +55,21 @@ export function canForetell(rule: CompiledRule): boolean {
   )
 }
 
-/** What the rules of all endpoints will do, innermost first; undefined: that cannot be told. */
+/** What the rules of all endpoints will do, innermost first; undefined: that cannot be told. Called when a leg begins. */
 export function foretell(exchange: Exchange): ForetoldAnswer | undefined {
   const { frames, frameIndex } = exchange
   const answer = new ForetoldAnswer()
+  let fromMs = exchange.legStartedAtMs
   try {
     for (let place = frames.length - 1; place >= 0; place--) {
       // expressions read the endpoint whose rule it is
       exchange.frameIndex = place
-      if (!foretellFrame(exchange, frames[place]!, answer)) return undefined
+      const frame = frames[place]!
+      if (frame.endpoint.policy.onHttpResponse.length === 0) continue
+      if (!foretellFrame(exchange, frame, answer)) return undefined
+      const nowMs = performance.now()
+      answer.tookMs.push(nowMs - fromMs)
+      fromMs = nowMs
     }
     return answer
   } catch {
@@ -66,15 +80,11 @@ export function foretell(exchange: Exchange): ForetoldAnswer | undefined {
 }
 
 function foretellFrame(exchange: Exchange, frame: Frame, answer: ForetoldAnswer): boolean {
-  const rules = frame.endpoint.policy.onHttpResponse
-  if (rules.length === 0) return true
-  const startedAtMs = performance.now()
-  for (const rule of rules) {
-    if (!rule.expressions.every((expression) => expression.test(exchange))) continue
+  for (const rule of frame.endpoint.policy.onHttpResponse) {
+    if (rule.expressions.length > 0 && !rule.expressions.every((expression) => expression.test(exchange))) continue
     for (const action of rule.actions) if (!action.foretell!(exchange, answer)) return false // asked in canForetell
     answer.ran.push({ frame, rule })
   }
-  answer.tookMs.push(performance.now() - startedAtMs)
   return true
 }
 
