@@ -15,7 +15,7 @@ pub(crate) struct Spares<T> {
 }
 
 impl<T: Default> Spares<T> {
-    /// `most_bytes`: how much memory all of them may hold.
+    /// `most_bytes`: how much memory all of them may hold, if there are several.
     pub(crate) const fn new(most_bytes: usize) -> Self {
         Spares { kept: Vec::new(), bytes: 0, most_bytes }
     }
@@ -27,9 +27,10 @@ impl<T: Default> Spares<T> {
         spare
     }
 
-    /// Keeps one that holds so many bytes, unless there are enough.
+    /// Keeps one that holds so many bytes, unless there are enough. Where none is kept, it may hold more than all others.
     pub(crate) fn keep(&mut self, spare: T, bytes: usize) {
-        if self.kept.len() < MOST && self.bytes + bytes <= self.most_bytes {
+        let has_room = self.bytes + bytes <= self.most_bytes;
+        if self.kept.is_empty() || (has_room && self.kept.len() < MOST) {
             self.bytes += bytes;
             self.kept.push((spare, bytes));
         }
@@ -57,6 +58,11 @@ mod tests {
         spares.keep("too much".to_string(), 41);
         spares.keep("two".to_string(), 40);
         assert_eq!(spares.take(), "two");
+        let mut spares = Spares::new(100);
+        spares.keep("large".to_string(), 1000);
+        spares.keep("small".to_string(), 1);
+        assert_eq!(spares.take(), "large");
+        assert_eq!(spares.take(), "");
         let mut spares = Spares::new(1000);
         for _ in 0..=MOST {
             spares.keep("one".to_string(), 0);

@@ -50,9 +50,10 @@ impl Side {
     }
 }
 
-/// How much memory one transaction may leave, and how much a thread keeps in all.
+/// How much memory one transaction may leave, and how much a thread keeps of several: many are open at a time only while
+/// they are small, and what large ones leave was mostly made by another thread.
 const SPARE_BYTES: usize = 2 << 20;
-const MOST_BYTES: usize = 4 << 20;
+const MOST_BYTES: usize = 1 << 20;
 
 thread_local! {
     /// What transactions of this thread left.

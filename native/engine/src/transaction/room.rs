@@ -8,9 +8,9 @@ use crate::exchange::Exchange;
 use crate::spares::Spares;
 use crate::tx::TxRoom;
 
-/// How much memory one transaction may leave, and how much a thread keeps in all.
+/// How much memory one transaction may leave, and how much a thread keeps of several.
 const SPARE_BYTES: usize = 1 << 20;
-const MOST_BYTES: usize = 2 << 20;
+const MOST_BYTES: usize = 1 << 19;
 
 thread_local! {
     /// What transactions of this thread left.
