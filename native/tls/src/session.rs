@@ -66,6 +66,8 @@ pub struct Session {
     sent: usize,
     is_peer_closed: bool,
     is_close_sent: bool,
+    /// A fault has come: rustls may not be asked again, for it trusts that bytes follow those it has seen.
+    has_failed: bool,
     server_name: String,
     ja4: String,
     is_name_known: bool,
@@ -100,6 +102,7 @@ impl Session {
             sent: 0,
             is_peer_closed: false,
             is_close_sent: false,
+            has_failed: false,
             server_name: String::new(),
             ja4: String::new(),
             is_name_known: false,
@@ -122,9 +125,18 @@ impl Session {
     }
 
     /// Takes in received bytes (behind what [`Session::copy_partial`] gave) and appends their plaintext to `plain`, never
-    /// more than they were. Replies are in [`Session::outgoing`] afterwards, after a fault too.
+    /// more than they were. Replies are in [`Session::outgoing`] afterwards, after a fault too, behind which everything else fails.
     pub fn receive(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>) -> Result<(), Fault> {
+        let result = self.receive_in(bytes, plain);
+        self.has_failed |= result.is_err();
+        result
+    }
+
+    fn receive_in(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>) -> Result<(), Fault> {
         self.partial.clear();
+        if self.has_failed {
+            return Err(Fault::failed("the session has failed"));
+        }
         if let Side::Waiting(context) = &self.side {
             let context = context.clone();
             self.context = context.id();
@@ -166,6 +178,9 @@ impl Session {
 
     /// Runs the machine without news: what came in part must lie before it all the same.
     fn advance_partial(&mut self, data: Option<&[u8]>) -> Result<(), Fault> {
+        if self.has_failed {
+            return Err(Fault::failed("the session has failed"));
+        }
         let mut partial = std::mem::take(&mut self.partial);
         let result = self.advance(&mut partial, &mut Vec::new(), data);
         if let Ok(used) = &result {

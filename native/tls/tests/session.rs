@@ -492,3 +492,24 @@ fn ja4_of_the_published_example() {
     let Hello::Complete(hello) = ClientHello::read(&record) else { panic!("not complete") };
     assert_eq!(hello.ja4, "t13d1516h2_8daaf6152771_e5627efa2ab1");
 }
+
+#[test]
+fn behind_a_fault_nothing_is_read_or_written() {
+    let mut session = client(None).connect("a.test").expect("a session");
+    session.sent(session.outgoing().len());
+    let mut plain = Vec::new();
+    // A part of a message, then an alert where no other record may come.
+    let mut bytes = b"\x16\x03\x03\0\x02\x02\0".to_vec();
+    session.receive(&mut bytes, &mut plain).expect("a part");
+    let mut space = [0; 64];
+    let kept = session.copy_partial(&mut space);
+    space[kept..kept + 7].copy_from_slice(b"\x15\x03\x03\0\x02\x02\x28");
+    session.receive(&mut space[..kept + 7], &mut plain).expect_err("an alert");
+    for bytes in [&b"abc"[..], b"", &[0; 64]] {
+        session.receive(&mut bytes.to_vec(), &mut plain).expect_err("it is over");
+        session.write(b"data").expect_err("it is over");
+        session.close();
+        session.update_keys();
+    }
+    assert!(plain.is_empty());
+}

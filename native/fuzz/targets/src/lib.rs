@@ -13,11 +13,13 @@ mod cost;
 mod cut;
 mod front;
 mod gate;
+mod http2_answers;
 mod injections;
 mod proxy;
 mod request;
 mod response;
 mod rules;
+mod tls_session;
 mod transformations;
 
 pub use bodies::bodies;
@@ -25,11 +27,13 @@ pub use connection::connection;
 pub use cost::cost;
 pub use front::front;
 pub use gate::gate;
+pub use http2_answers::http2_answers;
 pub use injections::injections;
 pub use proxy::proxy_header;
 pub use request::{chunked_body, request_head};
 pub use response::response;
 pub use rules::rules;
+pub use tls_session::tls_session;
 pub use transformations::transformations;
 
 /// Changed inputs that every run of the tests tries for a parser, which is quick.
@@ -56,6 +60,14 @@ pub const TARGETS: &[Target] = &[
     Target { name: "front", run: front, seeds: front::SEEDS, changes: 3_000 },
     Target { name: "response", run: response, seeds: response::SEEDS, changes: MANY },
     Target { name: "proxy_header", run: proxy_header, seeds: proxy::SEEDS, changes: MANY },
+    Target {
+        name: "http2_answers",
+        run: http2_answers,
+        seeds: http2_answers::SEEDS,
+        changes: 10_000,
+    },
+    // Two handshakes of some hundred microseconds each.
+    Target { name: "tls_session", run: tls_session, seeds: tls_session::SEEDS, changes: 1_000 },
     // The rule matcher: its seeds lie in the folders.
     Target { name: "rules", run: rules, seeds: &[], changes: 1_000 },
     Target { name: "transformations", run: transformations, seeds: &[], changes: 20_000 },
