@@ -17,7 +17,9 @@
 //!   so does everything that is done to an exchange that has a stream.
 //! - `exchange` and `relay` are one request and its answer, whatever the protocol: the body's way up, the upstream leg, the
 //!   answer's way down, back-pressure, and the calls of the gateway.
-//! - `tunnel` is what a request becomes that both sides upgrade to a WebSocket: a connection, or a stream.
+//!   `trailers` is what a request's head says about those of its body.
+//! - `tunnel` is what a request becomes that both sides upgrade to a WebSocket: a connection, or a stream. `frames` knows where
+//!   a frame ends.
 //! - `front` has listeners, the loop, and timers.
 //!
 //! Source: RFC 9110, RFC 9112; operations.md H-01 … H-93; native-front-end.md §7.
