@@ -106,3 +106,19 @@ fn decode(argument: &[u8]) -> Result<Vec<u8>, OperatorError> {
     }
     Ok(output)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_phrases_take_little_memory() {
+        let list: Vec<String> = (0..90).map(|n| format!("{}phrase{n:02}", n * 7919)).collect();
+        let phrases = Phrases::from_argument(list.join(" ").as_bytes()).unwrap();
+        let bytes: usize = list.iter().map(String::len).sum();
+        // A table of all states and bytes takes more than two hundred bytes for each of them.
+        assert!(phrases.automaton.memory_usage() < 40 * bytes);
+        assert!(list.iter().all(|text| phrases.matches(text.to_uppercase().as_bytes(), None)));
+        assert!(!phrases.matches(b"7919phrase0", None));
+    }
+}
