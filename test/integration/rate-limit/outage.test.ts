@@ -67,7 +67,7 @@ async function takeWithin(
   capacity: number,
   mode: OnStoreError,
 ): Promise<{ taken: TakeResult; isInTime: boolean }> {
-  const { value, isInTime } = await inTime(ms, store.take(key, capacity, 60_000, mode))
+  const { value, isInTime } = await inTime(ms, Promise.resolve(store.take(key, capacity, 60_000, mode)))
   return { taken: value, isInTime }
 }
 

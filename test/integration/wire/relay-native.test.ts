@@ -154,7 +154,7 @@ test('H-123 lines that are none send nothing', async () => {
 
 test('requests that come together are told together, and each goes its own way', async () => {
   const own = await startWireGateway(new MixedEvents(), target(upstream.port), { engine: 'native' })
-  upstream.answer = ({ head }, socket) => socket.write(answerText(200, /^x-added: (.*)\r$/m.exec(head)![1]))
+  upstream.answer = ({ head }, socket) => socket.write(answerText(200, /^x-added: (.*)\r$/m.exec(head)![1]!))
   const names = Array.from(
     { length: 50 },
     (_, place) => `${['relay', 'late', 'respond', 'asked', 'bad'][place % 5]}-${place}`,
