@@ -3,11 +3,12 @@
  * they lie, on the default one they come to JavaScript; what clients and upstreams see is the same on both.
  */
 import { type ClientHttp2Session, connect } from 'node:http2'
-import { createServer, type Server, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { type EchoUpstream, startEchoUpstream } from '../../support/echo-upstream.ts'
 import { OWN_RULES } from '../../support/own-rules.ts'
 import { openRaw, type RawConnection } from '../../support/raw-client.ts'
+import { type RawUpstream, startRawUpstream } from '../../support/raw-upstream.ts'
 import { get, pause, type RunningGateway, startGateway } from '../../support/start-gateway.ts'
 import { testCapabilities } from '../../support/test-engine.ts'
 
@@ -17,20 +18,14 @@ const FORM = 'Content-Type: application/x-www-form-urlencoded\r\n'
 let gateway: RunningGateway
 let upstream: EchoUpstream
 /** An upstream that says what a test tells it to. */
-let server: Server
+let server: RawUpstream
 let serve: (socket: Socket) => void = () => undefined
 
 beforeAll(async () => {
   upstream = await startEchoUpstream()
-  server = createServer((socket) => {
-    socket.on('error', () => undefined)
+  server = await startRawUpstream((socket) => {
     socket.once('data', () => serve(socket))
   })
-  await new Promise<void>((resolve) => {
-    server.listen(0, '127.0.0.1', resolve)
-  })
-  // it listens on a port
-  const { port: serverPort } = server.address() as { port: number }
   gateway = await startGateway({
     config: ({ port }) => `
 workers: 1
@@ -57,12 +52,12 @@ endpoints:
           - { type: response-body-find-replace, config: { replacements: [{ from: 'page', to: 'sheet' }] } }
   - name: pages
     url: http://pages.test:${port}
-    upstream: { url: "http://127.0.0.1:${serverPort}" }
+    upstream: { url: "${server.url}" }
     traffic_policy:
       on_http_response: [{ actions: [{ type: owasp-crs-response, config: { process_body: true } }] }]
   - name: packed
     url: http://packed.test:${port}
-    upstream: { url: "http://127.0.0.1:${serverPort}" }
+    upstream: { url: "${server.url}" }
     traffic_policy:
       on_http_response:
         - actions: [{ type: owasp-crs-response, config: { process_body: true } }, { type: compress-response, config: { algorithms: [gzip] } }]

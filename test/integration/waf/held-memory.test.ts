@@ -5,33 +5,27 @@
  */
 import '../../support/native-engine.ts'
 import { readFileSync } from 'node:fs'
-import { createServer, type Server } from 'node:net'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { OWN_RULES } from '../../support/own-rules.ts'
 import { openRaw } from '../../support/raw-client.ts'
+import { type RawUpstream, startRawUpstream } from '../../support/raw-upstream.ts'
 import { get, type RunningGateway, startGateway } from '../../support/start-gateway.ts'
 
 const TOTAL = 2 ** 28
 const BLOCK = Buffer.alloc(4 * 1024 * 1024, 'x')
 
 let gateway: RunningGateway
-let server: Server
+let server: RawUpstream
 
 beforeAll(async () => {
-  server = createServer((socket) => {
+  server = await startRawUpstream((socket) => {
     let left = TOTAL
-    socket.on('error', () => undefined)
     socket.on('data', (data) => {
       left -= data.length
       // its head counts, too
       if (left <= 0) socket.end('HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok')
     })
   })
-  await new Promise<void>((resolve) => {
-    server.listen(0, '127.0.0.1', resolve)
-  })
-  // it listens on a port
-  const { port: serverPort } = server.address() as { port: number }
   gateway = await startGateway({
     config: ({ port }) => `
 workers: 1
@@ -40,7 +34,7 @@ waf: { rules: ${OWN_RULES}, thread_threshold: 16KiB, request_body: 128KiB, reque
 endpoints:
   - name: sink
     url: http://sink.test:${port}
-    upstream: { url: "http://127.0.0.1:${serverPort}" }
+    upstream: { url: "${server.url}" }
     traffic_policy:
       on_http_request: [{ actions: [{ type: owasp-crs-request, config: { process_body: true } }] }]
 `,

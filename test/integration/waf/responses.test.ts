@@ -2,29 +2,24 @@
  * What leaves before the verdict of owasp-crs-response: nothing of a body that is inspected, everything at once of one
  * that is not. Raw sockets on both sides (issue 4, "Correctness" and "What people need"; T-47).
  */
-import { createServer, type Server, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { OWN_RULES } from '../../support/own-rules.ts'
 import { openRaw, type RawConnection } from '../../support/raw-client.ts'
+import { type RawUpstream, startRawUpstream } from '../../support/raw-upstream.ts'
 import { type RunningGateway, startGateway } from '../../support/start-gateway.ts'
 
 const MARK = 'PAGE-BYTES'
 
 let gateway: RunningGateway
-let server: Server
+let server: RawUpstream
 /** What the upstream does with a request. */
 let serve: (socket: Socket) => void = () => undefined
 
 beforeAll(async () => {
-  server = createServer((socket) => {
-    socket.on('error', () => undefined)
+  server = await startRawUpstream((socket) => {
     socket.on('data', () => serve(socket))
   })
-  await new Promise<void>((resolve) => {
-    server.listen(0, '127.0.0.1', resolve)
-  })
-  // it listens on a port
-  const { port: upstreamPort } = server.address() as { port: number }
   gateway = await startGateway({
     config: ({ port }) => `
 workers: 1
@@ -33,7 +28,7 @@ waf: { rules: ${OWN_RULES} }
 endpoints:
   - name: web
     url: http://web.test:${port}
-    upstream: { url: "http://127.0.0.1:${upstreamPort}" }
+    upstream: { url: "${server.url}" }
     traffic_policy:
       on_http_response: [{ actions: [{ type: owasp-crs-response, config: { process_body: true } }] }]
 `,
