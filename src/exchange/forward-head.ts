@@ -6,7 +6,7 @@
 import { GatewayError } from '../response/gateway-error.ts'
 import type { Exchange, Frame } from './exchange.ts'
 import { withOneHopLess } from './max-forwards.ts'
-import { MessageHead } from './message-head.ts'
+import { flatText, MessageHead } from './message-head.ts'
 import { NewTrace } from './request-ids.ts'
 
 /** What we say about the hop: an inbound list is continued for a trusted peer and discarded for others, as a rule (O-69). */
@@ -105,8 +105,10 @@ function changesResponseBody({ endpoint }: Frame): boolean {
   return endpoint.policy.changesResponseBody
 }
 
-// Requests of one host share these lines.
+// Requests of one peer to one host share these lines, up to the value of the last one.
 let sharedLines = ''
+let sharedTimes = 0
+let sharedAddress = ''
 let sharedHost = ''
 let sharedScheme = ''
 let sharedPort = -1
@@ -118,21 +120,27 @@ function ownLines(exchange: Exchange): string {
   const { scheme } = exchange.url
   const { localPort } = exchange.peer
   const { instanceId } = exchange.services
+  const address = peerAddress(exchange)
   if (
+    address !== sharedAddress ||
     publicHost !== sharedHost ||
     scheme !== sharedScheme ||
     localPort !== sharedPort ||
     instanceId !== sharedInstance
   ) {
+    sharedTimes = 0
+    sharedAddress = address
     sharedHost = publicHost
     sharedScheme = scheme
     sharedPort = localPort
     sharedInstance = instanceId
-    sharedLines = `\r\nx-forwarded-proto: ${scheme}\r\nx-forwarded-host: ${publicHost}\r\nx-forwarded-port: ${localPort}\r\nvia: 1.1 sallyport (${instanceId})\r\nx-request-id: `
+    sharedLines = `x-forwarded-for: ${address}\r\nx-forwarded-proto: ${scheme}\r\nx-forwarded-host: ${publicHost}\r\nx-forwarded-port: ${localPort}\r\nvia: 1.1 sallyport (${instanceId})\r\nx-request-id: `
   }
+  // for peers that take turns it is not worth it
+  if (++sharedTimes === 2) sharedLines = flatText(sharedLines)
   const { trace } = exchange
   const traceLine = trace instanceof NewTrace ? trace.line : `\r\ntraceparent: ${trace.traceparent}\r\n`
-  return `x-forwarded-for: ${peerAddress(exchange)}${sharedLines}${requestId}${traceLine}`
+  return `${sharedLines}${requestId}${traceLine}`
 }
 
 /** Codings that can be taken off (body/decoded-body.ts). */

@@ -107,6 +107,14 @@ export class MessageHead implements HeaderView {
   }
 }
 
+/**
+ * The same text in one piece of memory, for what is joined with other texts again and again: a text that was put together is a tree
+ * of its pieces until somebody looks into it. latin1 only.
+ */
+export function flatText(text: string): string {
+  return Buffer.from(text, 'latin1').toString('latin1')
+}
+
 /** H-123: a value we build may hold neither control bytes (HTAB excepted) nor outer white space. */
 export function isFieldValue(value: string): boolean {
   // eslint-disable-next-line no-control-regex -- the control bytes are the point

@@ -20,6 +20,8 @@ const PROOFS = 8
 const facts = new Float64Array(native.LIBRARY_HEAD_FACTS)
 let proofs = 0
 let isUsable = true
+/** Of the last head, when it was good; else empty. */
+let lastHost = ''
 let bodyLines = ''
 let bodyLinesLength = -1
 
@@ -53,10 +55,11 @@ export function readUsualHead(
   const flags = facts[0]!
   const hostAt = facts[1]!
   const bodyLength = facts[3]!
-  return acceptUsualHead(
+  const isSameHost = (flags & native.LIBRARY_HEAD_SAME_HOST) !== 0 && lastHost !== ''
+  const accepted = acceptUsualHead(
     {
       head,
-      host: head.slice(hostAt, hostAt + facts[2]!),
+      host: isSameHost ? lastHost : head.slice(hostAt, hostAt + facts[2]!),
       connectionLines: connectionLines(flags, bodyLength),
       proxyFields: (flags & native.LIBRARY_HEAD_PROXY_FIELDS) !== 0,
       isHead: (flags & native.LIBRARY_HEAD_IS_HEAD) !== 0,
@@ -65,6 +68,8 @@ export function readUsualHead(
     },
     limits,
   )
+  lastHost = 'status' in accepted ? '' : accepted.host
+  return accepted
 }
 
 /** The lines that `head` lacks, in the order in which they came. */

@@ -537,8 +537,8 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
   }
 
   release(slot: ExchangeSlot): void {
-    this.#watched.delete(slot)
-    this.#lingering.delete(slot)
+    if (this.#watched.size > 0) this.#watched.delete(slot)
+    if (this.#lingering.size > 0) this.#lingering.delete(slot)
     slot.peer = null
     slot.received = ''
     this.#slots.release(slot)

@@ -21,13 +21,25 @@ pub fn is_value(bytes: &[u8]) -> bool {
 /// How many bytes at the beginning may stand in a field value.
 #[inline]
 pub fn value_length(bytes: &[u8]) -> usize {
-    first_of(bytes, |byte| (byte < b' ') & (byte != b'\t') | (byte == 0x7f))
+    first_of(bytes, |word| below(word, b' ') & !equal(word, b'\t') | equal(word, 0x7f))
+}
+
+/// How many bytes at the beginning may stand in a field value and are ASCII.
+#[inline]
+pub(crate) fn ascii_value_length(bytes: &[u8]) -> usize {
+    first_of(bytes, |word| below(word, b' ') & !equal(word, b'\t') | !below(word, 0x7f))
 }
 
 /// How many bytes at the beginning are neither a control byte, nor a blank, nor DEL.
 #[inline]
 pub(crate) fn target_length(bytes: &[u8]) -> usize {
-    first_of(bytes, |byte| (byte <= b' ') | (byte == 0x7f))
+    first_of(bytes, |word| below(word, b'!') | equal(word, 0x7f))
+}
+
+/// How many bytes at the beginning are visible ASCII and no `#`.
+#[inline]
+pub(crate) fn ascii_target_length(bytes: &[u8]) -> usize {
+    first_of(bytes, |word| below(word, b'!') | !below(word, 0x7f) | equal(word, b'#'))
 }
 
 /// How many bytes at the beginning are token bytes.
@@ -36,32 +48,48 @@ pub(crate) fn token_length(bytes: &[u8]) -> usize {
     bytes.iter().position(|byte| lower_token(*byte) == 0).unwrap_or(bytes.len())
 }
 
-/// Where the first byte of a class is. A block at a time, in a form that the compiler turns into vector code; the last block
-/// overlaps the one before.
+const ONES: u64 = u64::MAX / 255;
+/// The bit of each byte of a word in which the functions below answer; the others mean nothing.
+const HIGH: u64 = ONES << 7;
+
+/// Which bytes are below `most`, at most 0x80.
 #[inline]
-pub(crate) fn first_of(bytes: &[u8], is_of: impl Fn(u8) -> bool) -> usize {
-    const BLOCK: usize = 16;
-    const SMALL: usize = 8;
-    let mut at = 0;
-    for block in bytes.chunks_exact(BLOCK) {
-        if block.iter().fold(false, |found, byte| found | is_of(*byte)) {
-            return at + block.iter().position(|byte| is_of(*byte)).unwrap_or(BLOCK);
+fn below(word: u64, most: u8) -> u64 {
+    // no byte of the sum reaches into the next one
+    !((word & !HIGH) + ONES * u64::from(0x80 - most) | word)
+}
+
+/// Which bytes are `byte`.
+#[inline]
+fn equal(word: u64, byte: u8) -> u64 {
+    below(word ^ (ONES * u64::from(byte)), 1)
+}
+
+/// Where the first byte of a class is, looked for eight at a time. `class` answers as `below` does.
+#[inline]
+fn first_of(bytes: &[u8], class: impl Fn(u64) -> u64) -> usize {
+    const WORD: usize = 8;
+    let find = |word: [u8; WORD]| match class(u64::from_le_bytes(word)) & HIGH {
+        0 => None,
+        found => Some(found.trailing_zeros() as usize / 8),
+    };
+    let (mut at, mut rest) = (0, bytes);
+    while let Some((word, after)) = rest.split_first_chunk() {
+        if let Some(more) = find(*word) {
+            return at + more;
         }
-        at += BLOCK;
+        at += WORD;
+        rest = after;
     }
-    if let (true, Some(block)) = (at > 0, bytes.last_chunk::<BLOCK>()) {
-        if !block.iter().fold(false, |found, byte| found | is_of(*byte)) {
-            return bytes.len();
-        }
-    } else if let (Some(first), Some(last)) =
-        (bytes.first_chunk::<SMALL>(), bytes.last_chunk::<SMALL>())
-    {
-        let (first, last) = (first.iter(), last.iter());
-        if !first.zip(last).fold(false, |found, (one, two)| found | is_of(*one) | is_of(*two)) {
-            return bytes.len();
-        }
+    if rest.is_empty() {
+        return at;
     }
-    bytes[at..].iter().position(|byte| is_of(*byte)).map_or(bytes.len(), |more| at + more)
+    if let Some(word) = bytes.last_chunk() {
+        // It begins with bytes that were looked at and are not of the class.
+        return find(*word).map_or(bytes.len(), |more| bytes.len() - WORD + more);
+    }
+    let is_of = |byte: &u8| class(u64::from(*byte)) & 0x80 != 0;
+    rest.iter().position(is_of).unwrap_or(rest.len())
 }
 
 /// A value without the white space around it (RFC 9112 §5.1: blanks and HTAB).
@@ -94,20 +122,49 @@ static TOKEN: [u8; 256] = {
 
 #[cfg(test)]
 mod tests {
-    use super::first_of;
+    use super::*;
+
+    /// A class with what its bytes are, one by one.
+    type Class = (fn(&[u8]) -> usize, fn(u8) -> bool);
+
+    const CLASSES: [Class; 4] = [
+        (value_length, |byte| byte < b' ' && byte != b'\t' || byte == 0x7f),
+        (ascii_value_length, |byte| byte < b' ' && byte != b'\t' || byte >= 0x7f),
+        (target_length, |byte| byte <= b' ' || byte == 0x7f),
+        (ascii_target_length, |byte| byte <= b' ' || byte >= 0x7f || byte == b'#'),
+    ];
 
     #[test]
-    fn the_first_byte_of_a_class_is_found_wherever_it_is() {
-        for length in 0..70 {
-            let mut bytes = vec![b'a'; length];
-            assert_eq!(first_of(&bytes, |byte| byte == b'b'), length);
-            for at in (0..length).rev() {
-                bytes[at] = b'b';
-                assert_eq!(first_of(&bytes, |byte| byte == b'b'), at, "{length}");
-                // the last one only
-                let mut one = vec![b'a'; length];
-                one[at] = b'b';
-                assert_eq!(first_of(&one, |byte| byte == b'b'), at, "{length}");
+    fn h_03_every_byte_is_of_its_class_wherever_it_is() {
+        for (length_of, is_of) in CLASSES {
+            for length in 0..30 {
+                for at in 0..length {
+                    for byte in 0..=255 {
+                        let mut bytes = vec![b'a'; length];
+                        bytes[at] = byte;
+                        let wanted = if is_of(byte) { at } else { length };
+                        assert_eq!(length_of(&bytes), wanted, "{byte:#x} at {at} of {length}");
+                        // another one behind it changes nothing
+                        bytes[length - 1] = 0;
+                        let wanted = if is_of(byte) { at } else { length - 1 };
+                        assert_eq!(length_of(&bytes), wanted, "{byte:#x} at {at} of {length}");
+                    }
+                }
+                assert_eq!(length_of(&vec![b'a'; length]), length);
+            }
+        }
+    }
+
+    #[test]
+    fn neighbours_make_no_difference() {
+        for (length_of, is_of) in CLASSES {
+            for first in 0..=255 {
+                for second in 0..=255 {
+                    let bytes =
+                        [b'a', first, second, first, second, b'a', first, b'b', second, b'c'];
+                    let wanted = bytes.iter().position(|byte| is_of(*byte)).unwrap_or(bytes.len());
+                    assert_eq!(length_of(&bytes), wanted, "{first:#x} {second:#x}");
+                }
             }
         }
     }

@@ -29,7 +29,7 @@ pub use checked::{CheckedHead, UsualReader};
 pub use chunked::ChunkedDecoder;
 pub use connection::{is_hop_by_hop, remove_named, ConnectionOptions};
 pub use fields::{is_colliding, RECEIVED_LINE};
-pub use lines::{check_field_start, lower_field, split_field, LineReader};
+pub use lines::{check_field_start, split_field, LineReader};
 pub use refusal::Refusal;
 pub use request::{
     request_line, Framing, RequestHead, RequestReader, RequestRules, Upgrade, Version,

@@ -1,7 +1,7 @@
 //! Request heads as nearly all of them are: those in which nothing is to be decided. Whatever is not plainly so is left to
 //! those who decide. Source: H-07 … H-23, H-50, H-61; src/listener/read-head.ts, which makes the same of them.
 
-use crate::bytes::{first_of, is_token};
+use crate::bytes::{ascii_target_length, ascii_value_length, is_token};
 use crate::connection::is_hop_by_hop;
 
 /// What is known of a usual head.
@@ -148,13 +148,13 @@ fn is_usual_target(target: &[u8], uri_bytes: usize) -> bool {
     let path = &target[..query.unwrap_or(target.len())];
     target.first() == Some(&b'/')
         && target.len() - usize::from(query.is_some()) <= uri_bytes
-        && first_of(target, |byte| (byte <= b' ') | (byte >= 0x7f) | (byte == b'#')) == target.len()
+        && ascii_target_length(target) == target.len()
         && memchr::memchr(b'\\', path).is_none()
 }
 
 /// Visible ASCII, blanks and HTAB.
 fn is_usual_value(value: &[u8]) -> bool {
-    first_of(value, |byte| ((byte < b' ') & (byte != b'\t')) | (byte >= 0x7f)) == value.len()
+    ascii_value_length(value) == value.len()
 }
 
 fn usual_length(value: &[u8]) -> Option<u32> {

@@ -3,9 +3,13 @@
 
 /// Fields that may stand behind such a head: of ASCII only, and none that the front end writes.
 pub(crate) fn may_follow(lines: &[u8]) -> bool {
-    const WRITTEN: [&[u8]; 5] =
-        [b"connection:", b"content-length:", b"date:", b"transfer-encoding:", b"upgrade:"];
-    let is_written = |line: &[u8]| WRITTEN.iter().any(|name| line.starts_with(name));
+    let is_written = |line: &[u8]| match line.first() {
+        Some(b'c') => line.starts_with(b"connection:") || line.starts_with(b"content-length:"),
+        Some(b'd') => line.starts_with(b"date:"),
+        Some(b't') => line.starts_with(b"transfer-encoding:"),
+        Some(b'u') => line.starts_with(b"upgrade:"),
+        _ => false,
+    };
     lines.is_ascii() && !lines.split_inclusive(|byte| *byte == b'\n').any(is_written)
 }
 

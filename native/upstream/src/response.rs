@@ -4,7 +4,7 @@
 
 use crate::head::{check_status_start, split_status, standard_reason};
 use sallyport_http1::{
-    check_field_start, is_hop_by_hop, lower_field, remove_named, ChunkedDecoder, ConnectionOptions,
+    check_field_start, is_hop_by_hop, remove_named, split_field, ChunkedDecoder, ConnectionOptions,
     LineReader, Refusal,
 };
 
@@ -249,6 +249,12 @@ impl Response {
     }
 
     fn read_line(&mut self, bytes: &[u8], parsed: &mut Parsed) -> Result<usize, Fault> {
+        if self.has_status {
+            if let Some((name, value, used)) = self.lines.read_field(bytes) {
+                take_field(name, value, &mut self.text, &mut self.fields)?;
+                return Ok(used);
+            }
+        }
         let start = if self.has_status { check_field } else { check_status_start };
         let (line, used) = self.lines.read(bytes, start)?;
         match line {
@@ -263,7 +269,10 @@ impl Response {
                 self.end_head(parsed)?;
                 return Ok(used);
             }
-            Some(line) => take_field(line, &mut self.text, &mut self.fields)?,
+            Some(line) => {
+                let (name, value) = split_field(line)?;
+                take_field(name, value, &mut self.text, &mut self.fields)?;
+            }
         }
         self.lines.taken();
         Ok(used)
@@ -372,10 +381,16 @@ fn write_status(text: &mut Vec<u8>, status: u16, reason: &[u8]) {
     text.extend_from_slice(b"\r\n");
 }
 
-/// Reads one field line: framing and hop-by-hop fields into `fields`, everything else into `text`.
-fn take_field(line: &[u8], text: &mut Vec<u8>, fields: &mut Fields) -> Result<(), Fault> {
+/// Reads one field: framing and hop-by-hop fields into `fields`, everything else into `text`.
+fn take_field(
+    name: &[u8],
+    value: &[u8],
+    text: &mut Vec<u8>,
+    fields: &mut Fields,
+) -> Result<(), Fault> {
     let start = text.len();
-    let value = lower_field(line, text)?;
+    text.extend_from_slice(name);
+    text[start..].make_ascii_lowercase();
     match &text[start..] {
         b"content-length" => {
             if fields.content_length.is_some() {

@@ -38,6 +38,21 @@ describe('O-69: who forwarded', () => {
     expect(values(head, 'forwarded')).toEqual(['for=203.0.113.9'])
   })
 
+  it('every peer, host and port has its own, however they take turns', async () => {
+    const gateway = await gatewayWith(NOTHING)
+    const turns = ['a', 'a', 'a', 'b', 'a', 'b', 'b', 'b', 'c', 'c', 'c', 'a']
+    for (const turn of turns) {
+      const address = turn === 'b' ? '198.51.100.8' : '198.51.100.7'
+      gateway.peer = { ...gateway.peer, address }
+      const host = turn === 'c' ? 'shop.example.com:8080' : 'Shop.example.com:8080'
+      const { head } = gateway.request({ host }).last('forward')
+      expect(values(head, 'x-forwarded-for')).toEqual([address])
+      expect(values(head, 'x-forwarded-host')).toEqual([host])
+      expect(values(head, 'x-forwarded-port')).toEqual(['8080'])
+      expect(values(head, 'x-request-id')).toHaveLength(1)
+    }
+  })
+
   it('several lines of a trusted list become one', async () => {
     const head = await upstreamHead(
       NOTHING,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { isRequestId, newRequestId, traceContext } from '../../../src/exchange/request-ids.ts'
+import { isRequestId, newRequestId, newTrace, traceContext } from '../../../src/exchange/request-ids.ts'
 
 describe('O-67: request ids', () => {
   it('are UUIDv7: time first, version 7, right variant, never twice', () => {
@@ -57,4 +57,16 @@ describe('O-68: trace context', () => {
       expect(context.traceparent).toMatch(/^00-[0-9a-f]{32}-[0-9a-f]{16}-00$/)
     })
   }
+})
+
+it('O-68: new traces have a form, an id of their own, and a span of their own', () => {
+  const count = 1200
+  const traces = Array.from({ length: count }, () => newTrace())
+  for (const { traceId, traceparent, continued } of traces) {
+    expect(traceparent).toMatch(/^00-[0-9a-f]{32}-[0-9a-f]{16}-00$/)
+    expect(traceparent.slice(3, 35)).toBe(traceId)
+    expect(continued).toBe(false)
+  }
+  expect(new Set(traces.map(({ traceId }) => traceId)).size).toBe(count)
+  expect(new Set(traces.map(({ traceparent }) => traceparent.slice(36, 52))).size).toBe(count)
 })

@@ -65,6 +65,30 @@ describe('counting', () => {
     expect(sample(aggregate, 'sallyport_http_requests_total{endpoint="",method="OTHER",code="400"}')).toBe(2)
   })
 
+  test('requests and answers of all labels are told apart in whatever order they come', () => {
+    const metrics = new Metrics()
+    const labels = [0, 1, 2, 3, 4, 5, 6, 7]
+    for (const one of [...labels, ...labels.toReversed(), 0, 0, 7, 0, 3, 3]) {
+      const [endpoint, other, code] = [one & 1 ? 'a' : 'b', one & 2 ? 'POST' : 'BREW', one & 4 ? 200 : 404]
+      metrics.httpRequest(endpoint, other, code, 1, 0, 0)
+      metrics.upstreamRequest(endpoint, `${other}:80`, code, one === 3 ? -1 : 2)
+    }
+    const aggregate = new MetricsAggregate()
+    collect(aggregate, 'a', metrics)
+    for (const one of labels) {
+      const count = 2 + [0, 0, 7, 0, 3, 3].filter((each) => each === one).length
+      const [endpoint, other, code] = [one & 1 ? 'a' : 'b', one & 2 ? 'POST' : 'BREW', one & 4 ? 200 : 404]
+      const method = other === 'BREW' ? 'OTHER' : other
+      const request = `sallyport_http_requests_total{endpoint="${endpoint}",method="${method}",code="${code}"}`
+      expect(sample(aggregate, request)).toBe(count)
+      const leg = `sallyport_upstream_requests_total{endpoint="${endpoint}",target="${other}:80",code="${code}"}`
+      expect(sample(aggregate, leg)).toBe(count)
+    }
+    // four of those of `a` had no first byte
+    expect(sample(aggregate, 'sallyport_upstream_duration_seconds_count{endpoint="a"}')).toBe(7)
+    expect(sample(aggregate, 'sallyport_upstream_duration_seconds_count{endpoint="b"}')).toBe(11)
+  })
+
   test('histograms are cumulative, a bound belongs to its bucket, the sum is in seconds', () => {
     const metrics = new Metrics()
     for (const ms of [0.5, 0.6, 1, 40_000, -1]) metrics.policyDuration('on_http_request', ms)
