@@ -9,12 +9,14 @@ use std::collections::HashMap;
 
 use sallyport_http2::{ClientConnection, ClientEvent, ClientOptions, StreamFailure};
 
+use crate::connection::Phase;
+use crate::deadline::{after, Deadline};
+use crate::event::{Event, Failure, HeadFacts, LegId, Reason};
 use crate::head::RequestHead;
-use crate::pool::{
-    after, has_content_by_method, Deadline, Event, Failure, HeadFacts, Leg, LegId, Phase, Pool,
-    Reason, RequestBody, Sent, TargetId, Use,
-};
+use crate::pool::Pool;
+use crate::request::{has_content_by_method, Leg, RequestBody, Sent, Use};
 use crate::socket::Flags;
+use crate::target::TargetId;
 use crate::transport::Received;
 use crate::websocket;
 

@@ -7,21 +7,27 @@
 //! Source: RFC 9112; operations.md H-20 … H-35, H-62, H-70, H-80, H-82, H-120 … H-125; threats.md T-30 … T-35.
 #![forbid(unsafe_code)]
 
+mod connection;
+mod deadline;
+mod event;
+mod exchange;
 mod head;
 mod http2;
 mod passing;
 mod pool;
+mod request;
 mod response;
 mod slab;
 mod socket;
+mod target;
 mod transport;
 mod websocket;
 
+pub use event::{Event, Failure, HeadFacts, LegId, Lent, Reason};
 pub use head::{are_fields, RequestHead};
-pub use pool::{
-    Connections, Event, Failure, HeadFacts, LegId, Lent, Pool, Reason, Sent, TargetId,
-    TargetOptions, Use, READ_BYTES,
-};
+pub use pool::{Connections, Pool, READ_BYTES};
+pub use request::{Sent, Use};
 pub use response::{Fault, FinalHead, Parsed, Response};
 pub use slab::{slot_of, Slab};
+pub use target::{TargetId, TargetOptions};
 pub use websocket::websocket_accept;

@@ -10,11 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use sha1::{Digest, Sha1};
 
+use crate::deadline::{after, Deadline};
+use crate::event::{Event, HeadFacts, LegId, Reason};
 use crate::head::RequestHead;
-use crate::pool::{
-    after, write_request, Deadline, Event, HeadFacts, Leg, LegId, Pool, Reason, RequestBody, Sent,
-    Use,
-};
+use crate::pool::Pool;
+use crate::request::{write_request, Leg, RequestBody, Sent, Use};
 
 /// RFC 6455 §1.3.
 const MAGIC: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
