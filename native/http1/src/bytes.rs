@@ -56,7 +56,7 @@ const HIGH: u64 = ONES << 7;
 #[inline]
 fn below(word: u64, most: u8) -> u64 {
     // no byte of the sum reaches into the next one
-    !((word & !HIGH) + ONES * u64::from(0x80 - most) | word)
+    !(((word & !HIGH) + ONES * u64::from(0x80 - most)) | word)
 }
 
 /// Which bytes are `byte`.

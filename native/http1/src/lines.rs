@@ -119,8 +119,11 @@ pub fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
 mod tests {
     use super::*;
 
+    /// Name, value and used bytes.
+    type Field = (Vec<u8>, Vec<u8>, usize);
+
     /// What `read` and `split_field` make of the same bytes.
-    fn by_line(bytes: &[u8], most: usize) -> Result<Option<(Vec<u8>, Vec<u8>, usize)>, Refusal> {
+    fn by_line(bytes: &[u8], most: usize) -> Result<Option<Field>, Refusal> {
         let mut lines = LineReader::new(most);
         let (line, used) = lines.read(bytes, check_field_start)?;
         match line {
