@@ -1,7 +1,8 @@
 //! What a scan costs, engine only: microseconds per exchange for typical requests and responses.
 //!
 //! `cargo run --release --example scan_cost -- PATH_TO_CRS` (a folder with `crs-setup.conf.example` and `rules/`),
-//! paranoia level 1, all phases. Values are fresh in every round, so that nothing is remembered between rounds.
+//! paranoia level 1, all phases. Values are fresh in every round, so that nothing is remembered between rounds, but for the
+//! case that says so.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,6 +49,31 @@ fn word(seed: &mut u64, length: usize) -> String {
     text
 }
 
+/// A number below a million that differs from round to round.
+fn number(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+    (*seed >> 33) % 1_000_000
+}
+
+/// One exchange; answers how many matches were logged.
+#[inline(never)]
+fn scan(
+    profile: &Arc<Profile>,
+    client: &Client,
+    head: &[u8],
+    body: Option<&[u8]>,
+    page: Option<&str>,
+) -> usize {
+    let mut transaction = Transaction::request(profile, client, head, body);
+    let (response, page) = match page {
+        Some(page) => ("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n", page.as_bytes()),
+        None => ("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n", &b"{}"[..]),
+    };
+    transaction.response(200, response.as_bytes(), Some(page));
+    transaction.finish();
+    transaction.matches().len()
+}
+
 /// Time this thread spent on a processor where the system tells it, else time on the clock; seconds.
 fn busy_s(start: Instant) -> f64 {
     let schedule = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
@@ -70,6 +96,11 @@ const HEADERS: &str = "host: shop.example.com\r\nuser-agent: Mozilla/5.0 (X11; L
     Gecko/20100101 Firefox/128.0\r\naccept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
     accept-language: en-US,en;q=0.5\r\naccept-encoding: gzip, deflate\r\n";
 
+/// The headers of `bench:waf`.
+const USUAL: &str = "host: shop.example.com\r\nuser-agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 \
+    Firefox/128.0\r\naccept: application/json, text/html;q=0.9\r\naccept-language: en-GB,en;q=0.7\r\naccept-encoding: \
+    gzip, deflate, br\r\nreferer: https://shop.example.com/users\r\n";
+
 fn main() {
     let folder = std::env::args().nth(1).unwrap_or_else(|| {
         eprintln!("usage: scan_cost PATH_TO_CRS");
@@ -82,6 +113,26 @@ fn main() {
     let profile = Arc::new(Profile::new(set, options));
     let client = Client::parse(b"192.0.2.7 40000 192.0.2.1 443 0af7651916cd43dd8448eb211c80319c");
     let cases = [
+        Case {
+            name: "GET, 8 headers, 3 arguments, the same each time",
+            rounds: 2000,
+            build: |_| {
+                let line = "GET /api/users/123?include=orders&page=2&q=hello+world HTTP/1.1";
+                (format!("{line}\r\n{USUAL}cookie: session=8c1f6a2e90d74b35; theme=dark\r\ncache-control: max-age=0\r\n"), None, None)
+            },
+        },
+        Case {
+            name: "GET, 8 headers, 3 arguments, words and numbers",
+            rounds: 2000,
+            build: |seed| {
+                let mut value = || format!("{}{}", word(seed, 6), number(seed));
+                let (include, first, second) = (value(), value(), value());
+                let session = [value(), value(), value()].concat();
+                let (path, page) = (number(seed) * 1000, number(seed));
+                let line = format!("GET /api/users/{path}?include={include}&page={page}&q={first}+{second} HTTP/1.1");
+                (format!("{line}\r\n{USUAL}cookie: session={session}; theme=dark\r\ncache-control: max-age=0\r\n"), None, None)
+            },
+        },
         Case {
             name: "GET, 7 headers, 3 arguments",
             rounds: 2000,
@@ -163,14 +214,7 @@ fn main() {
         let before = busy_s(start);
         for (head, body, page) in &inputs {
             let body = body.as_ref().map(String::as_bytes);
-            let mut transaction = Transaction::request(&profile, &client, head.as_bytes(), body);
-            let (response, page) = match page {
-                Some(page) => ("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n", page.as_bytes()),
-                None => ("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n", &b"{}"[..]),
-            };
-            transaction.response(200, response.as_bytes(), Some(page));
-            transaction.finish();
-            matched = transaction.matches().len();
+            matched = scan(&profile, &client, head.as_bytes(), body, page.as_deref());
         }
         let each = (busy_s(start) - before) * 1e6 / f64::from(case.rounds * factor);
         println!("{:42} {each:10.1} us, {matched} matches", case.name);

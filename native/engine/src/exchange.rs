@@ -39,6 +39,9 @@ pub(crate) struct Exchange {
     xml_text: Option<ValueId>,
     xml_attributes: Vec<ValueId>,
     response_headers: Vec<Member>,
+    /// The [`name_mark`]s of all request headers, and of all response headers.
+    header_marks: u64,
+    response_header_marks: u64,
     /// Bytes of argument names and values.
     args_combined: usize,
     urlencoded_error: bool,
@@ -64,6 +67,8 @@ impl Default for Exchange {
             xml_text: None,
             xml_attributes: Vec::new(),
             response_headers: Vec::new(),
+            header_marks: 0,
+            response_header_marks: 0,
             args_combined: 0,
             urlencoded_error: false,
             field_bytes: 0,
@@ -168,7 +173,7 @@ impl Exchange {
             if name.eq_ignore_ascii_case(b"cookie") {
                 self.read_cookies(store, &value);
             }
-            add_header(&mut self.headers, store, name, &value);
+            add_header(&mut self.headers, &mut self.header_marks, store, name, &value);
         }
         // Transfer-Encoding overrides Content-Length (RFC 9112 section 6.3); httpd takes the latter away before any rule
         // runs, and test 920181-1 asks for that. Refusing such a request is the business of the HTTP front end.
@@ -241,6 +246,9 @@ impl Exchange {
 
     /// The first request header of a name.
     pub(crate) fn header(&self, store: &Store, name: &[u8]) -> Option<ValueId> {
+        if self.header_marks & name_mark(name) == 0 {
+            return None;
+        }
         let named = |member: &&Member| store.get(member.name).eq_ignore_ascii_case(name);
         self.headers.iter().find(named).map(|member| member.value)
     }
@@ -426,7 +434,8 @@ impl Exchange {
         self.set(Variable::ResponseProtocol, protocol);
         self.set_number(store, Variable::ResponseStatus, usize::from(status));
         for (name, value) in header_lines(lines) {
-            add_header(&mut self.response_headers, store, name, &value);
+            let marks = &mut self.response_header_marks;
+            add_header(&mut self.response_headers, marks, store, name, &value);
         }
         for (variable, name) in [
             (Variable::ResponseContentType, &b"content-type"[..]),
@@ -447,8 +456,34 @@ impl Exchange {
 
     /// The first response header of a name.
     pub(crate) fn response_header(&self, store: &Store, name: &[u8]) -> Option<ValueId> {
+        if self.response_header_marks & name_mark(name) == 0 {
+            return None;
+        }
         let named = |member: &&Member| store.get(member.name).eq_ignore_ascii_case(name);
         self.response_headers.iter().find(named).map(|member| member.value)
+    }
+
+    /// Whether a variable may have members, or one of a name with this mark; 0: of any name.
+    #[inline]
+    pub(crate) fn may_have(&self, variable: Variable, mark: u64) -> bool {
+        match variable {
+            Variable::RequestHeaders => mark == 0 || self.header_marks & mark != 0,
+            Variable::ResponseHeaders => mark == 0 || self.response_header_marks & mark != 0,
+            Variable::Args | Variable::ArgsNames => {
+                !self.args_get.is_empty() || !self.args_post.is_empty()
+            }
+            Variable::ArgsGet | Variable::ArgsGetNames => !self.args_get.is_empty(),
+            Variable::ArgsPost | Variable::ArgsPostNames => !self.args_post.is_empty(),
+            Variable::RequestCookies | Variable::RequestCookiesNames => !self.cookies.is_empty(),
+            Variable::Files | Variable::MultipartFilename | Variable::FilesNames => {
+                !self.files.is_empty()
+            }
+            Variable::FilesSizes => !self.files_sizes.is_empty(),
+            Variable::MultipartPartHeaders => !self.part_headers.is_empty(),
+            Variable::MultipartName => !self.multipart_names.is_empty(),
+            Variable::Xml => self.xml_text.is_some() || !self.xml_attributes.is_empty(),
+            _ => true,
+        }
     }
 
     /// Calls `visit` with name and value of every member of a variable; scalars have no name.
@@ -506,6 +541,12 @@ impl Exchange {
             visit(text);
         }
     }
+}
+
+/// One bit of 64, the same for names that differ in nothing but case: most names that are not there are known by it.
+pub(crate) fn name_mark(name: &[u8]) -> u64 {
+    let lower = |byte: Option<&u8>| byte.map_or(0, |byte| usize::from(byte | 0x20));
+    1 << ((name.len() * 7 + lower(name.first()) * 3 + lower(name.last())) & 63)
 }
 
 /// Flags that exist from the start with the value 0.
@@ -595,8 +636,17 @@ fn trim_blanks(text: &[u8]) -> &[u8] {
 }
 
 /// Adds a header; one of the same name is joined with `, ` as httpd does (test 920620-1 depends on it).
-fn add_header(headers: &mut Vec<Member>, store: &mut Store, name: &[u8], value: &[u8]) {
-    let same = headers.iter_mut().find(|known| store.get(known.name).eq_ignore_ascii_case(name));
+fn add_header(
+    headers: &mut Vec<Member>,
+    marks: &mut u64,
+    store: &mut Store,
+    name: &[u8],
+    value: &[u8],
+) {
+    let mark = name_mark(name);
+    let is_same = |known: &&mut Member| store.get(known.name).eq_ignore_ascii_case(name);
+    let same = if *marks & mark == 0 { None } else { headers.iter_mut().find(is_same) };
+    *marks |= mark;
     match same {
         Some(known) => {
             let joined = [store.get(known.value), b", ", value].concat();

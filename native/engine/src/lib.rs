@@ -35,6 +35,7 @@ mod escape;
 mod exchange;
 mod gate;
 mod hash;
+mod listing;
 mod load;
 mod number;
 mod number_table;

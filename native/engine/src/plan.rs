@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use crate::gate::{Gate, NodeBits, ProbeId};
 use crate::operator::Operator;
-use crate::rule::{has_bit, set_bit, Disruption, Rule, SpecId, TargetSet, Test, TxOperand};
+use crate::rule::{has_bit, set_bit, Disruption, Link, Rule, SpecId, TargetSet, Test, TxOperand};
 use crate::rule_set::RuleSet;
 use crate::store::Side;
 use crate::transformation_tree::NodeId;
@@ -42,8 +42,11 @@ pub(crate) struct Visits {
     /// What rules look at first thing; few tables that are read from end to end, for they are seldom in the processor's
     /// memory when a request comes.
     groups: Box<[Group]>,
-    group_specs: Box<[SpecId]>,
+    /// Per group a bit per entry of `specs` that it looks at, in as many words as they take.
+    group_specs: Box<[u64]>,
     group_words: Box<[GroupWord]>,
+    /// Per entry of `specs` the bits of a row that its groups ask for.
+    asked: Box<[u64]>,
     /// Per bit of the groups' words, and per group, where its places begin, and where the last one's end.
     starts: Box<[u32]>,
     /// Places in the phase's order.
@@ -66,8 +69,7 @@ pub(crate) struct Screen {
 /// probes.
 #[derive(Clone, Copy, Debug)]
 struct Group {
-    /// Where its specs and its words end, those of the next begin.
-    specs_end: u32,
+    /// Where its words end, those of the next begin.
     words_end: u32,
     /// The place in `starts` of its rules that are visited if there is a target.
     any: u32,
@@ -83,11 +85,20 @@ struct GroupWord {
 }
 
 impl Visits {
-    fn add_groups(&mut self, groups: Vec<(&[SpecId], Entries)>) {
-        let (mut all, mut specs, mut words) = (Vec::new(), Vec::new(), Vec::<GroupWord>::new());
+    fn add_groups(&mut self, groups: Vec<(&[SpecId], Entries)>, row_words: usize) {
+        let mut asked = vec![0; self.specs.len() * row_words];
+        let (mut all, mut words) = (Vec::new(), Vec::<GroupWord>::new());
+        let mut specs = vec![0; groups.len() * self.width()];
         let (mut starts, mut places) = (vec![0], Vec::new());
-        for (own, entries) in groups {
-            specs.extend_from_slice(own);
+        for (group, (own, entries)) in groups.into_iter().enumerate() {
+            let bits = &mut specs[group * self.width()..];
+            let is_own = |(spec, _): &(SpecId, NodeBits)| own.contains(spec);
+            for (at, _) in self.specs.iter().enumerate().filter(|(_, spec)| is_own(spec)) {
+                set_bit(bits, at as u32);
+                for (word, bit) in entries.by_bit.keys() {
+                    asked[at * row_words + *word as usize] |= 1 << bit;
+                }
+            }
             let any = starts.len() as u32 - 1;
             places.extend(&entries.any);
             starts.push(places.len() as u32);
@@ -102,11 +113,11 @@ impl Visits {
                 places.extend(own);
                 starts.push(places.len() as u32);
             }
-            let (specs_end, words_end) = (specs.len() as u32, words.len() as u32);
-            all.push(Group { specs_end, words_end, any });
+            all.push(Group { words_end: words.len() as u32, any });
         }
         self.groups = all.into();
         self.group_specs = specs.into();
+        self.asked = asked.into();
         self.group_words = words.into();
         self.starts = starts.into();
         self.places = places.into();
@@ -119,35 +130,59 @@ impl Visits {
         }
     }
 
-    /// Sets the bits of places whose rules may do something. `summary`: the row of the probes that are let in to at least
-    /// one member of an entry, if it has members.
+    /// How many words a bit per entry of `specs` takes.
+    #[inline]
+    pub(crate) fn width(&self) -> usize {
+        self.specs.len().div_ceil(64)
+    }
+
+    /// Whether the groups of an entry of `specs` ask for one of the bits of a row.
+    #[inline]
+    pub(crate) fn asks_for(&self, entry: usize, row: &[u64]) -> bool {
+        let asked = &self.asked[entry * row.len()..(entry + 1) * row.len()];
+        row.iter().zip(asked).fold(0, |all, (row, asked)| all | (row & asked)) != 0
+    }
+
+    /// Sets the bits of places whose rules may do something. `there`: a bit per entry of `specs` that has members, then one
+    /// per entry whose row has a bit that is asked for. `row`: the row of the probes that are let in to at least one member.
     #[inline]
     pub(crate) fn find<'a>(
         &self,
-        summary: impl Fn(SpecId) -> Option<&'a [u64]>,
+        there: &[u64],
+        row: impl Fn(SpecId) -> &'a [u64],
         visits: &mut [u64],
     ) {
-        let (mut spec, mut word) = (0, 0);
-        for group in &self.groups {
-            let specs = &self.group_specs[spec..group.specs_end as usize];
-            let words = &self.group_words[word..group.words_end as usize];
-            (spec, word) = (group.specs_end as usize, group.words_end as usize);
-            let mut is_any_there = false;
-            for spec in specs {
-                let Some(row) = summary(*spec) else { continue };
-                is_any_there = true;
-                for word in words {
-                    let mut rest = row.get(word.word as usize).map_or(0, |row| row & word.mask);
-                    while rest != 0 {
-                        let bit = rest.trailing_zeros();
-                        rest &= rest - 1;
-                        let before = (word.mask & ((1 << bit) - 1)).count_ones();
-                        self.mark(word.first + before, visits);
-                    }
+        let width = self.width();
+        let mut first_word = 0;
+        for (at, group) in self.groups.iter().enumerate() {
+            let own = &self.group_specs[at * width..(at + 1) * width];
+            let words = first_word..group.words_end as usize;
+            first_word = words.end;
+            let mut is_any_there = 0;
+            for (at, own) in own.iter().enumerate() {
+                is_any_there |= own & there[at];
+                let mut rest = own & there[width + at];
+                while rest != 0 {
+                    let spec = at * 64 + rest.trailing_zeros() as usize;
+                    rest &= rest - 1;
+                    let words = &self.group_words[words.clone()];
+                    self.mark_words(words, row(self.specs[spec].0), visits);
                 }
             }
-            if is_any_there {
+            if is_any_there != 0 {
                 self.mark(group.any, visits);
+            }
+        }
+    }
+
+    fn mark_words(&self, words: &[GroupWord], row: &[u64], visits: &mut [u64]) {
+        for word in words {
+            let mut rest = row.get(word.word as usize).map_or(0, |row| row & word.mask);
+            while rest != 0 {
+                let bit = rest.trailing_zeros();
+                rest &= rest - 1;
+                let before = (word.mask & ((1 << bit) - 1)).count_ones();
+                self.mark(word.first + before, visits);
             }
         }
     }
@@ -217,7 +252,18 @@ impl Decisions<'_> {
     /// The outcome of a rule, if it is always the same.
     fn outcome(&self, rule: &Rule) -> Option<bool> {
         let (first, chain) = rule.links.split_first()?;
-        let Test::TxNumber { slot, count, comparison, operand } = &first.test else { return None };
+        match self.link_outcome(first) {
+            // What the rest of a chain says is not known.
+            Some(holds) if !holds || chain.is_empty() => return Some(holds),
+            _ => {}
+        }
+        let fails = |link: &Link| self.link_outcome(link) == Some(false);
+        rule.links[..usize::from(rule.idle_links)].iter().any(fails).then_some(false)
+    }
+
+    /// The outcome of a link, if it is always the same.
+    fn link_outcome(&self, link: &Link) -> Option<bool> {
+        let Test::TxNumber { slot, count, comparison, operand } = &link.test else { return None };
         let number = |slot: &TxSlot| {
             self.numbers.iter().find(|(known, _)| known == slot).map(|(_, number)| *number)
         };
@@ -230,9 +276,7 @@ impl Decisions<'_> {
             TxOperand::Number(number) => *number,
             TxOperand::Tx(slot) => number(slot)?.unwrap_or(0),
         };
-        let holds = comparison.holds(left, right) != first.negated;
-        // What the rest of a chain says is not known.
-        (!holds || chain.is_empty()).then_some(holds)
+        Some(comparison.holds(left, right) != link.negated)
     }
 }
 
@@ -408,7 +452,7 @@ fn visits(rules: &RuleSet, order: &[u32], live: &[u64], gate: &Gate) -> Visits {
             }
         }
     }
-    visits.add_groups(groups);
+    visits.add_groups(groups, gate.words());
     visits
 }
 

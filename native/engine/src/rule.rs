@@ -6,6 +6,7 @@ use regex::bytes::Regex;
 
 use crate::configuration::EngineMode;
 use crate::gate::ProbeId;
+use crate::listing::Listing;
 use crate::operator::Operator;
 use crate::template::Template;
 use crate::transaction::{push_member, push_tags};
@@ -36,6 +37,13 @@ pub(crate) struct Rule {
     pub(crate) line: u32,
     /// The beginning of its matches as JSON: an object, not yet closed, with all that is the same for each.
     pub(crate) json: Box<str>,
+    /// A match is seen by nobody but through what the rule writes to `TX`.
+    pub(crate) is_quiet: bool,
+    /// How many links there are up to the first that does something of its own, that one included; 1 where others see what
+    /// it matched on.
+    pub(crate) idle_links: u8,
+    /// What its first link writes, if that can wait until it is read.
+    pub(crate) listing: Option<Listing>,
 }
 
 /// How many bytes of a match's texts are kept.
@@ -75,6 +83,13 @@ impl Rule {
             push_tags(&mut out, tags.iter().map(Vec::as_slice));
         }
         self.json = String::from_utf8(out).unwrap_or_default().into();
+    }
+
+    /// The number of links up to the first whose match does something, even where the rest of the chain fails.
+    pub(crate) fn idle_links(&self) -> usize {
+        // What does not match captures nothing.
+        let acts = |link: &Link| (link.capture && !link.negated) || !link.effects.is_empty();
+        self.links.iter().position(acts).map_or(self.links.len(), |at| at + 1)
     }
 
     /// Whether all that it asks and does is about `TX`, so that what it does depends on nothing else.
@@ -221,6 +236,8 @@ pub(crate) struct TargetSpec {
     pub(crate) selector: Selector,
     pub(crate) count: bool,
     pub(crate) exclusions: Vec<Selector>,
+    /// The [`crate::exchange::name_mark`] of the one member it names; 0: it names none.
+    pub(crate) mark: u64,
     /// Of several members of `TX`: those that the rules' own names can be; none before all names are known.
     pub(crate) tx_slots: Option<Box<[TxSlot]>>,
 }

@@ -11,6 +11,7 @@ use crate::collections::{CollectionStore, Collections};
 use crate::configuration::Configuration;
 use crate::error::LoadErrors;
 use crate::gate::Probe;
+use crate::listing::Listing;
 use crate::load;
 use crate::plan::Plans;
 use crate::rule::{
@@ -146,7 +147,7 @@ impl RuleSet {
         let well_known = WellKnown::new(&mut loaded.tx_names);
         for spec in &mut loaded.specs {
             if spec.variable == Variable::Tx && !matches!(spec.selector, Selector::Tx(_)) {
-                spec.tx_slots = Some(loaded.tx_names.taken_by(&spec.selector));
+                spec.tx_slots = Some(loaded.tx_names.taken_by(|name| spec.selector.takes(name)));
             }
         }
         let by_id =
@@ -167,7 +168,7 @@ impl RuleSet {
             };
             variables.into_iter().any(Variable::is_of_hits) || reads(&link.test)
         });
-        Ok(RuleSet {
+        let mut set = RuleSet {
             has_loose_reads,
             collections: Collections::new(loaded.configuration.collection_timeout_s),
             configuration: loaded.configuration,
@@ -188,7 +189,16 @@ impl RuleSet {
                 .into_iter()
                 .map(|(id, construct)| LeftOut { id, construct })
                 .collect(),
-        })
+        };
+        let listings: Vec<_> = (0..set.rules.len()).map(|at| Listing::of(&set, at)).collect();
+        for (rule, listing) in set.rules.iter_mut().zip(listings) {
+            rule.is_quiet = !has_loose_reads && !rule.log && rule.is_closed();
+            rule.listing = listing;
+            if !has_loose_reads {
+                rule.idle_links = rule.idle_links().min(usize::from(u8::MAX)) as u8;
+            }
+        }
+        Ok(set)
     }
 
     /// Whether a rule neither reads nor writes `TX`, takes no part in decisions, and leaves the order of rules alone.

@@ -157,9 +157,15 @@ pub struct Transaction {
     plan_holds: bool,
     /// A bit per place in the order of the phase that runs whose rule may do something.
     visits: Vec<u64>,
+    /// Room for bits of what a phase looks at.
+    there: Vec<u64>,
     /// Room for the targets of a set that is not stable.
     target_room: Vec<Target>,
     captures: Captures,
+    /// Members of `TX` that are written when somebody reads them: the rule that writes them and what they are named after.
+    put_off: Vec<(u32, ValueId)>,
+    /// Room for a text.
+    text_room: Vec<u8>,
     /// What the running rule has matched on.
     matched_vars: Vec<Hit>,
     /// The last hit before the running rule.
@@ -188,7 +194,10 @@ impl Drop for Transaction {
             spec_members: std::mem::take(&mut self.spec_members),
             spec_summaries: std::mem::take(&mut self.spec_summaries),
             visits: std::mem::take(&mut self.visits),
+            there: std::mem::take(&mut self.there),
             target_room: std::mem::take(&mut self.target_room),
+            put_off: std::mem::take(&mut self.put_off),
+            text_room: std::mem::take(&mut self.text_room),
             matched_vars: std::mem::take(&mut self.matched_vars),
             exchange: std::mem::take(&mut self.exchange),
             tx: self.tx.take_room(),
@@ -257,7 +266,10 @@ impl Transaction {
             spec_members,
             spec_summaries,
             visits,
+            there,
             target_room,
+            put_off,
+            text_room,
             matched_vars,
             mut exchange,
             tx,
@@ -304,8 +316,11 @@ impl Transaction {
             side: Side::Request,
             plan_holds: true,
             visits,
+            there,
             target_room,
             captures: Captures::default(),
+            put_off,
+            text_room,
             matched_vars,
             matched_before: None,
             records: Vec::new(),

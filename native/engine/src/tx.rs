@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use crate::hash::NameHasher;
 use crate::number::parse_number;
-use crate::rule::Selector;
 
 /// Place of a member of `TX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,9 +59,9 @@ impl TxNames {
         self.slots.get(name.to_ascii_lowercase().as_slice()).copied()
     }
 
-    /// The places of the names that a selector takes.
-    pub(crate) fn taken_by(&self, selector: &Selector) -> Box<[TxSlot]> {
-        let takes = |slot: &TxSlot| selector.takes(&self.names[slot.0 as usize]);
+    /// The places of the names that are meant.
+    pub(crate) fn taken_by(&self, is_meant: impl Fn(&[u8]) -> bool) -> Box<[TxSlot]> {
+        let takes = |slot: &TxSlot| is_meant(&self.names[slot.0 as usize]);
         (0..self.names.len() as u32).map(TxSlot).filter(takes).collect()
     }
 
@@ -309,11 +308,15 @@ impl Tx {
         }
     }
 
-    /// The members that exist and are meant, in the order in which they were set first. `known`: those of the names that
-    /// rules spell out which the selector takes, if that was found out before.
-    pub(crate) fn members(&self, known: Option<&[TxSlot]>, selector: &Selector) -> Vec<TxSlot> {
+    /// The members that exist and whose names are meant, in the order in which they were set first. `known`: those of the
+    /// names that rules spell out which are meant, if that was found out before.
+    pub(crate) fn members(
+        &self,
+        known: Option<&[TxSlot]>,
+        takes: impl Fn(&[u8]) -> bool,
+    ) -> Vec<TxSlot> {
         let is_set = |slot: &TxSlot| *self.get(*slot) != TxValue::Unset;
-        let is_meant = |slot: &TxSlot| selector.takes(self.name(*slot));
+        let is_meant = |slot: &TxSlot| takes(self.name(*slot));
         let spelt = self.start.names.len() as u32;
         let mut slots: Vec<TxSlot> = match known {
             Some(known) => known.iter().copied().filter(is_set).collect(),
@@ -350,9 +353,9 @@ mod tests {
         tx.set(a, TxValue::Number(1));
         tx.set(b, TxValue::Number(2));
         tx.set(a, TxValue::Number(3));
-        assert_eq!(tx.members(None, &Selector::All), [a, b]);
+        assert_eq!(tx.members(None, |_| true), [a, b]);
         tx.set(a, TxValue::Unset);
-        assert_eq!(tx.members(None, &Selector::All), [b]);
+        assert_eq!(tx.members(None, |_| true), [b]);
     }
 
     #[test]

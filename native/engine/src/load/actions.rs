@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use sallyport_seclang::{parse_targets, Action, Argument, Diagnostics, IdRange};
 
-use super::compile::resolve_target;
 use super::draft::{Draft, DraftLink};
 use super::label_regex;
+use super::target::resolve_target;
 use crate::configuration::EngineMode;
 use crate::number::canonical_number;
 use crate::rule::{

@@ -4,11 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use sallyport_seclang::{Diagnostics, Document, OperatorText, Position, Target};
+use sallyport_seclang::{Diagnostics, Document, OperatorText, Target};
 
 use super::actions::{self, RuleActions};
 use super::draft::{Draft, DraftLink, Entry};
-use super::{pattern_selector, Data};
+use super::target::resolve_target;
+use super::Data;
+use crate::exchange::name_mark;
 use crate::gate::{Evidences, Probe, ProbeId};
 use crate::number::canonical_number;
 use crate::operator::{Operator, OperatorError};
@@ -18,7 +20,7 @@ use crate::rule::{
 use crate::template::Template;
 use crate::transformation_tree::{NodeId, TransformationTree};
 use crate::tx::TxNames;
-use crate::variable::{is_unsupported_variable, Variable};
+use crate::variable::Variable;
 
 /// How many threads compile operators at most.
 const THREADS: usize = 4;
@@ -214,6 +216,9 @@ impl Compiler<'_> {
             file: position.file,
             line: position.line,
             json: Box::default(),
+            is_quiet: false,
+            idle_links: 1,
+            listing: None,
         };
         debug_assert!((position.file as usize) < self.document.files.len());
         (rule, rule_actions)
@@ -358,7 +363,12 @@ impl Compiler<'_> {
             } else {
                 let count = target.count;
                 let exclusions = Vec::new();
-                let spec = TargetSpec { variable, selector, count, exclusions, tx_slots: None };
+                let mark = match &selector {
+                    Selector::Name { lower, .. } => name_mark(lower),
+                    _ => 0,
+                };
+                let tx_slots = None;
+                let spec = TargetSpec { variable, selector, count, exclusions, mark, tx_slots };
                 specs.push((target, spec));
             }
         }
@@ -403,76 +413,4 @@ fn target_key(targets: &[Target]) -> String {
         key.push_str(&format!("{flags}{}{selector}\0", target.variable.to_ascii_uppercase()));
     }
     key
-}
-
-/// The variable and selector that a target means.
-pub(super) fn resolve_target(
-    target: &Target,
-    by_name: bool,
-    tx_names: &mut TxNames,
-    problems: &mut Diagnostics,
-) -> Option<(Variable, Selector)> {
-    let position: Position = target.position;
-    let name = &target.variable;
-    let Some(variable) = Variable::from_name(name) else {
-        if is_unsupported_variable(name) {
-            problems.report(
-                position,
-                "unsupported",
-                format!("the variable {name} is not supported"),
-            );
-        } else {
-            problems.report(position, "unknown-variable", format!("unknown variable `{name}`"));
-        }
-        return None;
-    };
-    if variable == Variable::Rule {
-        problems.report(
-            position,
-            "unsupported",
-            "RULE is only supported in macros, not as a target".to_string(),
-        );
-        return None;
-    }
-    let selector = match &target.selector {
-        None => Selector::All,
-        Some(_) if !variable.is_collection() => {
-            problems.report(position, "target", format!("{name} has no members"));
-            return None;
-        }
-        Some(sallyport_seclang::Selector::Name(member)) => {
-            if variable == Variable::Xml && !matches!(member.as_str(), "/*" | "//@*") {
-                problems.report(
-                    position,
-                    "unsupported",
-                    format!("the XPath expression `{member}` is not supported, only /* and //@*"),
-                );
-                return None;
-            }
-            if member.contains("%{") {
-                problems.report(
-                    position,
-                    "unsupported",
-                    format!("a macro in a selector is not supported (`{member}`)"),
-                );
-                return None;
-            }
-            if variable == Variable::Tx && !by_name {
-                Selector::Tx(tx_names.slot(member.as_bytes()))
-            } else {
-                Selector::Name {
-                    lower: member.to_ascii_lowercase().into_bytes().into(),
-                    spelling: member.as_bytes().into(),
-                }
-            }
-        }
-        Some(sallyport_seclang::Selector::Regex(pattern)) => match pattern_selector(pattern) {
-            Ok(selector) => selector,
-            Err(reason) => {
-                problems.report(position, "regex", format!("selector of {name}: {reason}"));
-                return None;
-            }
-        },
-    };
-    Some((variable, selector))
 }

@@ -5,6 +5,7 @@
 mod actions;
 mod compile;
 mod draft;
+mod target;
 
 use std::collections::HashMap;
 use std::sync::Arc;

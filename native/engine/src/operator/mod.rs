@@ -188,6 +188,16 @@ impl Operator {
         }
     }
 
+    /// Whether it matches any value, and captures it as a whole.
+    pub(crate) fn takes_all(&self) -> bool {
+        matches!(&self.kind, Kind::Rx(rx) if rx.takes_all())
+    }
+
+    /// Whether it asks if a value is part of a text.
+    pub(crate) fn is_within(&self) -> bool {
+        matches!(&self.kind, Kind::Text(text) if text.is_within())
+    }
+
     /// Whether the value matches; negation (`!`) is the caller's business.
     ///
     /// `expanded` is the expanded argument and is needed exactly when [`Operator::argument_template`] is `Some`.

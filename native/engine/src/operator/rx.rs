@@ -66,6 +66,11 @@ impl Rx {
         &self.pattern
     }
 
+    /// Whether it matches any value, as a whole.
+    pub(super) fn takes_all(&self) -> bool {
+        self.takes_all
+    }
+
     /// Whether it only lists texts.
     pub(super) fn is_list(&self) -> bool {
         self.texts.is_some()

@@ -61,6 +61,11 @@ impl Text {
         self.argument.template()
     }
 
+    /// Whether it asks if a value is part of a text.
+    pub(super) fn is_within(&self) -> bool {
+        matches!(self.test, TextTest::Within)
+    }
+
     /// What it compares with, unless that is only known when it is asked or the value may be a part of it.
     pub(super) fn evidence(&self) -> Evidence<'_> {
         match self.test {
@@ -91,8 +96,11 @@ fn is_part_of(value: &[u8], text: &[u8]) -> bool {
     const SHORT_BYTES: usize = 32;
     match value {
         [] => true,
-        [first, ..] if value.len() <= SHORT_BYTES => {
-            memchr::memchr_iter(*first, text).any(|at| text[at..].starts_with(value))
+        // The first byte is often one that separates words.
+        short if value.len() <= SHORT_BYTES => {
+            let (before, after) = short.split_at(short.len() / 2);
+            memchr::memchr_iter(after[0], text)
+                .any(|at| text[at..].starts_with(after) && text[..at].ends_with(before))
         }
         _ => memmem::find(text, value).is_some(),
     }

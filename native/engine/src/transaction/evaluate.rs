@@ -5,13 +5,17 @@
 use super::targets::{SpecTargets, Target, TargetName};
 use super::{Hit, HitValue, TargetRemoval, Transaction};
 use crate::gate::{NodeBits, ProbeId};
+use crate::listing::{do_beginnings_meet, Listing};
 use crate::operator::Operator;
 use crate::profile::Profile;
-use crate::rule::{has_bit, set_bit, Link, Rule, SpecId, TargetSpec, Test, TxOperand};
+use crate::rule::{has_bit, set_bit, Link, Rule, Selector, SpecId, TargetSpec, Test, TxOperand};
 use crate::rule_set::RuleSet;
 use crate::store::{Side, ValueId};
 use crate::tx::{TxSlot, TxValue};
 use crate::variable::Variable;
+
+/// How many members of `TX` wait to be written at most.
+const PUT_OFF_LIMIT: usize = 256;
 
 /// What stays the same while a link's operator is held against its targets.
 struct OperatorTest<'a> {
@@ -26,13 +30,140 @@ struct OperatorTest<'a> {
 impl Transaction {
     /// Evaluates a rule with its chain. True when all of it matched.
     pub(super) fn evaluate(&mut self, rules: &RuleSet, index: u32, rule: &Rule) -> bool {
+        if self.plan_holds {
+            if rule.is_quiet {
+                return self.evaluate_quietly(rules, index, rule);
+            }
+            let listing = rule.listing.as_ref();
+            if listing.is_some_and(|listing| self.put_off(rules, index, rule, listing))
+                || !self.may_hold(rules, rule)
+            {
+                return false;
+            }
+        }
+        let last = rule.links.len() - 1;
         self.forget_hits();
         self.rule_score = 0;
-        let last = rule.links.len() - 1;
         rule.links
             .iter()
             .enumerate()
             .all(|(position, link)| self.evaluate_link(rules, index, rule, link, position == last))
+    }
+
+    /// Says whether all links of a chain may hold, as far as a look at the targets tells of those before which nothing was
+    /// done.
+    fn may_hold(&mut self, rules: &RuleSet, rule: &Rule) -> bool {
+        rule.links[1..usize::from(rule.idle_links)].iter().all(|link| match &link.test {
+            Test::Always => true,
+            Test::TxNumber { .. } => self.number_that_holds(rules, u32::MAX, link).is_some(),
+            Test::Operator { probes, .. } => {
+                let set = &rules.target_sets[link.targets.0 as usize];
+                let gated = (!probes.is_empty()).then_some(&probes[..]);
+                !set.stable
+                    || set
+                        .specs
+                        .iter()
+                        .any(|spec| self.may_match(rules, *spec, gated, link.negated))
+            }
+        })
+    }
+
+    /// The same for a rule of one link that is about `TX` alone and whose match nobody asks for.
+    fn evaluate_quietly(&mut self, rules: &RuleSet, index: u32, rule: &Rule) -> bool {
+        let link = &rule.links[0];
+        let holds = match &link.test {
+            Test::Always => true,
+            _ => self.number_that_holds(rules, index, link).is_some(),
+        };
+        if holds {
+            for effect in &link.effects {
+                self.apply(effect, rule);
+            }
+        }
+        holds
+    }
+
+    /// Puts off what a rule's first link writes, if its second link cannot match then: that is all the rule does.
+    fn put_off(&mut self, rules: &RuleSet, index: u32, rule: &Rule, listing: &Listing) -> bool {
+        let [first, second] = rule.links.as_slice() else { return false };
+        let Test::Operator { operator, argument, .. } = &second.test else { return false };
+        if !self.target_removals.is_empty() {
+            return false;
+        }
+        let expanded = argument.as_ref().map(|text| self.expand(text, Some(rule)));
+        let start = self.put_off.len();
+        let mut text = std::mem::take(&mut self.text_room);
+        let mut is_part = false;
+        for spec in &rules.target_sets[first.targets.0 as usize].specs {
+            if !self.summarize(rules, *spec, 0) {
+                continue;
+            }
+            for at in self.spec_cache[spec.0 as usize].range() {
+                let value = self.spec_members[at].value;
+                let (tree, context) = (&rules.tree, &rules.context);
+                let value = self.store.transform(value, first.transformations, tree, context);
+                listing.text(self.store.get(value), &mut text);
+                is_part |= operator.matches(&text, expanded.as_deref(), None);
+                self.put_off.push((index, value));
+            }
+        }
+        self.text_room = text;
+        if is_part || self.put_off.len() > PUT_OFF_LIMIT {
+            self.put_off.truncate(start);
+            return false;
+        }
+        if let Some((_, last)) = self.put_off[start..].last() {
+            let last = TxValue::Owned(self.store.get(*last).to_vec());
+            self.tx.set(TxSlot(0), last);
+            (1..10).for_each(|group| self.tx.set(TxSlot(group), TxValue::Unset));
+        }
+        true
+    }
+
+    /// Writes the members that were put off and that a selector may take.
+    pub(super) fn write_put_off(&mut self, rules: &RuleSet, selector: &Selector) {
+        let mut name = std::mem::take(&mut self.text_room);
+        let is_wanted = |listing: &Listing, value: &[u8], name: &mut Vec<u8>| match selector {
+            Selector::Beginning(lower) => do_beginnings_meet(lower, &listing.prefix),
+            selector => {
+                listing.name(value, name);
+                selector.takes(name)
+            }
+        };
+        let any = self.put_off.iter().any(|(index, value)| {
+            let listing = rules.rules[*index as usize].listing.as_ref();
+            let value = self.store.get(*value);
+            listing.is_some_and(|listing| is_wanted(listing, value, &mut name))
+        });
+        if any {
+            for (index, value) in std::mem::take(&mut self.put_off) {
+                let Some(listing) = &rules.rules[index as usize].listing else { continue };
+                let value = self.store.get(value);
+                listing.name(value, &mut name);
+                if let Some(slot) = self.tx.slot(&name) {
+                    let mut text = Vec::new();
+                    listing.text(value, &mut text);
+                    self.tx.set(slot, TxValue::Owned(text));
+                }
+            }
+        }
+        self.text_room = name;
+    }
+
+    /// The number of a link's member of `TX`, or of such members, if the link holds.
+    fn number_that_holds(&self, rules: &RuleSet, index: u32, link: &Link) -> Option<i64> {
+        let Test::TxNumber { slot, count, comparison, operand } = &link.test else { return None };
+        let left = match (count, self.tx.get(*slot).number()) {
+            (true, number) => i64::from(number.is_some()),
+            (false, number) => number?,
+        };
+        let right = match operand {
+            TxOperand::Number(number) => *number,
+            TxOperand::Tx(slot) => self.tx.get(*slot).number().unwrap_or(0),
+        };
+        let is_removed =
+            || !self.target_removals.is_empty() && self.is_tx_removed(rules, index, link);
+        (comparison.holds(left, right) != link.negated && !is_removed()).then_some(left)
     }
 
     fn evaluate_link(
@@ -57,22 +188,8 @@ impl Transaction {
                 self.hit((index, rule), link, last, target, value);
                 true
             }
-            Test::TxNumber { slot, count, comparison, operand } => {
-                let number = self.tx.get(*slot).number();
-                let left = match (count, number) {
-                    (true, number) => i64::from(number.is_some()),
-                    (false, Some(number)) => number,
-                    (false, None) => return false,
-                };
-                let right = match operand {
-                    TxOperand::Number(number) => *number,
-                    TxOperand::Tx(slot) => self.tx.get(*slot).number().unwrap_or(0),
-                };
-                if comparison.holds(left, right) == link.negated
-                    || (!self.target_removals.is_empty() && self.is_tx_removed(rules, index, link))
-                {
-                    return false;
-                }
+            Test::TxNumber { slot, count, .. } => {
+                let Some(left) = self.number_that_holds(rules, index, link) else { return false };
                 let value = HitValue::Made(match count {
                     true => TxValue::Number(left),
                     false => self.tx.get(*slot).clone(),
@@ -144,7 +261,7 @@ impl Transaction {
         let spec = rules.target_sets[link.targets.0 as usize].specs[0];
         let spec = &rules.specs[spec.0 as usize];
         match &spec.selector {
-            crate::rule::Selector::Tx(slot) if !spec.count => {
+            Selector::Tx(slot) if !spec.count => {
                 self.is_target_removed(index, spec, self.tx.name(*slot))
             }
             _ => false,
@@ -178,6 +295,12 @@ impl Transaction {
         let at = spec.0 as usize;
         let side = Side::of_phase(self.phase);
         if self.spec_cache[at].reading != self.reading {
+            let TargetSpec { variable, count, mark, .. } = rules.specs[at];
+            if !count && !self.exchange.may_have(variable, mark) {
+                let reading = self.reading;
+                self.spec_cache[at] = SpecTargets { reading, ..SpecTargets::default() };
+                return false;
+            }
             let mut members = std::mem::take(&mut self.spec_members);
             let start = members.len() as u32;
             self.read_spec(&rules.specs[at], u32::MAX, false, &mut members);
@@ -215,18 +338,28 @@ impl Transaction {
         let visits = profile.plan.visits(phase);
         self.visits.clear();
         self.visits.extend_from_slice(&visits.open);
-        for (spec, nodes) in &visits.specs {
-            self.summarize(profile.rules(), *spec, *nodes);
-        }
-        let words = profile.plan.gate(Side::of_phase(phase)).words();
-        let summary = |spec: SpecId| {
+        let (words, width) = (profile.plan.gate(Side::of_phase(phase)).words(), visits.width());
+        let mut there = std::mem::take(&mut self.there);
+        there.clear();
+        there.resize(2 * width, 0);
+        for (at, (spec, nodes)) in visits.specs.iter().enumerate() {
+            if !self.summarize(profile.rules(), *spec, *nodes) {
+                continue;
+            }
+            there[at / 64] |= 1 << (at % 64);
             let known = &self.spec_cache[spec.0 as usize];
-            let start = known.summary as usize;
             // Where no probe was asked about there is no row.
-            let end = if known.summarized == 0 { start } else { start + words };
-            (known.start != known.end).then(|| &self.spec_summaries[start..end])
+            let row = &self.spec_summaries[known.summary as usize..];
+            if known.summarized != 0 && visits.asks_for(at, &row[..words]) {
+                there[width + at / 64] |= 1 << (at % 64);
+            }
+        }
+        let row = |spec: SpecId| {
+            let start = self.spec_cache[spec.0 as usize].summary as usize;
+            &self.spec_summaries[start..start + words]
         };
-        visits.find(summary, &mut self.visits);
+        visits.find(&there, row, &mut self.visits);
+        self.there = there;
         for screen in &visits.screens {
             let targets = &self.spec_members[self.spec_cache[screen.spec.0 as usize].range()];
             let fulfils = |target: &Target| {
@@ -268,15 +401,21 @@ impl Transaction {
         }
         // multiMatch: the value as it is, and again after each transformation that changed it.
         let mut matched = false;
+        let mut found = false;
         let mut before = None;
         for (stage, node) in link.stages.iter().enumerate() {
             let value = self.store.transform(target.value, *node, &rules.tree, &rules.context);
-            if before.replace(value) == Some(value) {
-                continue;
-            }
             let let_in = is_let_in(self, stage);
             let probe = gated.map(|probes| probes[stage]);
-            matched |= self.test_value(test, expanded, target, value, let_in, probe);
+            if before.replace(value) == Some(value) {
+                if let (true, false, Some(probe)) = (let_in, found, probe) {
+                    self.rule_out(target, probe);
+                }
+                continue;
+            }
+            let holds = self.test_value(test, expanded, target, value, let_in, probe);
+            found = holds != link.negated;
+            matched |= holds;
         }
         matched
     }
@@ -298,8 +437,7 @@ impl Transaction {
         let captures = link.capture.then_some(&mut self.captures);
         let found = let_in && test.operator.matches(self.store.get(value), expanded, captures);
         if let (true, false, Some(probe)) = (let_in, found, probe) {
-            let side = Side::of_phase(self.phase);
-            self.store.rule_out(target.value, side, self.profile.plan.gate(side), probe);
+            self.rule_out(target, probe);
         }
         if found == link.negated {
             return false;
@@ -307,6 +445,12 @@ impl Transaction {
         let rule = (test.index, test.rule);
         self.hit(rule, link, test.last, target.clone(), HitValue::Stored(value));
         true
+    }
+
+    /// The operator of a probe that lets a target in does not match it.
+    fn rule_out(&mut self, target: &Target, probe: ProbeId) {
+        let side = Side::of_phase(self.phase);
+        self.store.rule_out(target.value, side, self.profile.plan.gate(side), probe);
     }
 
     /// A rule begins: only the last hit before it stays readable.

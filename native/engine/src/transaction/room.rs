@@ -6,6 +6,7 @@ use super::targets::{SpecTargets, Target};
 use super::Hit;
 use crate::exchange::Exchange;
 use crate::spares::Spares;
+use crate::store::ValueId;
 use crate::tx::TxRoom;
 
 /// How much memory one transaction may leave, and how much a thread keeps of several.
@@ -24,7 +25,10 @@ pub(super) struct Room {
     pub(super) spec_members: Vec<Target>,
     pub(super) spec_summaries: Vec<u64>,
     pub(super) visits: Vec<u64>,
+    pub(super) there: Vec<u64>,
     pub(super) target_room: Vec<Target>,
+    pub(super) put_off: Vec<(u32, ValueId)>,
+    pub(super) text_room: Vec<u8>,
     pub(super) matched_vars: Vec<Hit>,
     pub(super) exchange: Exchange,
     pub(super) tx: TxRoom,
@@ -48,6 +52,7 @@ impl Room {
             + self.matched_vars.capacity() * size_of::<Hit>()
             + self.spec_cache.capacity() * size_of::<SpecTargets>()
             + (self.spec_summaries.capacity() + self.visits.capacity()) * size_of::<u64>()
+            + self.text_room.capacity()
             + self.exchange.capacity_bytes()
             + self.tx.capacity_bytes();
         if bytes > SPARE_BYTES {
@@ -57,6 +62,7 @@ impl Room {
         self.spec_summaries.clear();
         self.visits.clear();
         self.target_room.clear();
+        self.put_off.clear();
         self.matched_vars.clear();
         self.exchange.clear();
         // A thread that ends keeps nothing.

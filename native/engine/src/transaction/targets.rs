@@ -94,7 +94,12 @@ impl Transaction {
                 }
             }
             (Variable::Tx, selector) => {
-                for slot in self.tx.members(spec.tx_slots.as_deref(), selector) {
+                if !self.put_off.is_empty() {
+                    let profile = Arc::clone(&self.profile);
+                    self.write_put_off(profile.rules(), selector);
+                }
+                let takes = |name: &[u8]| selector.takes(name);
+                for slot in self.tx.members(spec.tx_slots.as_deref(), takes) {
                     if let Some(value) = self.tx_value(slot) {
                         let name = TargetName::Tx(slot);
                         targets.push(Target { variable, name, count: false, value });

@@ -97,15 +97,18 @@ fn run(
     let response = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n";
     transaction.response(200, response, Some(&page));
     transaction.finish();
-    let members = transaction
+    transaction.write_put_off(profile.rules(), &crate::rule::Selector::All);
+    let mut members: Members = transaction
         .tx
-        .members(None, &crate::rule::Selector::All)
+        .members(None, |_| true)
         .into_iter()
         .map(|slot| {
             let value = transaction.tx.get(slot).bytes().unwrap_or_default().into_owned();
             (transaction.tx.name(slot).to_vec(), value)
         })
         .collect();
+    // What is put off is set later than without the plan.
+    members.sort();
     (transaction.matches(), members)
 }
 
@@ -235,4 +238,97 @@ fn white_space_and_capitals_that_a_look_passes_over_are_gone_for_operators() {
         found.extend(plain.0.iter().map(|it| it.id));
     }
     assert_eq!(found.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn members_that_are_only_held_against_a_list_are_there_for_others() {
+    let rules = r#"
+        SecRuleEngine On
+        SecAction "id:1,phase:1,pass,nolog,setvar:'tx.list=/proxy/ /lock-token/'"
+        SecRule REQUEST_HEADERS_NAMES "@rx ^.*$" "id:2,phase:1,deny,log,msg:'%{MATCHED_VAR}',capture,t:none,t:lowercase,\
+            setvar:'tx.name_a_%{tx.0}=/%{tx.0}/',chain"
+            SecRule TX:/^name_a_/ "@within %{tx.list}" "setvar:tx.found=+1"
+        SecRule TX:0 "@streq x-last" "id:3,phase:1,pass,log"
+        SecRule TX:/a_host/ "@streq /host/" "id:4,phase:1,pass,log,msg:'%{MATCHED_VAR_NAME}'"
+        SecRule REQUEST_HEADERS_NAMES "@rx ^.*$" "id:5,phase:1,pass,log,capture,t:none,\
+            setvar:'tx.name_b_%{tx.0}=<%{tx.0}',chain"
+            SecRule TX:/^name_b_/ "@within <a <x-first>"
+        SecRule &TX:/^name_/ "@eq 4" "id:6,phase:2,pass,log"
+        SecRule &TX:/^name_b_x/ "@ge 1" "id:7,phase:2,pass,log"
+        SecRule &TX:/^other/ "@ge 1" "id:8,phase:2,pass,log"
+    "#;
+    let load = |text: &str| {
+        let set = RuleSet::load(&[SourceFile::new("a.conf", text)], &[], &[]).unwrap();
+        Arc::new(Profile::new(Arc::new(set), ProfileOptions::default()))
+    };
+    let put_off = |profile: &Profile| {
+        let rules = profile.rules().rules.iter();
+        rules.filter(|rule| rule.listing.is_some()).map(|rule| rule.id).collect::<Vec<_>>()
+    };
+    let profile = load(rules);
+    assert_eq!(put_off(&profile), [2, 5]);
+    let mut found = Vec::new();
+    for fields in [
+        "host: a\r\nX-Last: b\r\n",
+        "host: a\r\nx-first: b\r\nx-last: c\r\n",
+        "host: a\r\nProxy: b\r\nx-last: c\r\n",
+        "Lock-Token: b\r\n",
+        "a: b\r\n",
+        "",
+    ] {
+        let head = format!("GET / HTTP/1.1\r\n{fields}");
+        let plain = run(&profile, head.as_bytes(), None, false);
+        assert_eq!(run(&profile, head.as_bytes(), None, true), plain, "{fields}");
+        found.push(plain.0.iter().map(|it| it.id).collect::<Vec<_>>());
+    }
+    let expected: [&[u32]; 6] = [&[3, 4, 6, 7], &[3, 4, 5, 7], &[2], &[2], &[5], &[]];
+    assert_eq!(found, expected);
+    // Somebody else writes such members, or reads what another rule has matched on.
+    for more in [
+        "SecRule ARGS:x \"@rx ^.*$\" \"id:9,phase:1,pass,capture,setvar:tx.name_%{tx.0}=1\"",
+        "SecRule MATCHED_VAR \"@streq 3\" \"id:9,phase:1,pass,log\"",
+        "SecAction \"id:9,phase:1,pass,nolog,setvar:tx.name_a_x=1,setvar:tx.name_b_x=1\"",
+    ] {
+        assert_eq!(put_off(&load(&format!("{rules}\n{more}"))), [0; 0], "{more}");
+    }
+}
+
+#[test]
+fn later_links_of_a_chain_are_looked_at_first_only_where_nothing_is_done_before() {
+    let rules = r#"
+        SecRuleEngine On
+        SecAction "id:1,phase:1,pass,nolog,setvar:tx.off=0,setvar:tx.sum=0"
+        SecRule ARGS "@rx a" "id:2,phase:2,pass,log,chain"
+            SecRule REQUEST_HEADERS:X-Kind "!@rx ^b$" "setvar:tx.sum=+1"
+        SecRule ARGS "@rx a" "id:3,phase:2,pass,log,setvar:tx.sum=+10,chain"
+            SecRule REQUEST_HEADERS:X-Kind "@streq c"
+        SecRule ARGS "@rx (.)a" "id:4,phase:2,pass,log,capture,chain"
+            SecRule TX:off "@eq 1"
+        SecRule TX:1 "@rx ." "id:5,phase:2,pass,log,msg:'%{TX.1}'"
+        SecRule ARGS "@rx a" "id:6,phase:2,pass,log,chain"
+            SecRule MATCHED_VAR "@rx ^xa" "chain"
+                SecRule &REQUEST_HEADERS:X-Kind "@eq 0"
+        SecRule ARGS "!@rx a" "id:7,phase:2,pass,log,capture,chain"
+            SecRule REQUEST_METHOD "@streq POST" "chain"
+                SecRule ARGS_NAMES "@contains n" "setvar:tx.sum=+100"
+        SecRule TX:sum "@ge 10" "id:8,phase:2,pass,log,msg:'%{TX.sum}'"
+    "#;
+    let set = RuleSet::load(&[SourceFile::new("a.conf", rules)], &[], &[]).unwrap();
+    let profile = Arc::new(Profile::new(Arc::new(set), ProfileOptions::default()));
+    let links: Vec<u8> = profile.rules().rules.iter().map(|rule| rule.idle_links).collect();
+    assert_eq!(links, [1, 2, 1, 1, 1, 3, 3, 1]);
+    let mut found = std::collections::BTreeSet::new();
+    for method in ["GET", "POST"] {
+        for target in ["/", "/?n=a", "/?n=xa", "/?m=b", "/?n=b&m=xa"] {
+            for field in ["", "x-kind: b\r\n", "x-kind: c\r\n"] {
+                let head = format!("{method} {target} HTTP/1.1\r\n{field}");
+                let plain = run(&profile, head.as_bytes(), None, false);
+                for _ in 0..3 {
+                    assert_eq!(run(&profile, head.as_bytes(), None, true), plain, "{head}");
+                }
+                found.extend(plain.0.iter().map(|it| it.id));
+            }
+        }
+    }
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), [2, 3, 5, 6, 7, 8]);
 }
