@@ -447,6 +447,8 @@ impl ClientConnection {
                         self.events.push_back(ClientEvent::Interim(stream, status, head));
                     }
                 }
+                // Nothing comes behind the last event.
+                Note::Settled if self.is_closed() => {}
                 Note::Settled => self.events.push_back(ClientEvent::Settled),
                 Note::GoAway(last) => {
                     let mut above: Vec<u32> =

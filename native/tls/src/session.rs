@@ -346,6 +346,7 @@ impl Session {
                     return Err(Fault::failed("data before the end of the handshake"))
                 }
                 Err(fault) => {
+                    self.has_failed = true;
                     self.take_alert();
                     return Err(fault);
                 }
