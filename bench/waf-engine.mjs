@@ -11,7 +11,7 @@ import {
   scanRequest,
   scanResponse,
   scanTransaction,
-} from '../dist/native.js'
+} from '../dist/native/rule-set.js'
 import { pages, ROWS } from './waf-requests.mjs'
 
 const [folder, names] = process.argv.slice(2)

@@ -1,4 +1,4 @@
-/** Builds the native part and puts it where src/native.ts looks for it. Needs cargo; downloads crates at the first run. */
+/** Builds the native part and puts it where src/native/addon.ts looks for it. Needs cargo; downloads crates at the first run. */
 import { spawnSync } from 'node:child_process'
 import { chmodSync, copyFileSync, renameSync } from 'node:fs'
 import { dirname, join } from 'node:path'

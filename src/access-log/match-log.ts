@@ -9,7 +9,7 @@
  * Source: operations.md O-60 (secrets), O-61 (a log never waits, what it loses is counted); seclang.md §13.
  */
 import type { Metrics } from '../metrics/metrics.ts'
-import type { RuleMatch, TransactionDetails } from '../native.ts'
+import type { RuleMatch, TransactionDetails } from '../native/rule-set.ts'
 import { LineWriter } from './line-writer.ts'
 import type { Logger } from './logger.ts'
 import { modsecurityLine } from './modsecurity-line.ts'

@@ -7,7 +7,7 @@ import type { TextSource } from '../config/node.ts'
 import type { Exchange } from '../exchange/exchange.ts'
 import { encodeUnsafe } from '../exchange/request-url.ts'
 import type { Template } from '../expression/template.ts'
-import type { PatternHandle } from '../native.ts'
+import type { PatternHandle } from '../native/pattern.ts'
 import { dynamicPattern, literalPattern, PatternError, replaceAll } from '../policy/pattern.ts'
 import type { CompileContext } from './action.ts'
 

@@ -3,7 +3,7 @@
  *
  * Source: traffic-policy.md §5.19, §5.20, §5.21.
  */
-import { type PatternHandle, patternFindAll, patternReplace } from '../native.ts'
+import { type PatternHandle, patternFindAll, patternReplace } from '../native/pattern.ts'
 import { dynamicPattern } from '../policy/pattern.ts'
 import { type BodyText, bodyBytes, bodyText, insertable } from './body-text.ts'
 

@@ -2,8 +2,8 @@
  * Regular expressions of policies: RE2 semantics through the native part, compiled once for literals and kept in a
  * bounded cache for patterns that are only known at run time (T-67).
  */
-import { compilePattern, patternTest, releasePattern } from '../native.ts'
-import type { PatternHandle } from '../native.ts'
+import { compilePattern, patternTest, releasePattern } from '../native/pattern.ts'
+import type { PatternHandle } from '../native/pattern.ts'
 
 export interface CompiledPattern {
   /** Whether it matches anywhere in the text. */

@@ -355,7 +355,7 @@ export interface FilterSink {
 
 /**
  * Bodies that are collected like others but stay where they lie, in native memory: the rule matcher reads them there, and they
- * go on from there. None of it throws for a stale handle; scans throw what native.ts says.
+ * go on from there. None of it throws for a stale handle; scans throw what src/native/rule-set.ts says.
  */
 export interface HeldBodies {
   /** As `readRequestBody`; answered by `onRequestHeld`. */
@@ -366,16 +366,16 @@ export interface HeldBodies {
   requestBytes(handle: ExchangeHandle): Uint8Array
   responseBytes(handle: ExchangeHandle): Uint8Array
   /**
-   * native.ts `scanRequest` over what is held of the request's body; in a native thread when that is larger than
+   * src/native/rule-set.ts `scanRequest` over what is held of the request's body; in a native thread when that is larger than
    * `threadThresholdBytes`. The promise is settled also when the exchange is over; it
    * rejects when the scan comes to nothing, or the front end closes.
    */
   scanRequest(handle: ExchangeHandle, scan: HeldRequestScan): number | Promise<number>
-  /** native.ts `scanResponse`, likewise. */
+  /** src/native/rule-set.ts `scanResponse`, likewise. */
   scanResponse(handle: ExchangeHandle, scan: HeldResponseScan): number | Promise<number>
 }
 
-/** As native.ts `scanRequest` takes it. */
+/** As src/native/rule-set.ts `scanRequest` takes it. */
 export interface HeldRequestScan {
   readonly profile: number
   readonly client: string
@@ -385,7 +385,7 @@ export interface HeldRequestScan {
   readonly threadThresholdBytes: number
 }
 
-/** As native.ts `scanResponse` takes it. */
+/** As src/native/rule-set.ts `scanResponse` takes it. */
 export interface HeldResponseScan {
   readonly transaction: number
   readonly status: number

@@ -8,7 +8,7 @@
  *
  * Source: H-07 … H-23; native/binding/src/library_head.rs.
  */
-import * as native from '../native.ts'
+import * as native from '../native/library-heads.ts'
 import type { FrontEndLimits } from './front-end.ts'
 import type { HttpRequest, HttpResponse } from './library.ts'
 import { acceptUsualHead, type HeadRefusal, type RequestHead } from './read-head.ts'

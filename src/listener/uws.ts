@@ -42,7 +42,7 @@ import {
   type TemplatedApp,
   type UpgradeContext,
 } from './library.ts'
-import { libraryConnection } from '../native.ts'
+import { libraryConnection } from '../native/library-heads.ts'
 import { addressText } from './peer-address.ts'
 import { describeRequestLine, type HeadRefusal, readHead } from './read-head.ts'
 import { SlotTable } from './slots.ts'

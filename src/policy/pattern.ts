@@ -11,7 +11,7 @@ import {
   patternReplace,
   PatternError,
   releasePattern,
-} from '../native.ts'
+} from '../native/pattern.ts'
 
 /** Interpolated patterns kept compiled per process; the least recently used goes first. */
 const MAX_DYNAMIC_PATTERNS = 256

@@ -16,13 +16,10 @@ import { FrontEnds } from '../listener/front-ends.ts'
 import { NativeFrontEnd } from '../listener/native/native-front-end.ts'
 import { UwsFrontEnd } from '../listener/uws.ts'
 import { OpenidClients } from '../login/openid.ts'
-import {
-  type CollectionsHandle,
-  openCollections,
-  openTransactions,
-  stopNewConnections,
-  useTicketSecret,
-} from '../native.ts'
+import { type CollectionsHandle, openCollections } from '../native/collections.ts'
+import { useTicketSecret } from '../native/front.ts'
+import { openTransactions } from '../native/rule-set.ts'
+import { stopNewConnections } from '../native/system.ts'
 import { Metrics } from '../metrics/metrics.ts'
 import { registerProcessMetrics, watchEventLoop } from '../metrics/process-metrics.ts'
 import { MemoryStore } from '../rate-limit/memory-store.ts'

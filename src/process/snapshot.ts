@@ -15,15 +15,15 @@ import { type Cidr, parseCidr } from '../exchange/cidr.ts'
 import type { ExpressionEnvironment } from '../expression/environment.ts'
 import { compileExpression, type Expression } from '../expression/expression.ts'
 import type { ListenTls, UpstreamTarget } from '../listener/front-end.ts'
+import type { CollectionsHandle } from '../native/collections.ts'
 import {
-  type CollectionsHandle,
   loadRuleSet,
   releaseRuleSet,
   type RuleSetHandle,
   RuleSetError,
   type RuleSetSources,
   ruleSetSummary,
-} from '../native.ts'
+} from '../native/rule-set.ts'
 import { compilePolicy, type PolicyWithNeeds } from '../policy/compile.ts'
 import { parsePolicy } from '../policy/parse.ts'
 import { EMPTY_POLICY } from '../policy/policy.ts'

@@ -10,7 +10,7 @@ import {
   takeBucket,
   type BucketsHandle,
   type BucketsSummary,
-} from '../native.ts'
+} from '../native/buckets.ts'
 import type { OnStoreError, RateLimitStore, TakeResult } from './store.ts'
 
 /** Pause that a client is told when nobody can say when the store is back. */

@@ -11,7 +11,7 @@
  * Source: operations.md O-26 (states survive a reload), O-28 (a crash harms nobody else), T-76 (monotonic time only).
  */
 import { createHash } from 'node:crypto'
-import { mapSharedMemory } from '../native.ts'
+import { mapSharedMemory } from '../native/system.ts'
 
 /** Rows of one board, the first of which is the board's own. */
 const ROWS = 8192

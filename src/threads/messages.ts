@@ -20,7 +20,7 @@ export interface ScanMemory {
   readonly bodyBytes: number
 }
 
-/** Phases 1 and 2, as native.ts `scanRequest` takes them. */
+/** Phases 1 and 2, as src/native/rule-set.ts `scanRequest` takes them. */
 export interface RequestScanTask extends ScanMemory {
   readonly kind: 'request'
   readonly profile: number
@@ -30,7 +30,7 @@ export interface RequestScanTask extends ScanMemory {
   readonly isLast: boolean
 }
 
-/** Phases 3 and 4, as native.ts `scanResponse` takes them. */
+/** Phases 3 and 4, as src/native/rule-set.ts `scanResponse` takes them. */
 export interface ResponseScanTask extends ScanMemory {
   readonly kind: 'response'
   readonly transaction: number

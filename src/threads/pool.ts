@@ -19,7 +19,7 @@ import type {
   SignatureTask,
 } from './messages.ts'
 
-/** A message to be scanned, as native.ts takes it. */
+/** A message to be scanned, as src/native/rule-set.ts takes it. */
 export type Scan = (Omit<RequestScanTask, keyof ScanMemory> | Omit<ResponseScanTask, keyof ScanMemory>) & {
   readonly body: Uint8Array
 }
@@ -88,7 +88,7 @@ export class ThreadPool {
   }
 
   /**
-   * Scans a message; answers the number that scanFlags and scanTransaction of native.ts read. Undefined when too many tasks
+   * Scans a message; answers the number that scanFlags and scanTransaction of src/native/rule-set.ts read. Undefined when too many tasks
    * wait. Rejects when the scan throws, the thread dies or the pool is closed. The body is copied before this returns.
    */
   scan(scan: Scan): Promise<number> | undefined {

@@ -2,7 +2,7 @@
  * Scans one message in a thread. Profiles and transactions are numbers that every thread of the process understands, so
  * the loop goes on with the transaction that a thread began.
  */
-import { scanRequest, scanResponse } from '../native.ts'
+import { scanRequest, scanResponse } from '../native/rule-set.ts'
 import type { ScanTask } from './messages.ts'
 
 export default function scan(task: ScanTask): number {

@@ -14,7 +14,7 @@
  */
 import { performance } from 'node:perf_hooks'
 import type { UpstreamFailureReason, UpstreamTarget } from '../listener/front-end.ts'
-import * as native from '../native.ts'
+import * as native from '../native/upstream-pool.ts'
 import { AddressBook } from './address-book.ts'
 import { type NativeServer, NativeServers, NO_VERIFYING } from './native-servers.ts'
 import { checkRequestHead, InvalidHeadError } from './request-head.ts'

@@ -1,6 +1,6 @@
 /** The servers of a native pool: each is told of addresses, limits and timers when they are news, and taken back when nobody uses it. */
 import type { UpstreamTarget } from '../listener/front-end.ts'
-import type { UpstreamTargetHandle, UpstreamTargetSettings } from '../native.ts'
+import type { UpstreamTargetHandle, UpstreamTargetSettings } from '../native/upstream-pool.ts'
 import type { AddressBook } from './address-book.ts'
 import { defaultAuthorities } from './authorities.ts'
 import { targetKey } from './target-key.ts'

@@ -4,7 +4,7 @@
  * Source: seclang.md §3 (SecRuleUpdateTargetById), §8.2 (ctl:ruleRemoveTargetById); traffic-policy.md §5.14
  * (`exclude_rule_ids`).
  */
-import type { RuleMatch } from '../native.ts'
+import type { RuleMatch } from '../native/rule-set.ts'
 
 export interface Exclusion {
   /** What it takes away. */

@@ -27,7 +27,7 @@ import {
   startResponseTransaction,
   transactionDetails,
   type TransactionDetails,
-} from '../native.ts'
+} from '../native/rule-set.ts'
 import { decodeBody, isPlain } from '../body/decoded-body.ts'
 import { exclusionsFor, isDecisionRule, type Exclusion } from './exclusions.ts'
 import type { MessageFile } from './message-file.ts'

@@ -12,7 +12,7 @@ import {
   type ProfileOptions,
   releaseProfile,
   type RuleSetHandle,
-} from '../native.ts'
+} from '../native/rule-set.ts'
 
 /** What one action's config says. */
 export interface WafOptions {

@@ -9,7 +9,7 @@ import type { Diagnostics } from '../config/diagnostic.ts'
 import { type FileReader, readOrReport } from '../config/reader.ts'
 import type { Settings } from '../config/settings.ts'
 import { SourceFile } from '../config/source.ts'
-import { ruleFileReferences, type RuleSetSources, type RuleSource } from '../native.ts'
+import { ruleFileReferences, type RuleSetSources, type RuleSource } from '../native/rule-set.ts'
 
 type BodyLimits = Pick<
   Settings['waf'],

@@ -18,7 +18,7 @@ import {
   startResponseTransaction,
   transactionDetails,
   type TransactionDetails,
-} from '../native.ts'
+} from '../native/rule-set.ts'
 import type { WafProfile } from './profiles.ts'
 
 /** What an action asks of a scan. */

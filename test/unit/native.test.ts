@@ -7,7 +7,24 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { afterAll, describe, expect, it } from 'vitest'
-import * as native from '../../src/native.ts'
+import * as native from '../../src/native/rule-set.ts'
+import { NATIVE_ADDON_PATH, NATIVE_EXPORTS } from '../../src/native/addon.ts'
+import { bucketsSummary, closeBuckets, createBuckets, openBuckets, takeBucket } from '../../src/native/buckets.ts'
+import {
+  type CollectionsHandle,
+  closeCollections,
+  collectionsSummary,
+  createCollections,
+  openCollections,
+} from '../../src/native/collections.ts'
+import {
+  PatternError,
+  compilePattern,
+  patternFindAll,
+  patternReplace,
+  patternTest,
+  releasePattern,
+} from '../../src/native/pattern.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'sallyport-native-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -41,14 +58,14 @@ async function profileOf(text: string, more: Partial<native.ProfileOptions> = {}
 }
 
 describe('the addon', () => {
-  it('exports what native.ts declares, and nothing else', () => {
-    const addon = createRequire(import.meta.url)(native.NATIVE_ADDON_PATH) as Record<string, unknown>
-    expect(Object.keys(addon).sort()).toEqual([...native.NATIVE_EXPORTS].sort())
+  it('exports what src/native/addon.ts declares, and nothing else', () => {
+    const addon = createRequire(import.meta.url)(NATIVE_ADDON_PATH) as Record<string, unknown>
+    expect(Object.keys(addon).sort()).toEqual([...NATIVE_EXPORTS].sort())
     expect(Object.values(addon).every((value) => typeof value === 'function')).toBe(true)
   })
 
   it('declares each export once, with the parameters that Rust has', () => {
-    const declared = readFileSync(new URL('../../src/native.ts', import.meta.url), 'utf8')
+    const declared = readFileSync(new URL('../../src/native/addon.ts', import.meta.url), 'utf8')
     const body = /interface NativeAddon \{([\s\S]*?)\n\}/.exec(declared)?.[1] ?? ''
     const parameters = new Map(
       [...body.matchAll(/^ {2}(\w+)\(([\s\S]*?)\): /gm)].map((match) => [
@@ -56,7 +73,7 @@ describe('the addon', () => {
         (match[2] ?? '').split(',').filter((part) => part.trim() !== '').length,
       ]),
     )
-    expect([...parameters.keys()].sort()).toEqual([...native.NATIVE_EXPORTS].sort())
+    expect([...parameters.keys()].sort()).toEqual([...NATIVE_EXPORTS].sort())
     const binding = [
       'buckets',
       'collections',
@@ -79,7 +96,7 @@ describe('the addon', () => {
     ]
     // Those without napi-rs's conversions: a table, and their parameters in words.
     const raw = [...binding.matchAll(/^ {4}\("(\w+)", crate::/gm)].map(([, name]) => name!)
-    expect(exported.length + raw.length).toBe(native.NATIVE_EXPORTS.length)
+    expect(exported.length + raw.length).toBe(NATIVE_EXPORTS.length)
     // Without catch_unwind a panic aborts the whole process; the raw ones catch by themselves.
     expect(binding.match(/#\[napi(?!\(module_exports\))/g)).toHaveLength(exported.length)
     for (const name of raw) {
@@ -95,14 +112,14 @@ describe('the addon', () => {
   })
 
   it('says in one sentence what to run when it is missing', () => {
-    const copy = join(folder, 'elsewhere', 'src')
+    const copy = join(folder, 'elsewhere', 'src', 'native')
     mkdirSync(copy, { recursive: true })
     // Types are stripped by hand here: the file as JavaScript, in a place without native/sallyport.node.
-    cpSync(new URL('../../src/native.ts', import.meta.url), join(copy, 'native.ts'))
+    cpSync(new URL('../../src/native/addon.ts', import.meta.url), join(copy, 'addon.ts'))
     const script = `
       import { createServer } from 'vite'
       const server = await createServer({ configFile: false, logLevel: 'silent', server: { middlewareMode: true }, appType: 'custom', optimizeDeps: { noDiscovery: true } })
-      const module = await server.ssrLoadModule(${JSON.stringify(join(copy, 'native.ts'))})
+      const module = await server.ssrLoadModule(${JSON.stringify(join(copy, 'addon.ts'))})
       try { module.loadNative() } catch (error) { console.log(error.name + ': ' + error.message) }
       await server.close()
     `
@@ -116,12 +133,12 @@ describe('the addon', () => {
   })
 
   it('shares handles with the threads of the process', async () => {
-    const pattern = native.compilePattern('^a+$')
+    const pattern = compilePattern('^a+$')
     const worker = new Worker(
       `const { parentPort, workerData } = require('node:worker_threads')
        const addon = require(workerData.path)
        parentPort.postMessage(addon.patternTest(workerData.pattern, 'aaa'))`,
-      { eval: true, workerData: { path: native.NATIVE_ADDON_PATH, pattern } },
+      { eval: true, workerData: { path: NATIVE_ADDON_PATH, pattern } },
     )
     const answer = await new Promise((resolve, reject) => {
       worker.once('message', resolve)
@@ -239,11 +256,11 @@ describe('rule sets', () => {
 
   it('collections in shared memory are those of every rule set and process that opens them', async () => {
     const path = join(folder, 'collections')
-    const created = native.createCollections(path, 100)
+    const created = createCollections(path, 100)
     const text =
       'SecAction "id:1,phase:1,pass,nolog,initcol:ip=%{REMOTE_ADDR},setvar:ip.seen=+1"\n' +
       'SecRule IP:seen "@ge 2" "id:2,phase:1,pass,log,msg:\'%{ip.seen}\'"'
-    const scan = async (collections: native.CollectionsHandle): Promise<string | undefined> => {
+    const scan = async (collections: CollectionsHandle): Promise<string | undefined> => {
       const ruleSet = await native.loadRuleSet(
         { files: [{ path: 'a.conf', text }], data: [], leftOut: [] },
         collections,
@@ -261,18 +278,18 @@ describe('rule sets', () => {
       native.releaseRuleSet(ruleSet)
       return message
     }
-    const opened = native.openCollections(path)
+    const opened = openCollections(path)
     expect([await scan(created), await scan(opened), await scan(0), await scan(opened)]).toEqual([
       undefined,
       '2',
       undefined,
       '3',
     ])
-    expect(native.collectionsSummary(created)).toMatchObject({ evictions: 0, refusals: 0 })
-    native.closeCollections(opened)
+    expect(collectionsSummary(created)).toMatchObject({ evictions: 0, refusals: 0 })
+    closeCollections(opened)
     await expect(scan(opened)).rejects.toThrow(/no collection table has the handle/)
-    expect(() => native.openCollections(join(folder, 'nowhere'))).toThrow(/cannot open the collection table/)
-    native.closeCollections(created)
+    expect(() => openCollections(join(folder, 'nowhere'))).toThrow(/cannot open the collection table/)
+    closeCollections(created)
   })
 
   it('the end tells what phase 5 reported, and only that', async () => {
@@ -353,19 +370,19 @@ describe('rule sets', () => {
 
 describe('patterns', () => {
   it('compile, test, replace, find', () => {
-    const pattern = native.compilePattern(String.raw`(?P<word>\w+)-(\d)`)
-    expect(native.patternTest(pattern, 'é ab-1')).toBe(true)
-    expect(native.patternTest(pattern, 'é')).toBe(false)
-    expect(native.patternReplace(pattern, 'ab-1 cd-2', '$2${word}')).toBe('1ab 2cd')
-    expect(native.patternReplace(pattern, 'none', 'x')).toBeNull()
-    expect(native.patternFindAll(pattern, 'ab-1 cd-2 ef-3', 2)).toEqual(['ab-1', 'cd-2'])
-    native.releasePattern(pattern)
-    expect(() => native.patternTest(pattern, 'a')).toThrow(/no pattern has the handle/)
+    const pattern = compilePattern(String.raw`(?P<word>\w+)-(\d)`)
+    expect(patternTest(pattern, 'é ab-1')).toBe(true)
+    expect(patternTest(pattern, 'é')).toBe(false)
+    expect(patternReplace(pattern, 'ab-1 cd-2', '$2${word}')).toBe('1ab 2cd')
+    expect(patternReplace(pattern, 'none', 'x')).toBeNull()
+    expect(patternFindAll(pattern, 'ab-1 cd-2 ef-3', 2)).toEqual(['ab-1', 'cd-2'])
+    releasePattern(pattern)
+    expect(() => patternTest(pattern, 'a')).toThrow(/no pattern has the handle/)
   })
 
   it('a bad one is a PatternError that says why in one line', () => {
-    expect(() => native.compilePattern('a(?=b)')).toThrow(native.PatternError)
-    expect(() => native.compilePattern('a(?=b)')).toThrow('RE2 has no such group: `(?=` (look-ahead) (at character 2)')
+    expect(() => compilePattern('a(?=b)')).toThrow(PatternError)
+    expect(() => compilePattern('a(?=b)')).toThrow('RE2 has no such group: `(?=` (look-ahead) (at character 2)')
   })
 })
 
@@ -374,25 +391,25 @@ describe('buckets', () => {
 
   it('two openings of a table count together; the file is private', () => {
     const path = join(base, `sallyport-test-${randomUUID()}`)
-    const created = native.createBuckets(path, 1000)
-    const opened = native.openBuckets(path)
+    const created = createBuckets(path, 1000)
+    const opened = openBuckets(path)
     expect(statSync(path).mode & 0o777).toBe(0o600)
-    expect(native.takeBucket(created, 'k', 2, 60_000)).toBe(1)
-    expect(native.takeBucket(opened, 'k', 2, 60_000)).toBe(0)
-    const refused = native.takeBucket(created, 'k', 2, 60_000)
+    expect(takeBucket(created, 'k', 2, 60_000)).toBe(1)
+    expect(takeBucket(opened, 'k', 2, 60_000)).toBe(0)
+    const refused = takeBucket(created, 'k', 2, 60_000)
     expect(refused).toBeLessThan(-58_000)
     expect(refused).toBeGreaterThanOrEqual(-61_000)
-    expect(native.bucketsSummary(opened)).toMatchObject({ evictions: 0, repairs: 0 })
-    expect(native.bucketsSummary(opened).entries).toBeGreaterThanOrEqual(1000)
-    native.closeBuckets(created)
-    native.closeBuckets(opened)
-    expect(() => native.takeBucket(created, 'k', 2, 60_000)).toThrow(/no bucket table has the handle/)
+    expect(bucketsSummary(opened)).toMatchObject({ evictions: 0, repairs: 0 })
+    expect(bucketsSummary(opened).entries).toBeGreaterThanOrEqual(1000)
+    closeBuckets(created)
+    closeBuckets(opened)
+    expect(() => takeBucket(created, 'k', 2, 60_000)).toThrow(/no bucket table has the handle/)
     rmSync(path)
   })
 
   it('keys longer than the scratch buffer, and of any script, are told apart', () => {
     const path = join(base, `sallyport-test-${randomUUID()}`)
-    const buckets = native.createBuckets(path, 1000)
+    const buckets = createBuckets(path, 1000)
     const keys = [
       '',
       'a',
@@ -404,17 +421,17 @@ describe('buckets', () => {
       'é'.repeat(5000),
       `${'é'.repeat(5000)}x`,
     ]
-    for (const key of keys) expect(native.takeBucket(buckets, key, 1, 60_000)).toBe(0)
-    for (const key of keys) expect(native.takeBucket(buckets, key, 1, 60_000)).toBeLessThan(0)
-    native.closeBuckets(buckets)
+    for (const key of keys) expect(takeBucket(buckets, key, 1, 60_000)).toBe(0)
+    for (const key of keys) expect(takeBucket(buckets, key, 1, 60_000)).toBeLessThan(0)
+    closeBuckets(buckets)
     rmSync(path)
   })
 
   it('what is no table is refused with its path', () => {
     const path = join(folder, 'no-table')
-    expect(() => native.openBuckets(path)).toThrow(`cannot open the bucket table ${path}`)
+    expect(() => openBuckets(path)).toThrow(`cannot open the bucket table ${path}`)
     writeFileSync(path, 'x'.repeat(5000))
-    expect(() => native.openBuckets(path)).toThrow(`${path} is not a bucket table`)
-    expect(() => native.createBuckets(path, 0)).toThrow('a bucket table has 1 to 4194304 entries, not 0')
+    expect(() => openBuckets(path)).toThrow(`${path} is not a bucket table`)
+    expect(() => createBuckets(path, 0)).toThrow('a bucket table has 1 to 4194304 entries, not 0')
   })
 })

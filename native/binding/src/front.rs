@@ -20,7 +20,7 @@ use crate::driver::{check, Arguments, Driver, Drivers, SharedMemory, Source, MOS
 use crate::tls::{client_context, facts_text, take_prepared};
 use crate::upstream::{latin1, latin1_of, options, socket_addresses, HEAD_TEXT};
 
-/// Kinds of events; src/native.ts has the same.
+/// Kinds of events; src/native/front.ts has the same.
 const CONNECTED: u32 = 1;
 const REQUEST: u32 = 2;
 const REQUEST_BODY: u32 = 3;
@@ -47,12 +47,12 @@ const IS_DONE: i32 = 1;
 const IS_FILTERED: i32 = 2;
 const BAD_HEAD: i32 = -1;
 
-/// Numbers of a record, in the order of src/native.ts.
+/// Numbers of a record, in the order of src/native/front.ts.
 const RECORD_NUMBERS: usize = 13;
 /// Records that fit into the shared numbers: those that are told together, and behind them one that is told alone.
 const RECORDS: usize = MOST_ENDED + 1;
 const ALONE: usize = MOST_ENDED;
-/// Behind the records: what requests are told with, and what their relaying is told with, as src/native.ts has them.
+/// Behind the records: what requests are told with, and what their relaying is told with, as src/native/front.ts has them.
 const REQUEST_AT: usize = RECORDS * RECORD_NUMBERS;
 const REQUEST_NUMBERS: usize = 5;
 const RELAY_AT: usize = REQUEST_AT + MOST_TOLD * REQUEST_NUMBERS;

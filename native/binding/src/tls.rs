@@ -75,7 +75,7 @@ pub fn client_context(
     })
 }
 
-/// A listener's rules, as src/native.ts has them.
+/// A listener's rules, as src/native/front.ts has them.
 #[derive(Deserialize)]
 struct ListenTls {
     alpn: Vec<String>,
@@ -179,7 +179,7 @@ struct FactsText<'a> {
     client_certificate: String,
 }
 
-/// JSON, as src/native.ts has it.
+/// JSON, as src/native/front.ts has it.
 pub fn facts_text(facts: &Facts) -> String {
     let text = FactsText {
         context: facts.context,

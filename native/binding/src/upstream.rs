@@ -21,7 +21,7 @@ use crate::library_head::with_kept;
 use crate::raw::{run, Call};
 use crate::tls::client_context;
 
-/// Bits of an event's `kind`; src/native.ts has the same.
+/// Bits of an event's `kind`; src/native/upstream-pool.ts has the same.
 const CONNECTED_NEW: u32 = 1;
 const CONNECTED_REUSED: u32 = 2;
 const WRITABLE: u32 = 4;

@@ -3,7 +3,7 @@
  *
  * Source: FrontEnd.continueResponse; H-38.
  */
-import * as native from '../../native.ts'
+import * as native from '../../native/front.ts'
 import type { BodyFilter, FilterSink } from '../front-end.ts'
 
 export class NativeFilter implements FilterSink {

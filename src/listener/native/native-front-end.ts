@@ -9,7 +9,8 @@
  */
 import { lookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
-import * as native from '../../native.ts'
+import * as native from '../../native/front.ts'
+import { UPSTREAM_REASONS, type UpstreamTargetHandle } from '../../native/upstream-pool.ts'
 import type { AddressBook } from '../../upstream/address-book.ts'
 import { NativeServers, NO_VERIFYING } from '../../upstream/native-servers.ts'
 import { InvalidHeadError } from '../../upstream/request-head.ts'
@@ -515,7 +516,7 @@ export class NativeFrontEnd implements FrontEnd {
   #failure(slot: Slot, reason: number, detail: string, notProcessed: boolean, bodyConsumed: boolean): UpstreamFailure {
     return {
       target: slot.target!, // a leg can only fail when there is one
-      reason: native.UPSTREAM_REASONS[reason] ?? 'upstream_reset',
+      reason: UPSTREAM_REASONS[reason] ?? 'upstream_reset',
       detail,
       notProcessed,
       bodyConsumed,
@@ -598,12 +599,7 @@ export class NativeFrontEnd implements FrontEnd {
   }
 
   /** What native wants for it: one text, and numbers that say where its parts begin. */
-  #relayText(
-    start: number,
-    target: native.UpstreamTargetHandle,
-    lines: string,
-    answer: AnswerEdits | undefined,
-  ): string {
+  #relayText(start: number, target: UpstreamTargetHandle, lines: string, answer: AnswerEdits | undefined): string {
     const numbers = this.#numbers
     const at = native.FRONT_RELAY_NUMBERS
     numbers[start + at.target] = target
@@ -636,24 +632,19 @@ export class NativeFrontEnd implements FrontEnd {
     return slot
   }
 
-  #send(handle: ExchangeHandle, target: native.UpstreamTargetHandle, head: string, body: Uint8Array | undefined): void {
+  #send(handle: ExchangeHandle, target: UpstreamTargetHandle, head: string, body: Uint8Array | undefined): void {
     const sent = native.forwardFront(this.#front, handle, target, head, body ?? null)
     if (sent === native.FRONT_BAD_HEAD) throw new InvalidHeadError()
   }
 
-  #relay(
-    handle: ExchangeHandle,
-    target: native.UpstreamTargetHandle,
-    lines: string,
-    answer: AnswerEdits | undefined,
-  ): void {
+  #relay(handle: ExchangeHandle, target: UpstreamTargetHandle, lines: string, answer: AnswerEdits | undefined): void {
     const text = this.#relayText(RELAYED_ALONE, target, lines, answer)
     const sent = native.relayFront(this.#front, handle, text)
     if (sent === native.FRONT_BAD_HEAD) throw new InvalidHeadError()
   }
 
   /** A target that can be sent to at once; undefined: its addresses are still to be found, or its TLS is not possible here. */
-  #at(target: UpstreamTarget): native.UpstreamTargetHandle | undefined {
+  #at(target: UpstreamTarget): UpstreamTargetHandle | undefined {
     const server = this.#servers.of(target)
     const addresses = this.#servers.addresses(server, target)
     if (addresses instanceof Promise) return undefined
@@ -661,7 +652,7 @@ export class NativeFrontEnd implements FrontEnd {
     return server.isPossible ? at : undefined
   }
 
-  #sendLater(slot: Slot, target: UpstreamTarget, send: (target: native.UpstreamTargetHandle) => void): void {
+  #sendLater(slot: Slot, target: UpstreamTarget, send: (target: UpstreamTargetHandle) => void): void {
     const { handle, attempt } = slot
     const isWanted = (): boolean => !this.#isClosed && this.#find(handle) === slot && slot.attempt === attempt
     const fail = (reason: UpstreamFailureReason, detail: string): void => {

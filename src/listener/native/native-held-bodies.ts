@@ -2,7 +2,7 @@
  * Bodies that the native front end holds for the rule matcher. Small ones are scanned at once, large ones by a native thread
  * that answers by an event: the hand-over costs no copy, and no thread of JavaScript.
  */
-import * as native from '../../native.ts'
+import * as native from '../../native/front.ts'
 import type { ExchangeHandle, HeldBodies, HeldRequestScan, HeldResponseScan } from '../front-end.ts'
 
 interface Waiting {

@@ -9,7 +9,7 @@ import { describe, expect, test } from 'vitest'
 import { Diagnostics } from '../../../src/config/diagnostic.ts'
 import { EvaluationError } from '../../../src/expression/evaluation-error.ts'
 import { compileExpression } from '../../../src/expression/expression.ts'
-import { NATIVE_ADDON_PATH } from '../../../src/native.ts'
+import { NATIVE_ADDON_PATH } from '../../../src/native/addon.ts'
 import { environment, sourceOf, textOf } from '../../unit/expression/exchange-source.ts'
 
 interface AbuseCase {

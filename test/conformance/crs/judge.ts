@@ -1,5 +1,5 @@
 /** What one stage did, and whether that is what the suite expects. */
-import { compilePattern, type PatternHandle, patternTest } from '../../../src/native.ts'
+import { compilePattern, type PatternHandle, patternTest } from '../../../src/native/pattern.ts'
 import type { LogLine } from '../../support/start-gateway.ts'
 import type { FtwExpectation } from './go-ftw.ts'
 

@@ -14,7 +14,7 @@ import {
   scanFlags,
   SCAN_INTERRUPTED,
   scanTransaction,
-} from '../../../src/native.ts'
+} from '../../../src/native/rule-set.ts'
 import { AddressBook } from '../../../src/upstream/address-book.ts'
 import { openRaw } from '../../support/raw-client.ts'
 import { pause } from '../../support/start-gateway.ts'

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { Logger } from '../../../src/access-log/logger.ts'
 import { MatchLog, type MatchedExchange, shownMatch } from '../../../src/access-log/match-log.ts'
 import { modsecurityLine } from '../../../src/access-log/modsecurity-line.ts'
-import type { RuleMatch, TransactionDetails } from '../../../src/native.ts'
+import type { RuleMatch, TransactionDetails } from '../../../src/native/rule-set.ts'
 
 const EXCHANGE: MatchedExchange = {
   requestId: 'r1',

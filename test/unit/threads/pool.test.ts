@@ -6,16 +6,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { NATIVE_ADDON_PATH } from '../../../src/native/addon.ts'
 import {
   createProfile,
   endTransaction,
   loadRuleSet,
-  NATIVE_ADDON_PATH,
   SCAN_INTERRUPTED,
   scanFlags,
   scanTransaction,
   transactionDetails,
-} from '../../../src/native.ts'
+} from '../../../src/native/rule-set.ts'
 import { ThreadPool } from '../../../src/threads/pool.ts'
 
 const CHECKOUT = fileURLToPath(new URL('../../../', import.meta.url))

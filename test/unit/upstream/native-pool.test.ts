@@ -4,7 +4,7 @@ import { createServer, type AddressInfo, type Server, type Socket } from 'node:n
 import { Worker } from 'node:worker_threads'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { UpstreamFailure, UpstreamTarget } from '../../../src/listener/front-end.ts'
-import { NATIVE_ADDON_PATH } from '../../../src/native.ts'
+import { NATIVE_ADDON_PATH } from '../../../src/native/addon.ts'
 import { AddressBook, type Lookup } from '../../../src/upstream/address-book.ts'
 import { NativePool } from '../../../src/upstream/native-pool.ts'
 import type { UpstreamHandler, UpstreamLeg } from '../../../src/upstream/upstream-pool.ts'

@@ -1,6 +1,6 @@
 /** A rule set compiles on threads of its own: the event loop turns all the while. */
 import { expect, it } from 'vitest'
-import { loadRuleSet, releaseRuleSet, ruleSetSummary } from '../../../src/native.ts'
+import { loadRuleSet, releaseRuleSet, ruleSetSummary } from '../../../src/native/rule-set.ts'
 
 it('the event loop turns while rules compile', async () => {
   const RULES = 400
