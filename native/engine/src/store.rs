@@ -53,7 +53,7 @@ impl Side {
 /// How much memory one transaction may leave, and how much a thread keeps of several: many are open at a time only while
 /// they are small, and what large ones leave was mostly made by another thread.
 const SPARE_BYTES: usize = 2 << 20;
-const MOST_BYTES: usize = 1 << 20;
+const MOST_BYTES: usize = 3 << 19;
 
 thread_local! {
     /// What transactions of this thread left.

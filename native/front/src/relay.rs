@@ -132,7 +132,7 @@ impl Front {
     // ── upstream ──
 
     /// Sends the request upstream, or once more to another server: `head` as it shall arrive there, framing is added; `body`
-    /// replaces the client's.
+    /// replaces the client's; a request for a WebSocket has none.
     ///
     /// # Errors
     /// When `head` is not one request's, or `relay` has what is no lines; nothing was sent.

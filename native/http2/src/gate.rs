@@ -429,7 +429,8 @@ impl Gate {
                 }
             }
             Side::Client { streams, answers } => {
-                if let Some(asked) = streams.get_mut(&stream) {
+                // Behind the end of its stream a block is nobody's, whatever it holds (RFC 9113 §5.1).
+                if let Some(asked) = streams.get_mut(&stream).filter(|one| !one.has_ended) {
                     if asked.has_answer {
                         return self.end_trailers(stream, ends, block);
                     }

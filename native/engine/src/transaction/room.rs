@@ -11,7 +11,7 @@ use crate::tx::TxRoom;
 
 /// How much memory one transaction may leave, and how much a thread keeps of several.
 const SPARE_BYTES: usize = 1 << 20;
-const MOST_BYTES: usize = 1 << 19;
+const MOST_BYTES: usize = 3 << 18;
 
 thread_local! {
     /// What transactions of this thread left.

@@ -81,6 +81,8 @@ pub(super) struct Seen {
     pub(super) target: Vec<u8>,
     pub(super) body: Vec<u8>,
     pub(super) is_complete: bool,
+    /// Whether it asks for a WebSocket.
+    pub(super) asks_upgrade: bool,
     /// Bytes behind a 101.
     pub(super) tunnel: Vec<u8>,
 }
@@ -243,6 +245,7 @@ impl Server {
             target,
             body: Vec::new(),
             is_complete: false,
+            asks_upgrade,
             tunnel: Vec::new(),
         });
         if rule == Rule::Tunnel && asks_upgrade {
