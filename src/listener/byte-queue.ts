@@ -9,6 +9,10 @@ const blocks = new MemoryBlocks<Uint8Array>((bytes) => Buffer.allocUnsafeSlow(by
 
 const EMPTY = new Uint8Array(0)
 
+/** Pieces below this are put behind each other in blocks of that size: a body of 10,000 chunks is few pieces (T-21). */
+export const SMALL_BYTES = 512
+const TAIL_BYTES = 16 * 1024
+
 export class ByteQueue {
   /** Sum of the pieces. */
   bytes = 0
@@ -21,6 +25,10 @@ export class ByteQueue {
   #own: Uint8Array | undefined
   /** What was gathered has been shown. */
   #isShown = false
+  /** Where small pieces are put behind each other, how much of it is used, and the piece that ends there. */
+  #tail: Uint8Array | undefined
+  #tailBytes = 0
+  #tailPiece: Uint8Array | undefined
 
   get first(): Uint8Array | undefined {
     return this.#first
@@ -36,6 +44,34 @@ export class ByteQueue {
     if (this.#first === undefined) this.#first = chunk
     else if (this.#rest === undefined) this.#rest = [chunk]
     else this.#rest.push(chunk)
+  }
+
+  /** As `push`, of bytes that are somebody else's as soon as this returns. */
+  pushCopy(chunk: Uint8Array): void {
+    if (this.#block !== undefined) this.#gather(this.#block, chunk)
+    else if (this.bytes === 0 || chunk.length >= SMALL_BYTES) this.push(new Uint8Array(chunk))
+    else this.#pushSmall(chunk)
+  }
+
+  #pushSmall(chunk: Uint8Array): void {
+    if (this.#tail === undefined || this.#tail.length - this.#tailBytes < chunk.length) {
+      this.#tail = new Uint8Array(TAIL_BYTES)
+      this.#tailBytes = 0
+      this.#tailPiece = undefined
+    }
+    const start = this.#tailBytes
+    const end = (this.#tailBytes += chunk.length)
+    this.#tail.set(chunk, start)
+    const before = this.#tailPiece
+    const last = this.#rest === undefined ? this.#first : this.#rest.at(-1)
+    if (before === undefined || before !== last) {
+      this.push((this.#tailPiece = this.#tail.subarray(start, end)))
+      return
+    }
+    this.bytes += chunk.length
+    const piece = (this.#tailPiece = this.#tail.subarray(before.byteOffset, end))
+    if (this.#rest === undefined) this.#first = piece
+    else this.#rest[this.#rest.length - 1] = piece
   }
 
   /**
@@ -144,6 +180,6 @@ export class ByteQueue {
 
   clear(): void {
     this.bytes = 0
-    this.#first = this.#rest = this.#block = undefined
+    this.#first = this.#rest = this.#block = this.#tail = this.#tailPiece = undefined
   }
 }

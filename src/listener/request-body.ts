@@ -5,7 +5,7 @@
  * Source: H-30, H-36 … H-38, H-71 (what is kept so that it can be sent again), H-83; T-04, F-10.
  */
 import type { UpstreamLeg } from '../upstream/upstream-pool.ts'
-import { ByteQueue } from './byte-queue.ts'
+import { ByteQueue, SMALL_BYTES } from './byte-queue.ts'
 import type { FrontEndLimits } from './front-end.ts'
 import type { HttpResponse } from './library.ts'
 
@@ -60,6 +60,8 @@ export class RequestBody {
   #discarded = 0
   #leg: UpstreamLeg | null = null
   #legWritable = false
+  /** Small chunks wait for those behind them in the same segment. */
+  #isFlushDue = false
   /** What was written upstream, kept while it is little, so that it can be written again (H-71). */
   #replay: Uint8Array[] = []
   #replayBytes = 0
@@ -75,6 +77,14 @@ export class RequestBody {
   readonly #settle = (): void => {
     try {
       this.#lastChunkSettled()
+    } catch (error) {
+      this.#owner.failed(error)
+    }
+  }
+  readonly #flush = (): void => {
+    this.#isFlushDue = false
+    try {
+      if (this.#legWritable && this.#held.bytes > 0) this.writable()
     } catch (error) {
       this.#owner.failed(error)
     }
@@ -142,6 +152,14 @@ export class RequestBody {
         if (this.#discarded > DISCARD_BYTES && this.#owner.hasSentAnswer) this.pause()
         return
       case 'upstream':
+        if (this.#legWritable && this.length === -1 && chunk.byteLength < SMALL_BYTES) {
+          this.#hold(chunk)
+          if (!this.#isFlushDue) {
+            this.#isFlushDue = true
+            setImmediate(this.#flush)
+          }
+          return
+        }
         if (this.#held.bytes === 0 && this.#legWritable) {
           this.#write(new Uint8Array(chunk))
           if (!this.#legWritable) this.pause()
@@ -165,7 +183,7 @@ export class RequestBody {
 
   /** The bytes are the library's only during its call. */
   #hold(chunk: ArrayBuffer): void {
-    this.#held.push(new Uint8Array(chunk.slice(0)))
+    this.#held.pushCopy(new Uint8Array(chunk))
   }
 
   #completed(): void {

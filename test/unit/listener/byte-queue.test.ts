@@ -80,3 +80,43 @@ describe('ByteQueue.gather', () => {
     third.release()
   })
 })
+
+describe('ByteQueue.pushCopy', () => {
+  it('puts small pieces behind each other, and keeps none of the memory that they came in', () => {
+    const queue = new ByteQueue()
+    const lent = Buffer.alloc(1)
+    for (let number = 0; number < 40_000; number++) {
+      lent[0] = number % 251
+      queue.pushCopy(lent)
+    }
+    expect(queue.bytes).toBe(40_000)
+    const pieces = queue.take()
+    // the first stands alone, the others in blocks of 16 KiB
+    expect(pieces.length).toBeLessThanOrEqual(4)
+    const all = Buffer.concat(pieces)
+    expect(all.length).toBe(40_000)
+    expect(all.every((byte, number) => byte === number % 251)).toBe(true)
+  })
+
+  it('keeps the order with large pieces between, and what was taken out does not change', () => {
+    const queue = new ByteQueue()
+    const sent: Buffer[] = []
+    const taken: Uint8Array[] = []
+    const random = (below: number): number => (seed = (seed * 48_271) % 2_147_483_647) % below
+    let seed = 7
+    for (let step = 0; step < 5_000; step++) {
+      const chunk = Buffer.alloc(1 + random(random(10) === 0 ? 2_000 : 40), step % 251)
+      sent.push(Buffer.from(chunk))
+      queue.pushCopy(chunk)
+      chunk.fill(255)
+      if (random(5) === 0) taken.push(queue.shift())
+      if (random(9) === 0 && queue.first !== undefined && queue.first.length > 1) {
+        taken.push(queue.first.subarray(0, 1))
+        queue.consume(1)
+      }
+      if (random(200) === 0) queue.putBack([taken.pop()!])
+      if (random(300) === 0) queue.join()
+    }
+    expect(Buffer.concat([...taken, ...queue.take()]).equals(Buffer.concat(sent))).toBe(true)
+  })
+})
