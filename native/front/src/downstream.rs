@@ -2,12 +2,14 @@
 //!
 //! Source: RFC 9112 §6, §7, §9; H-27, H-28, H-31 … H-33, H-37, H-53, H-58, H-62.
 
+use sallyport_http1::chunk_size;
+
 use crate::connection::{Coding, Phase};
 use crate::event::{End, Event, ExchangeId};
 use crate::exchange::{Answer, Sink};
 use crate::front::Front;
 use crate::head::{
-    chunk_size, extra_lines, phrase, write_answer, write_length, write_passed, AnswerHead, BadHead,
+    extra_lines, phrase, write_answer, write_length, write_passed, AnswerHead, BadHead,
 };
 use crate::held::Held;
 use crate::http1::DISCARD_BYTES;

@@ -165,19 +165,6 @@ pub(crate) fn write_length(text: &mut Vec<u8>, length: u64) {
     text.extend_from_slice(b"\r\n");
 }
 
-/// `SIZE CRLF` in hexadecimal digits.
-pub(crate) fn chunk_size(space: &mut [u8; 18], length: usize) -> &[u8] {
-    space[16..].copy_from_slice(b"\r\n");
-    let mut at = 16;
-    let mut left = length;
-    while at > 0 && (left > 0 || at == 16) {
-        at -= 1;
-        space[at] = b"0123456789abcdef"[left & 15];
-        left >>= 4;
-    }
-    &space[at..]
-}
-
 /// The phrase of a status that we answer ourselves (H-84).
 pub(crate) fn phrase(status: u16) -> &'static str {
     match status {
@@ -209,6 +196,7 @@ pub(crate) fn extra_lines(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sallyport_http1::chunk_size;
 
     #[test]
     fn h_58_h_50_our_own_fields_are_written_once() {

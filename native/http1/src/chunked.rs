@@ -224,3 +224,16 @@ impl ChunkedDecoder {
         Ok(())
     }
 }
+
+/// `SIZE CRLF` in hexadecimal digits: what begins a chunk that is sent (RFC 9112 §7.1).
+pub fn chunk_size(space: &mut [u8; 18], length: usize) -> &[u8] {
+    space[16..].copy_from_slice(b"\r\n");
+    let mut at = 16;
+    let mut left = length;
+    while at > 0 && (left > 0 || at == 16) {
+        at -= 1;
+        space[at] = b"0123456789abcdef"[left & 15];
+        left >>= 4;
+    }
+    &space[at..]
+}

@@ -26,7 +26,7 @@ mod web_socket;
 pub use body::{BodyPiece, BodyReader};
 pub use bytes::{is_token, is_value, lower_token, value_length};
 pub use checked::{CheckedHead, UsualReader};
-pub use chunked::ChunkedDecoder;
+pub use chunked::{chunk_size, ChunkedDecoder};
 pub use connection::{is_hop_by_hop, remove_named, ConnectionOptions};
 pub use fields::{is_colliding, RECEIVED_LINE};
 pub use lines::{check_field_start, split_field, LineReader};

@@ -1,5 +1,6 @@
 //! Requests on their way: how they are framed, what is written to them, and how they end. Source: H-28, H-38, H-70, H-123, H-125.
 
+use sallyport_http1::chunk_size;
 use std::time::{Duration, Instant};
 
 use crate::connection::Phase;
@@ -488,17 +489,4 @@ pub(crate) fn write_request(
 /// Methods whose requests say that they have no content, where they have none (RFC 9110 §8.6).
 pub(crate) fn has_content_by_method(head: &[u8]) -> bool {
     [&b"POST "[..], b"PUT ", b"PATCH "].iter().any(|method| head.starts_with(method))
-}
-
-/// `SIZE CRLF` in hexadecimal digits.
-pub(crate) fn chunk_size(space: &mut [u8; 18], length: usize) -> &[u8] {
-    space[16..].copy_from_slice(b"\r\n");
-    let mut at = 16;
-    let mut left = length;
-    while at > 0 && (left > 0 || at == 16) {
-        at -= 1;
-        space[at] = b"0123456789abcdef"[left & 15];
-        left >>= 4;
-    }
-    &space[at..]
 }

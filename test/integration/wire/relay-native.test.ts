@@ -5,38 +5,19 @@
  */
 import { connect } from 'node:http2'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import type { AnswerEdits, ExchangeHandle } from '../../../src/listener/front-end.ts'
+import type { ExchangeHandle } from '../../../src/listener/front-end.ts'
 import { answerText, type EchoUpstream, startEchoUpstream } from '../../support/echo-upstream.ts'
 import { eventually, exchangeRaw, openRaw } from '../../support/raw-client.ts'
+import { OURS, RelayingEvents } from '../../support/relaying-events.ts'
 import { PlainEvents, startWireGateway, target, type WireGateway } from '../../support/wire-gateway.ts'
 
-const OURS: AnswerEdits = { lines: 'x-request-id: ours\r\n', removed: '', clocks: [] }
-
-/** Relays everything, and asks for the answers only when it is told to. */
-class RelayingEvents extends PlainEvents {
-  lines = 'x-added: yes\r\n'
-  answer: AnswerEdits | undefined = OURS
+/** Relays at once, or in a later turn. */
+class TimedEvents extends RelayingEvents {
   isLate = false
-  /** What was told, in order. */
-  readonly told: string[] = []
 
-  override onRequest(handle: ExchangeHandle, head: string): void {
-    this.heads.push(head)
-    const relay = (): void => this.frontEnd.relay!(handle, this.target, this.lines, this.answer)
+  protected override decide(relay: () => void): void {
     if (this.isLate) setTimeout(relay, 5)
     else relay()
-  }
-  override onResponse(...response: Parameters<PlainEvents['onResponse']>): void {
-    this.told.push('response')
-    super.onResponse(...response)
-  }
-  onAnswered(_handle: ExchangeHandle, status: number, atMs: number): void {
-    this.told.push(`answered ${status}`)
-    expect(atMs).toBeGreaterThan(0)
-  }
-  override onDone(...done: Parameters<PlainEvents['onDone']>): void {
-    this.told.push(`done ${done[1].status} ${done[1].end}`)
-    super.onDone(...done)
   }
 }
 
@@ -58,12 +39,12 @@ class MixedEvents extends PlainEvents {
 const GET = 'GET /a?b HTTP/1.1\r\nHost: gw.test\r\nX-Own: 1\r\nConnection: x-own\r\nAccept: */*\r\n\r\n'
 
 let upstream: EchoUpstream
-let gateway: WireGateway<RelayingEvents>
-let events: RelayingEvents
+let gateway: WireGateway<TimedEvents>
+let events: TimedEvents
 
 beforeAll(async () => {
   upstream = await startEchoUpstream()
-  gateway = await startWireGateway(new RelayingEvents(), target(upstream.port), { engine: 'native' })
+  gateway = await startWireGateway(new TimedEvents(), target(upstream.port), { engine: 'native' })
   events = gateway.events
 })
 afterAll(async () => {

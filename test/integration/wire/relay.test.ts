@@ -6,41 +6,21 @@
  */
 import '../../support/wire-native.ts'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import type { AnswerEdits, ExchangeHandle } from '../../../src/listener/front-end.ts'
 import { readsLibraryMemory } from '../../../src/listener/library-head.ts'
 import { answerText, type EchoUpstream, startEchoUpstream } from '../../support/echo-upstream.ts'
 import { eventually, exchangeRaw, openRaw } from '../../support/raw-client.ts'
-import { PlainEvents, startWireGateway, target, type WireGateway } from '../../support/wire-gateway.ts'
+import { OURS, RelayingEvents } from '../../support/relaying-events.ts'
+import { startWireGateway, target, type WireGateway } from '../../support/wire-gateway.ts'
 
-const OURS: AnswerEdits = { lines: 'x-request-id: ours\r\n', removed: '', clocks: [] }
-
-/** Relays everything, and asks for the answers only when it is told to. */
-class RelayingEvents extends PlainEvents {
-  lines = 'x-added: yes\r\n'
-  answer: AnswerEdits | undefined = OURS
+/** Relays at once, but what a test keeps for later. */
+class KeptEvents extends RelayingEvents {
   /** Requests whose target is in here are relayed when it is called. */
   readonly late = new Map<string, () => void>()
-  /** What was told, in order. */
-  readonly told: string[] = []
 
-  override onRequest(handle: ExchangeHandle, head: string): void {
-    this.heads.push(head)
-    const relay = (): void => this.frontEnd.relay!(handle, this.target, this.lines, this.answer)
+  protected override decide(relay: () => void, head: string): void {
     const path = head.split(' ')[1]!
     if (this.late.has(path)) this.late.set(path, relay)
     else relay()
-  }
-  override onResponse(...response: Parameters<PlainEvents['onResponse']>): void {
-    this.told.push('response')
-    super.onResponse(...response)
-  }
-  onAnswered(_handle: ExchangeHandle, status: number, atMs: number): void {
-    this.told.push(`answered ${status}`)
-    expect(atMs).toBeGreaterThan(0)
-  }
-  override onDone(...done: Parameters<PlainEvents['onDone']>): void {
-    this.told.push(`done ${done[1].status} ${done[1].end}`)
-    super.onDone(...done)
   }
 }
 
@@ -48,12 +28,12 @@ const get = (path: string, lines = '', method = 'GET'): string =>
   `${method} ${path} HTTP/1.1\r\nHost: gw.test\r\nAccept: */*\r\n${lines}\r\n`
 
 let upstream: EchoUpstream
-let gateway: WireGateway<RelayingEvents>
-let events: RelayingEvents
+let gateway: WireGateway<KeptEvents>
+let events: KeptEvents
 
 beforeAll(async () => {
   upstream = await startEchoUpstream()
-  gateway = await startWireGateway(new RelayingEvents(), target(upstream.port), { engine: 'uws' })
+  gateway = await startWireGateway(new KeptEvents(), target(upstream.port), { engine: 'uws' })
   events = gateway.events
   // the first heads of a process are read both ways
   for (let count = 0; count < 8; count++) await exchangeRaw(gateway.port, get('/'))
