@@ -4,6 +4,7 @@
  * Source: operations.md O-67 … O-69 (ids, X-Forwarded-*), H-54, H-55 (host and target), H-57 (Via, loops).
  */
 import { GatewayError } from '../response/gateway-error.ts'
+import type { RequestFacts } from '../listener/front-end.ts'
 import type { Exchange, Frame } from './exchange.ts'
 import { withOneHopLess } from './max-forwards.ts'
 import { flatText, MessageHead } from './message-head.ts'
@@ -67,13 +68,25 @@ function upstreamHead(exchange: Exchange): string {
   const added = [
     line('x-forwarded-for', inboundFor === '' ? peerAddress(exchange) : `${inboundFor}, ${peerAddress(exchange)}`),
     line('x-forwarded-proto', inboundProto ?? url.scheme),
-    line('x-forwarded-host', inboundHost ?? publicHost),
+    publicHost === '' && inboundHost === undefined ? '' : line('x-forwarded-host', inboundHost ?? publicHost),
     line('x-forwarded-port', inboundPort ?? String(peer.localPort)),
     line('x-request-id', exchange.requestId),
     line('traceparent', exchange.trace.traceparent),
-    line('via', `1.1 sallyport (${instanceId})`),
+    line('via', `${receivedVersion(exchange)} sallyport (${instanceId})`),
   ]
-  return `${exchange.method} ${url.target} HTTP/1.1\r\n${head.lines}${added.join('')}`
+  return `${exchange.method} ${url.target} HTTP/1.1\r\n${head.lines}${missingHost(exchange)}${added.join('')}`
+}
+
+/** The protocol's version as it was received (H-57; RFC 9110 §7.6.3). */
+function receivedVersion({ facts }: Exchange): string {
+  return facts.version === undefined ? '1.1' : facts.version.slice('HTTP/'.length)
+}
+
+/** A request of HTTP/1.0 may name no host, one of HTTP/1.1 must (RFC 9112 §3.2): it gets that of the server it goes to. */
+function missingHost({ publicHost, head, target }: Exchange): string {
+  if (publicHost !== '' || target === undefined || head.has('host')) return ''
+  const isDefault = target.port === (target.protocol === 'https' ? 443 : 80)
+  return `host: ${target.host}${isDefault ? '' : `:${target.port}`}\r\n`
 }
 
 /** By far the usual case: the head goes on as it stands, with what we say about the hop behind it. */
@@ -113,10 +126,12 @@ let sharedHost = ''
 let sharedScheme = ''
 let sharedPort = -1
 let sharedInstance = ''
+let sharedVersion: RequestFacts['version']
 
 /** Everything that we say about the hop, when nobody else has said anything. */
 function ownLines(exchange: Exchange): string {
   const { publicHost, requestId } = exchange
+  const { version } = exchange.facts
   const { scheme } = exchange.url
   const { localPort } = exchange.peer
   const { instanceId } = exchange.services
@@ -126,7 +141,8 @@ function ownLines(exchange: Exchange): string {
     publicHost !== sharedHost ||
     scheme !== sharedScheme ||
     localPort !== sharedPort ||
-    instanceId !== sharedInstance
+    instanceId !== sharedInstance ||
+    version !== sharedVersion
   ) {
     sharedTimes = 0
     sharedAddress = address
@@ -134,13 +150,16 @@ function ownLines(exchange: Exchange): string {
     sharedScheme = scheme
     sharedPort = localPort
     sharedInstance = instanceId
-    sharedLines = `x-forwarded-for: ${address}\r\nx-forwarded-proto: ${scheme}\r\nx-forwarded-host: ${publicHost}\r\nx-forwarded-port: ${localPort}\r\nvia: 1.1 sallyport (${instanceId})\r\nx-request-id: `
+    sharedVersion = version
+    const host = publicHost === '' ? '' : `x-forwarded-host: ${publicHost}\r\n`
+    sharedLines = `x-forwarded-for: ${address}\r\nx-forwarded-proto: ${scheme}\r\n${host}x-forwarded-port: ${localPort}\r\nvia: ${receivedVersion(exchange)} sallyport (${instanceId})\r\nx-request-id: `
   }
   // for peers that take turns it is not worth it
   if (++sharedTimes === 2) sharedLines = flatText(sharedLines)
   const { trace } = exchange
   const traceLine = trace instanceof NewTrace ? trace.line : `\r\ntraceparent: ${trace.traceparent}\r\n`
-  return `${sharedLines}${requestId}${traceLine}`
+  const host = publicHost === '' ? missingHost(exchange) : ''
+  return `${host}${sharedLines}${requestId}${traceLine}`
 }
 
 /** Codings that can be taken off (body/decoded-body.ts). */

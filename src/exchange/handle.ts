@@ -251,6 +251,8 @@ function route(exchange: Exchange): void {
   const { host, port } = splitAuthority(exchange.publicHost)
   const redirectPort = snapshot.settings.listeners[exchange.listenerPlace]?.redirectPort
   if (redirectPort !== undefined) {
+    // HTTP/1.0 without Host: nobody knows where to
+    if (host === '') throw new GatewayError('UNKNOWN_HOST')
     answer(exchange, httpsRedirect(host, redirectPort, url.target))
     return
   }

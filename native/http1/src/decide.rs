@@ -61,12 +61,14 @@ pub(crate) fn decide(
         }
     }
     let connection = &fields.connection;
+    // A proxy of HTTP/1.0 may have passed on what it does not know (H-53; RFC 9112 §9.3, §C.2.2).
+    let may_ask = connection.keep_alive && !fields.is_proxied;
     Ok(RequestHead {
         consumed: 0,
         version: fields.version,
         is_head: fields.method == b"HEAD",
         framing,
-        keep_alive: !connection.close && (!is_old || connection.keep_alive),
+        keep_alive: !connection.close && (!is_old || may_ask),
         expects_continue,
         upgrade,
         accepts_trailers: fields.accepts_trailers && !is_old,

@@ -33,6 +33,8 @@ pub(crate) struct Fields<'a, 'o> {
     pub connection: ConnectionOptions,
     pub accepts_trailers: bool,
     pub proxy_fields: bool,
+    /// A proxy speaks: there is `Via` or `Proxy-Connection`.
+    pub is_proxied: bool,
     pub repeats_coding: bool,
     pub repeats_length: bool,
     /// Another field that may appear once appears twice (H-07).
@@ -66,6 +68,7 @@ impl<'a, 'o> Fields<'a, 'o> {
             connection: ConnectionOptions::default(),
             accepts_trailers: false,
             proxy_fields: false,
+            is_proxied: false,
             repeats_coding: false,
             repeats_length: false,
             repeats: false,
@@ -156,8 +159,11 @@ impl<'a> Lines<'a> for Fields<'a, '_> {
                     .any(|member| trim(member).eq_ignore_ascii_case(b"trailers"));
                 return self.stop_line(start, value);
             }
+            b"proxy-connection" => {
+                self.is_proxied = true;
+                return self.stop_line(start, value);
+            }
             b"keep-alive"
-            | b"proxy-connection"
             | b"proxy-authenticate"
             | b"proxy-authorization"
             | b"proxy-authentication-info"
@@ -167,7 +173,11 @@ impl<'a> Lines<'a> for Fields<'a, '_> {
             b"authorization" => {
                 self.repeats |= std::mem::replace(&mut self.has_authorization, true)
             }
-            b"via" | b"forwarded" | b"traceparent" | b"tracestate" => self.proxy_fields = true,
+            b"via" => {
+                self.proxy_fields = true;
+                self.is_proxied = true;
+            }
+            b"forwarded" | b"traceparent" | b"tracestate" => self.proxy_fields = true,
             [b'x', b'-', rest @ ..] => {
                 self.proxy_fields = true;
                 has_underscore = rest.contains(&b'_');

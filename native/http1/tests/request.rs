@@ -162,6 +162,13 @@ fn h_08_versions() {
     assert!(!head.has_host && !head.keep_alive);
     assert!(good("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").0.keep_alive);
     assert!(!good("GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n").0.keep_alive);
+    for proxy in ["Via: 1.0 old", "Proxy-Connection: keep-alive"] {
+        let head = |version| {
+            format!("GET / HTTP/{version}\r\nHost: a\r\nConnection: keep-alive\r\n{proxy}\r\n\r\n")
+        };
+        assert!(!good(&head("1.0")).0.keep_alive, "H-53 {proxy}");
+        assert!(good(&head("1.1")).0.keep_alive, "{proxy}");
+    }
     assert!(!good("GET / HTTP/1.1\r\nHost: a\r\nConnection: foo, CLOSE\r\n\r\n").0.keep_alive);
     // What 1.0 does not know: codings are refused (H-22), expectations and upgrades ignored (H-60, H-61).
     assert_eq!(

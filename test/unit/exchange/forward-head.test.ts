@@ -102,6 +102,35 @@ describe('H-55, H-57', () => {
     expect(values(head, 'via')).toEqual(['1.0 other', '1.1 sallyport (gw1)'])
   })
 
+  it('H-57: Via tells the version that was received', async () => {
+    const gateway = await gatewayWith(NOTHING)
+    for (const fields of ['', 'via: 1.0 other\r\n']) {
+      for (const [version, told] of [
+        ['HTTP/1.0', '1.0'],
+        ['HTTP/2.0', '2.0'],
+        ['HTTP/1.1', '1.1'],
+        [undefined, '1.1'],
+      ] as const) {
+        const { head } = gateway.request({ version, fields }).last('forward')
+        expect(values(head, 'via').at(-1)).toBe(`${told} sallyport (gw1)`)
+      }
+    }
+  })
+
+  it('H-15: a request of HTTP/1.0 without Host goes up with that of the server (RFC 9112 §3.2)', async () => {
+    const gateway = await gatewayWith(NOTHING, {
+      settings: 'listeners: [{address: 127.0.0.1:8080, default_endpoint: shop}]',
+    })
+    for (const fields of ['', 'x-a: b\r\n', 'via: 1.0 other\r\n']) {
+      const { head } = gateway.request({ host: '', version: 'HTTP/1.0', fields }).last('forward')
+      expect(values(head, 'host')).toEqual(['127.0.0.1:9000'])
+      expect(values(head, 'x-forwarded-host')).toEqual([])
+      expect(values(head, 'x-forwarded-port')).toEqual(['8080'])
+    }
+    const { head } = gateway.request().last('forward')
+    expect(values(head, 'x-forwarded-host')).toEqual(['shop.example.com'])
+  })
+
   it('H-57: one pass through this gateway may be repeated, more is a loop: 508', async () => {
     const gateway = await gatewayWith(NOTHING)
     const pass = '1.1 sallyport (gw1)'

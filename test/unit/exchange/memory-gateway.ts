@@ -14,6 +14,7 @@ import {
   type ExchangeHandle,
   type FrontEnd,
   type Peer,
+  type RequestFacts,
   type UpstreamFailure,
   type UpstreamFailureReason,
   type UpstreamTarget,
@@ -40,7 +41,9 @@ export interface LogLine {
 
 export interface RequestOptions {
   readonly method?: string
+  /** Empty: none, as HTTP/1.0 allows. */
   readonly host?: string
+  readonly version?: RequestFacts['version']
   readonly path?: string
   /** Field lines with lower-case names, without Host. */
   readonly fields?: string
@@ -82,13 +85,24 @@ export class MemoryGateway {
 
   /** A request arrives; what the gateway did about it in the same tick is in `calls`. */
   request(options: RequestOptions = {}): MemoryExchange {
-    const { method = 'GET', host = 'shop.example.com', path = '/', fields = '', bodyLength = 0 } = options
+    const { method = 'GET', host = 'shop.example.com', path = '/', fields = '', bodyLength = 0, version } = options
     const handle = this.#nextHandle++
     const calls: Call[] = []
     this.#calls.set(handle, calls)
     const proxyFields = /^(?:x-|via:|forwarded:|trace)/m.test(fields)
-    const facts = { listenerId: 1, bodyLength, receivedAtMs: performance.now(), connectionLines: '', proxyFields }
-    this.handler.onRequest(handle, `${method} ${path} HTTP/1.1\r\nhost: ${host}\r\n${fields}`, facts)
+    const facts = {
+      listenerId: 1,
+      bodyLength,
+      receivedAtMs: performance.now(),
+      connectionLines: '',
+      proxyFields,
+      version,
+    }
+    this.handler.onRequest(
+      handle,
+      `${method} ${path} HTTP/1.1\r\n${host === '' ? '' : `host: ${host}\r\n`}${fields}`,
+      facts,
+    )
     return new MemoryExchange(this, handle, calls)
   }
 
@@ -230,7 +244,7 @@ export async function gatewayWith(
   more: { readonly endpoints?: string; readonly settings?: string; readonly files?: Files } = {},
 ): Promise<MemoryGateway> {
   const settings = [
-    'listeners: [{address: 127.0.0.1:8080}]',
+    ...(more.settings?.includes('listeners:') === true ? [] : ['listeners: [{address: 127.0.0.1:8080}]']),
     more.settings ?? '',
     'endpoints:',
     '  - {name: shop, url: "http://shop.example.com:8080", upstream: {url: "http://127.0.0.1:9000"}, traffic_policy_file: policy.yaml}',
