@@ -442,6 +442,10 @@ impl ClientConnection {
                 Note::BadTrailers(stream, fault) | Note::BadAnswer(stream, fault) => {
                     self.fail(stream, StreamFailure::BadAnswer(fault));
                 }
+                Note::Broken(stream, _) => {
+                    let fault = "a frame that breaks a rule of its stream";
+                    self.fail(stream, StreamFailure::BadAnswer(fault));
+                }
                 Note::Interim(stream, status, head) => {
                     if self.streams.contains_key(&stream) {
                         self.events.push_back(ClientEvent::Interim(stream, status, head));

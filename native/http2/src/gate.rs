@@ -5,7 +5,7 @@
 //! of the blocks that h2 makes. So one bad field resets one stream where h2 would end the connection (H-105), targets
 //! and values stay the bytes that they are, and heads cost no map of fields. The gate also counts cheap frames (H-103).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
 use h2::Reason;
@@ -39,6 +39,8 @@ pub(crate) enum Note {
     BadTrailers(u32, &'static str),
     /// An answer is malformed: the stream must be reset.
     BadAnswer(u32, &'static str),
+    /// A frame breaks a rule of its stream, which must be reset: h2 would end the connection (H-105).
+    Broken(u32, Reason),
     /// An interim answer has come: status and head.
     Interim(u32, u16, Vec<u8>),
     /// The peer goes: the last stream that it has processed.
@@ -70,6 +72,8 @@ enum Side {
         requests: HashMap<u32, Result<RequestHead, Refusal>>,
         /// Requests whose trailers may come.
         open: HashMap<u32, ()>,
+        /// Requests that are complete, and not answered yet.
+        ended: HashSet<u32>,
     },
     Client {
         streams: HashMap<u32, Asked>,
@@ -85,6 +89,10 @@ enum State {
     Pass(Head, usize),
     /// Payload of a header block.
     Block(Head, usize),
+    /// Payload of WINDOW_UPDATE, which h2 gets when it is whole and says something.
+    Window(Head, usize),
+    /// Payload that h2 does not get.
+    Drop(usize),
 }
 
 /// Both directions of one connection.
@@ -123,6 +131,8 @@ pub(crate) struct Gate {
     out_head: HeadReader,
     out_state: OutState,
     out_peek: [u8; 4],
+    /// Of the connection's window, by DATA that h2 did not get: given back with the reset of its stream.
+    owed: u32,
     /// Blocks that take the place of those h2 makes, by stream, in order.
     blocks: HashMap<u32, VecDeque<Vec<u8>>>,
     has_said_no_table: bool,
@@ -139,8 +149,13 @@ enum OutState {
 
 impl Gate {
     pub(crate) fn server(limits: RequestLimits) -> Self {
-        let side =
-            Side::Server { limits, last_stream: 0, requests: HashMap::new(), open: HashMap::new() };
+        let side = Side::Server {
+            limits,
+            last_stream: 0,
+            requests: HashMap::new(),
+            open: HashMap::new(),
+            ended: HashSet::new(),
+        };
         let most = 2 * (limits.head_bytes + limits.uri_bytes) + frame::MOST_BYTES;
         Gate::new(side, State::Preface(frame::PREFACE.len()), OutState::Head, most)
     }
@@ -179,6 +194,7 @@ impl Gate {
             out_head: HeadReader::default(),
             out_state,
             out_peek: [0; 4],
+            owed: 0,
             blocks: HashMap::new(),
             has_said_no_table: false,
         }
@@ -214,8 +230,24 @@ impl Gate {
                 match self.state {
                     State::Pass(_, 0) => self.end_passed(head),
                     State::Block(_, 0) => self.end_block_frame(head, self.block.len()),
+                    State::Drop(0) => self.state = State::Head,
                     _ => {}
                 }
+            }
+            State::Window(head, left) => {
+                let length = left.min(rest.len());
+                let at = self.peek.len() - left;
+                self.peek[at..at + length].copy_from_slice(&rest[..length]);
+                *rest = &rest[length..];
+                self.state = State::Window(head, left - length);
+                if length == left {
+                    self.end_window(head);
+                }
+            }
+            State::Drop(left) => {
+                let length = left.min(rest.len());
+                *rest = &rest[length..];
+                self.state = if length == left { State::Head } else { State::Drop(left - length) };
             }
             State::Pass(head, left) => {
                 let peeks = rest.len().min(self.peek.len() - self.peeked).min(left);
@@ -277,7 +309,6 @@ impl Gate {
             frame::SETTINGS => head.length % 6 == 0,
             frame::RST_STREAM | frame::WINDOW_UPDATE => head.length == 4,
             frame::PING => head.length == 8,
-            frame::PRIORITY => head.length == 5,
             frame::GOAWAY => head.length >= 8,
             _ => true,
         };
@@ -309,16 +340,63 @@ impl Gate {
                 self.fault = Some(Reason::PROTOCOL_ERROR);
                 return;
             }
+            frame::DATA if self.is_behind_end(head.stream) => {
+                // The bytes are the window's (RFC 9113 §6.9); no frame is longer than its head can say.
+                self.owed = self.owed.saturating_add(head.length as u32);
+                self.notes.push_back(Note::Broken(head.stream, Reason::STREAM_CLOSED));
+                self.state = State::Drop(head.length);
+                return;
+            }
             frame::DATA | frame::GOAWAY => {}
             frame::RST_STREAM => self.count(Cheap::Reset),
             frame::SETTINGS => self.count(Cheap::Settings),
             frame::PING => self.count(Cheap::Ping),
-            frame::WINDOW_UPDATE => self.count(Cheap::WindowUpdate),
-            frame::PRIORITY => self.count(Cheap::Priority),
+            frame::WINDOW_UPDATE => {
+                self.count(Cheap::WindowUpdate);
+                if head.stream != 0 {
+                    self.state = State::Window(head, head.length);
+                    return;
+                }
+            }
+            frame::PRIORITY => {
+                self.count(Cheap::Priority);
+                // An error of its stream (§6.3).
+                if head.length != 5 && head.stream != 0 {
+                    self.notes.push_back(Note::Broken(head.stream, Reason::FRAME_SIZE_ERROR));
+                    self.state = State::Drop(head.length);
+                    return;
+                }
+            }
             _ => self.count(Cheap::Unknown),
         }
         self.input.extend_from_slice(bytes);
         self.state = State::Pass(head, head.length);
+    }
+
+    /// An increment of nothing is an error of its stream (§6.9), or of the connection where there never was one.
+    fn end_window(&mut self, head: Head) {
+        self.state = State::Head;
+        if u32::from_be_bytes(self.peek) & 0x7fff_ffff != 0 {
+            head.write(&mut self.input);
+            self.input.extend_from_slice(&self.peek);
+        } else if self.is_idle(head.stream) {
+            self.fault = Some(Reason::PROTOCOL_ERROR);
+        } else {
+            self.notes.push_back(Note::Broken(head.stream, Reason::PROTOCOL_ERROR));
+        }
+    }
+
+    /// Whether a stream was never opened (servers know).
+    fn is_idle(&self, stream: u32) -> bool {
+        match &self.side {
+            Side::Server { last_stream, .. } => stream % 2 == 0 || stream > *last_stream,
+            Side::Client { .. } => false,
+        }
+    }
+
+    /// Whether a request is complete, and its stream open for our answer only (servers know).
+    fn is_behind_end(&self, stream: u32) -> bool {
+        matches!(&self.side, Side::Server { ended, .. } if ended.contains(&stream))
     }
 
     fn end_passed(&mut self, head: Head) {
@@ -406,7 +484,7 @@ impl Gate {
         depends_on_itself: bool,
     ) -> Result<(), hpack::BadBlock> {
         match &mut self.side {
-            Side::Server { limits, last_stream, requests, open } => {
+            Side::Server { limits, last_stream, requests, open, ended } => {
                 if stream % 2 == 1 && stream > *last_stream {
                     *last_stream = stream;
                     let mut reader = RequestReader::new(*limits);
@@ -418,10 +496,17 @@ impl Gate {
                     let request = reader.finish(ends);
                     let length = request.as_ref().map_or(-1, |head| head.body_length);
                     requests.insert(stream, request);
-                    if !ends {
+                    if ends {
+                        ended.insert(stream);
+                    } else {
                         open.insert(stream, ());
                     }
                     self.say_nothing(stream, ends, &NO_REQUEST, u64::try_from(length).ok());
+                    return Ok(());
+                }
+                if ended.contains(&stream) {
+                    self.decoder.decode(block, |_, _| {})?;
+                    self.notes.push_back(Note::Broken(stream, Reason::STREAM_CLOSED));
                     return Ok(());
                 }
                 if open.contains_key(&stream) {
@@ -465,9 +550,16 @@ impl Gate {
     }
 
     fn end_received(&mut self, stream: u32) {
-        if let Side::Client { streams, .. } = &mut self.side {
-            if let Some(asked) = streams.get_mut(&stream) {
-                asked.has_ended = true;
+        match &mut self.side {
+            Side::Client { streams, .. } => {
+                if let Some(asked) = streams.get_mut(&stream) {
+                    asked.has_ended = true;
+                }
+            }
+            Side::Server { open, ended, .. } => {
+                if open.remove(&stream).is_some() {
+                    ended.insert(stream);
+                }
             }
         }
     }
@@ -530,10 +622,13 @@ impl Gate {
     /// Requests that h2 has dropped without a word: everything has been read, and they were not announced.
     pub(crate) fn take_orphans(&mut self) -> Vec<(u32, Result<RequestHead, Refusal>)> {
         match &mut self.side {
-            Side::Server { requests, open, .. } if self.is_starved && !requests.is_empty() => {
+            Side::Server { requests, open, ended, .. }
+                if self.is_starved && !requests.is_empty() =>
+            {
                 let orphans: Vec<_> = requests.drain().collect();
                 for (stream, _) in &orphans {
                     open.remove(stream);
+                    ended.remove(stream);
                 }
                 orphans
             }
@@ -569,8 +664,9 @@ impl Gate {
     pub(crate) fn forget_received(&mut self, stream: u32) {
         self.trailers.remove(&stream);
         match &mut self.side {
-            Side::Server { open, .. } => {
+            Side::Server { open, ended, .. } => {
                 open.remove(&stream);
+                ended.remove(&stream);
             }
             Side::Client { streams, answers } => {
                 streams.remove(&stream);
@@ -697,6 +793,12 @@ impl Gate {
                 }
                 self.blocks.remove(&head.stream);
                 self.notes.push_back(Note::OwnReset(head.stream, code));
+                let owed = std::mem::take(&mut self.owed);
+                if owed > 0 {
+                    let (kind, length) = (frame::WINDOW_UPDATE, 4);
+                    Head { length, kind, flags: 0, stream: 0 }.write(&mut self.out);
+                    self.out.extend_from_slice(&owed.to_be_bytes());
+                }
             }
             _ => {}
         }

@@ -508,7 +508,8 @@ impl ServerConnection {
             let Some(note) = self.gate.borrow_mut().notes.pop_front() else { return };
             if let Note::PeerReset(stream, _)
             | Note::OwnReset(stream, _)
-            | Note::BadTrailers(stream, _) = &note
+            | Note::BadTrailers(stream, _)
+            | Note::Broken(stream, _) = &note
             {
                 if self.gate.borrow().is_unannounced(*stream) {
                     self.early.entry(*stream).or_default().push(note);
@@ -538,15 +539,18 @@ impl ServerConnection {
                         self.events.push_back(ServerEvent::Reset(stream, code));
                     }
                 }
-                Note::BadTrailers(stream, _) => {
-                    if self.streams.contains_key(&stream) {
-                        let code = Reason::PROTOCOL_ERROR.into();
-                        self.reset(stream, code);
-                        self.events.push_back(ServerEvent::Reset(stream, code));
-                    }
-                }
+                Note::BadTrailers(stream, _) => self.break_off(stream, Reason::PROTOCOL_ERROR),
+                Note::Broken(stream, code) => self.break_off(stream, code),
                 Note::BadAnswer(..) | Note::Interim(..) | Note::GoAway(_) | Note::Settled => {}
             }
+        }
+    }
+
+    fn break_off(&mut self, stream: u32, code: Reason) {
+        if self.streams.contains_key(&stream) {
+            let code = code.into();
+            self.reset(stream, code);
+            self.events.push_back(ServerEvent::Reset(stream, code));
         }
     }
 

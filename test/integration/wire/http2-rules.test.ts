@@ -434,29 +434,55 @@ describe('RFC 9113: what breaks the connection, and what does not', () => {
     expect(upstream.complete).toHaveLength(1)
   })
 
-  test.each([
-    ['DATA', (client: FrameClient) => client.send(frame(KIND.data, FLAG.end, 1, Buffer.from('x')))],
-    ['HEADERS', (client: FrameClient) => client.request(1)],
-  ])('%s behind the end of a request is STREAM_CLOSED or ends the connection', async (_, send) => {
-    upstream.answer = () => undefined
+  const BROKEN: [string, Buffer, number][] = [
+    ['DATA behind the end of its request', frame(KIND.data, FLAG.end, 1, Buffer.from('x')), CODE.streamClosed],
+    ['HEADERS behind the end of its request', frame(KIND.headers, 5, 1, block(GET)), CODE.streamClosed],
+    ['a window that opens by nothing', frame(KIND.window, 0, 1, u32(0)), CODE.protocol],
+    ['a window that overflows', frame(KIND.window, 0, 1, u32(0x7fff_ffff)), CODE.flowControl],
+    ['PRIORITY of another length', frame(KIND.priority, 0, 1, Buffer.alloc(4)), CODE.frameSize],
+  ]
+  test.each(BROKEN)('H-105: %s is an error of its stream, and no other', async (_, bytes, code) => {
+    const waiting: (() => void)[] = []
+    upstream.answer = (_request, socket) =>
+      waiting.push(() => socket.write('HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n'))
     const client = await connect()
     client.request(1)
-    await expect.poll(() => upstream.complete.length).toBe(1)
-    send(client)
-    expect(await client.outcome(1)).toMatch(/^(?:reset 5|closed [15]|reset 1)$/)
+    client.request(3)
+    await expect.poll(() => waiting.length).toBe(2)
+    client.send(bytes)
+    expect(await client.outcome(1)).toBe(`reset ${code}`)
+    for (const answer of waiting) answer()
+    expect(await client.outcome(3)).toBe('200')
+    expect(client.isClosed).toBe(false)
     client.destroy()
   })
 
-  test('H-105: windows of a stream that overflow or open by nothing end no other stream', async () => {
+  test('H-105: with the stream of DATA that nobody takes the window of the connection is given back', async () => {
     upstream.answer = () => undefined
     const client = await connect()
-    client.request(1)
-    client.send(frame(KIND.window, 0, 1, u32(0x7fff_ffff)))
-    expect(await client.outcome(1)).toBe(`reset ${CODE.flowControl}`)
-    upstream.reset()
-    client.request(3)
-    expect(await client.outcome(3)).toBe('200')
+    for (let stream = 1; stream < 21; stream += 2) {
+      client.request(stream)
+      client.send(frame(KIND.data, FLAG.end, stream, Buffer.alloc(16_384)))
+      expect(await client.outcome(stream)).toBe(`reset ${CODE.streamClosed}`)
+    }
+    const given = client.frames.filter(({ kind, stream }) => kind === KIND.window && stream === 0)
+    expect(given.reduce((sum, { payload }) => sum + payload.readUInt32BE(0), 0)).toBeGreaterThanOrEqual(10 * 16_384)
     client.destroy()
+  })
+
+  test('made-you-reset by such frames is counted (H-103, CVE-2025-8671)', async () => {
+    upstream.answer = () => undefined
+    for (const [, bytes] of BROKEN) {
+      const client = await connect()
+      for (let stream = 1; stream < 2_000 && !client.isClosed; stream += 2) {
+        const broken = Buffer.from(bytes)
+        broken.writeUInt32BE(stream, 5)
+        client.send(frame(KIND.headers, FLAG.end | FLAG.endHeaders, stream, block(GET)), broken)
+        if (stream % 50 === 1) await new Promise((resolve) => setImmediate(resolve))
+      }
+      expect(await client.end()).toBe(CODE.calm)
+    }
+    await expect.poll(() => gateway.frontEnd.inFlight).toBe(0)
   })
 
   test('frames, flags and settings that nobody knows are passed over; a ping comes back as it was', async () => {

@@ -233,6 +233,27 @@ fn h_31_answers_without_a_body_whatever_their_fields_say() {
 }
 
 #[test]
+fn h_105_a_window_of_nothing_and_an_odd_priority_fail_their_stream_only() {
+    for cut in [usize::MAX, 1] {
+        for bad_frame in [
+            frame(frame::WINDOW_UPDATE, 0, 1, &[0; 4]),
+            frame(frame::PRIORITY, 0, 1, &[0; 4]),
+            frame(frame::PRIORITY, 0, 1, &[]),
+        ] {
+            let mut server = Server::new();
+            server.cut = cut;
+            let (_, good) = (server.get(), server.get());
+            server.send(&bad_frame);
+            assert_eq!(server.told(), ["1 bad"]);
+            server.send(&frame(frame::WINDOW_UPDATE, 0, good, &[0, 0, 0, 9]));
+            server.answer(good, ENDS, &[(":status", "200")]);
+            assert_eq!(server.told(), ["3 HTTP/1.1 200 OK| 0", "3 end "]);
+            assert!(server.client.has_room());
+        }
+    }
+}
+
+#[test]
 fn h_35_malformed_answers_fail_their_stream_only() {
     let cases: Vec<(&str, u8, Fields)> = vec![
         ("no status", ENDS, vec![("x", "y")]),
