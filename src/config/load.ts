@@ -7,6 +7,7 @@
  */
 import { join } from 'node:path'
 import { readAgentFiles, type AgentInput } from './agent-file.ts'
+import { checkSelfTargets } from './self-targets.ts'
 import { formatHostPort, isLoopbackHost, parseHostPort, type HostPort } from './address.ts'
 import { serverCertificate } from './certificate.ts'
 import { Diagnostics } from './diagnostic.ts'
@@ -130,6 +131,7 @@ export function loadConfiguration(input: ConfigurationInput, reader: FileReader)
   checkClashes(endpoints, diagnostics)
   reportUnusedHosts(hosts, root, diagnostics)
   const listeners = listenersOf(document, root, endpoints, reader, diagnostics, input.agent !== undefined)
+  checkSelfTargets(endpoints, listeners, document.listeners.length === 0, diagnostics)
   return { settings: { ...settings, listeners }, endpoints, diagnostics, files }
 }
 

@@ -484,3 +484,44 @@ describe('sallyport http', () => {
     )
   })
 })
+
+describe('H-63: upstreams that are listeners of the gateway', () => {
+  const config = (listener: string, upstream: string): string =>
+    `listeners: [{address: "${listener}"}]\nendpoints:\n  - {name: a, url: "http://a.test:8080", upstream: {url: "${upstream}"}}\n`
+
+  it.each([
+    ['127.0.0.1:8080', 'http://127.0.0.1:8080'],
+    ['127.0.0.1:8080', 'http://localhost:8080'],
+    ['127.0.0.1:8080', '8080'],
+    ['[::1]:8080', 'http://[::1]:8080'],
+    ['[::1]:8080', 'http://localhost:8080'],
+    ['0.0.0.0:8080', 'http://127.0.0.1:8080'],
+    ['0.0.0.0:8080', 'http://localhost:8080'],
+    ['[::]:8080', 'http://127.0.0.9:8080'],
+    ['[::]:8080', 'http://[::1]:8080'],
+    ['192.0.2.1:8080', 'http://192.0.2.1:8080'],
+  ])('%s, %s: refused', (listener, upstream) => {
+    expect(rendered(endpointsOf(config(listener, upstream)))).toMatch(
+      /^gateway\.yaml:3:12: error: the upstream \S+ is the gateway's own listener \S+ \[OWN_LISTENER\]/,
+    )
+  })
+
+  it.each([
+    ['127.0.0.1:8080', 'http://127.0.0.1:8081'],
+    ['127.0.0.1:8080', 'http://127.0.0.2:8080'],
+    ['127.0.0.1:8080', 'http://[::1]:8080'],
+    ['0.0.0.0:8080', 'http://[::1]:8080'],
+    ['0.0.0.0:8080', 'http://192.0.2.1:8080'],
+    ['192.0.2.1:8080', 'http://localhost:8080'],
+    ['0.0.0.0:8080', 'http://other.test:8080'],
+  ])('%s, %s: not known', (listener, upstream) => {
+    expect(problems(endpointsOf(config(listener, upstream)))).toEqual([])
+  })
+
+  it('one target of several; listeners that nobody wrote', () => {
+    const text = config('127.0.0.1:8080', 'x').replace('url: "x"', 'targets: ["http://127.0.0.1:9000", 8080]')
+    expect(rendered(endpointsOf(text))).toContain('OWN_LISTENER')
+    const derived = endpointsOf('endpoints: [{name: a, url: "http://a.test:8080", upstream: {url: 8080}}]')
+    expect(rendered(derived)).toContain('warning: the upstream localhost:8080')
+  })
+})
