@@ -41,6 +41,7 @@ import { Exchange, type Frame } from './exchange.ts'
 import { addedLines, forwardHead } from './forward-head.ts'
 import { logExchange, logRefused } from './log-exchange.ts'
 import { answerOfLastHop } from './max-forwards.ts'
+import { mapLocations } from './location-fields.ts'
 import { MessageHead } from './message-head.ts'
 import { responseFilters } from './response-filters.ts'
 import { SubrequestFrontEnd, type SubrequestOptions, type Subrequests } from './subrequest.ts'
@@ -540,6 +541,7 @@ const OWN_FIELDS = ['ngrok-error-code', 'sallyport-error-code'] as const
 function receiveResponse(exchange: Exchange, headText: string, facts: ResponseFacts): void {
   const head = new MessageHead(headText)
   if (headText.includes('-error-code: ')) for (const name of OWN_FIELDS) head.remove(name)
+  if (!exchange.head.isAsReceived) mapLocations(exchange, head)
   const { leg } = exchange
   if (leg !== undefined) {
     targetAnswered(exchange, leg, facts.status, performance.now())
