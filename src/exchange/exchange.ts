@@ -12,6 +12,7 @@ import type {
 } from '../expression/source.ts'
 import type { CelValue } from '../expression/value.ts'
 import type {
+  BegunRequest,
   ExchangeHandle,
   FrontEnd,
   HeldBodies,
@@ -37,7 +38,7 @@ import { type ActionResult, ActionResults } from './action-results.ts'
 import { type ClientAddress, clientAddress } from './client-address.ts'
 import { MessageHead } from './message-head.ts'
 import type { Subrequests } from './subrequest.ts'
-import { isRequestId, newRequestId, newTrace, type TraceContext, traceContext } from './request-ids.ts'
+import { isRequestId, newRequestId, NewTrace, newTrace, type TraceContext, traceContext } from './request-ids.ts'
 import { RequestUrl, splitAuthority } from './request-url.ts'
 import { tlsView } from './tls-view.ts'
 
@@ -234,6 +235,7 @@ export class Exchange implements PolicyScope {
   #bodyReceivedAtMs: number | undefined
   #upstreamWatchers: ((status: number | undefined) => void)[] | undefined
 
+  /** `begun`: it went upstream already, under these names. */
   constructor(
     handle: ExchangeHandle,
     headText: string,
@@ -242,6 +244,7 @@ export class Exchange implements PolicyScope {
     frontEnd: FrontEnd,
     snapshot: Snapshot,
     services: GatewayServices,
+    begun?: BegunRequest,
   ) {
     this.handle = handle
     this.facts = facts
@@ -263,6 +266,10 @@ export class Exchange implements PolicyScope {
       if (this.client.peerTrusted) inboundId = this.head.first('x-request-id')
       else for (const name of SPOOFABLE_FIELDS) this.head.remove(name)
       this.#trace = traceContext(this.head.all('traceparent'))
+    }
+    if (begun !== undefined) {
+      inboundId = begun.requestId
+      this.#trace = new NewTrace(`\r\ntraceparent: ${begun.traceparent}\r\n`)
     }
     this.requestId = inboundId !== undefined && isRequestId(inboundId) ? inboundId : newRequestId(this.startedAtEpochMs)
   }

@@ -151,8 +151,7 @@ function ownLines(exchange: Exchange): string {
     sharedPort = localPort
     sharedInstance = instanceId
     sharedVersion = version
-    const host = publicHost === '' ? '' : `x-forwarded-host: ${publicHost}\r\n`
-    sharedLines = `x-forwarded-for: ${address}\r\nx-forwarded-proto: ${scheme}\r\n${host}x-forwarded-port: ${localPort}\r\nvia: ${receivedVersion(exchange)} sallyport (${instanceId})\r\nx-request-id: `
+    sharedLines = `x-forwarded-for: ${address}\r\n${hopLines(exchange)}x-request-id: `
   }
   // for peers that take turns it is not worth it
   if (++sharedTimes === 2) sharedLines = flatText(sharedLines)
@@ -160,6 +159,13 @@ function ownLines(exchange: Exchange): string {
   const traceLine = trace instanceof NewTrace ? trace.line : `\r\ntraceparent: ${trace.traceparent}\r\n`
   const host = publicHost === '' ? missingHost(exchange) : ''
   return `${host}${sharedLines}${requestId}${traceLine}`
+}
+
+/** What is the same for all requests for one host on one port: everything between the client's address and the names of the request. */
+export function hopLines(exchange: Exchange): string {
+  const { publicHost, url, peer, services } = exchange
+  const host = publicHost === '' ? '' : `x-forwarded-host: ${publicHost}\r\n`
+  return `x-forwarded-proto: ${url.scheme}\r\n${host}x-forwarded-port: ${peer.localPort}\r\nvia: ${receivedVersion(exchange)} sallyport (${services.instanceId})\r\n`
 }
 
 /** Codings that can be taken off (body/decoded-body.ts). */

@@ -10,6 +10,7 @@ import { performance } from 'node:perf_hooks'
 import { throughFilter } from '../body/filter-chain.ts'
 import {
   type AnswerEdits,
+  type BegunRequest,
   type ExchangeHandle,
   type ExchangeRecord,
   type FrontEnd,
@@ -19,6 +20,8 @@ import {
   type RefusedRequest,
   type RequestFacts,
   type ResponseFacts,
+  type StandingEnd,
+  type StandingRelay,
   type UpstreamFailure,
 } from '../listener/front-end.ts'
 import { celToText } from '../expression/convert.ts'
@@ -39,11 +42,13 @@ import { isTrusted } from './client-address.ts'
 import { ConnectionLimit } from './connection-limit.ts'
 import { Exchange, type Frame } from './exchange.ts'
 import { addedLines, forwardHead } from './forward-head.ts'
+import { type Leg, legAnswered, legFailed } from './leg-outcome.ts'
 import { logExchange, logRefused } from './log-exchange.ts'
 import { answerOfLastHop } from './max-forwards.ts'
 import { mapLocations } from './location-fields.ts'
 import { MessageHead } from './message-head.ts'
 import { responseFilters } from './response-filters.ts'
+import { Decision, StandingDecisions } from './standing-relays.ts'
 import { SubrequestFrontEnd, type SubrequestOptions, type Subrequests } from './subrequest.ts'
 import { mayRepeat, repeatAfterStatus } from './retry.ts'
 import { splitAuthority } from './request-url.ts'
@@ -63,12 +68,14 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
   /** Exchanges that run against a configuration other than the current one. */
   readonly #retired = new Map<Snapshot, number>()
   readonly #connectionLimit: ConnectionLimit
+  readonly #standing: StandingDecisions
 
   /** `frontEnd` is asked for late, because front end and handler refer to each other; with a handle: the one it belongs to. */
   constructor(snapshot: Snapshot, services: GatewayServices, frontEnd: (handle?: ExchangeHandle) => FrontEnd) {
     this.#snapshot = snapshot
     this.#services = services
     this.#frontEnd = frontEnd
+    this.#standing = new StandingDecisions(services)
     this.#connectionLimit = new ConnectionLimit((facts, text) => services.logger.warn(facts, text))
   }
 
@@ -85,22 +92,27 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
     this.#listenerPlaces = listenerPlaces
     if (previous === next) return
     this.#snapshot = next
+    this.#standing.withdrawAll()
     const left = [...this.#exchanges, ...this.#subrequests.values()].filter((one) => one?.snapshot === previous)
-    if (left.length === 0) previous.release()
-    else this.#retired.set(previous, left.length)
-    this.#endOrphansLater(left, next)
+    const standing = this.#standing.leavingOf(previous)
+    const count = standing.reduce((sum, decision) => sum + decision.left, left.length)
+    if (count === 0) previous.release()
+    else this.#retired.set(previous, count)
+    this.#endOrphansLater(left, standing, next)
   }
 
   /** O-24: what has lost its endpoint by a reload may go on for a while. Negative handles end with the request they serve. */
-  #endOrphansLater(left: readonly (Exchange | undefined)[], next: Snapshot): void {
+  #endOrphansLater(left: readonly (Exchange | undefined)[], standing: readonly Decision[], next: Snapshot): void {
     const { orphanTimeoutMs } = next.settings.reload
     const names = new Set(next.endpoints.all.map(({ name }) => name))
     const orphans = left.filter((one) => {
       const endpoint = one?.frames[0]?.endpoint
       return endpoint !== undefined && one!.handle > 0 && !names.has(endpoint.name)
     })
-    if (orphanTimeoutMs === 0 || orphans.length === 0) return
+    const relays = standing.filter(({ endpoint }) => !names.has(endpoint.name))
+    if (orphanTimeoutMs === 0 || orphans.length + relays.length === 0) return
     setTimeout(() => {
+      for (const relay of relays) relay.owner.abort(relay)
       for (const orphan of orphans) {
         if (orphan === undefined || orphan.finished) continue
         orphan.reason = 'draining'
@@ -137,6 +149,17 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
     } catch (error) {
       fail(exchange, error)
     }
+    if (exchange.upstreamHeadIsAdded && exchange.frontEnd.standing !== undefined) this.#standing.consider(exchange)
+  }
+
+  /** What was decided once is to be decided again: a name stands for other addresses. */
+  decideAgain(): void {
+    this.#standing.withdrawAll()
+  }
+
+  /** Requests under way to a member beside those that it counts itself. */
+  standingTo(member: Member): number {
+    return this.#standing.inFlightTo(member)
   }
 
   /** An exchange that nobody on a wire asked for: it begins at an internal endpoint (subrequest.ts). */
@@ -237,6 +260,43 @@ export class ExchangeHandler implements FrontEndEvents, Subrequests {
     const users = (this.#retired.get(snapshot) ?? 1) - 1
     if (users > 0) this.#retired.set(snapshot, users)
     else if (this.#retired.delete(snapshot)) snapshot.release()
+  }
+
+  onStandingEnded(relay: StandingRelay, end: StandingEnd): void {
+    if (!(relay instanceof Decision)) return
+    this.#standing.ended(relay, end)
+    if (relay.snapshot !== this.#snapshot) this.#leave(relay.snapshot)
+  }
+
+  onStandingTold(): void {
+    this.#standing.told()
+  }
+
+  onStandingAnswered(relay: StandingRelay, status: number, elapsedMs: number): void {
+    if (relay instanceof Decision) this.#standing.answered(relay, status, elapsedMs)
+  }
+
+  /** It becomes an exchange whose first leg has failed; its place among those of a configuration that was replaced stays its own. */
+  onStandingFailed(
+    relay: StandingRelay,
+    handle: ExchangeHandle,
+    head: string,
+    facts: RequestFacts,
+    begun: BegunRequest,
+    failure: UpstreamFailure,
+  ): void {
+    if (!(relay instanceof Decision)) return
+    const { listenerPlace, snapshot } = relay
+    this.#services.metrics.requestStarted()
+    const frontEnd = this.#frontEnd(handle)
+    const exchange = new Exchange(handle, head, facts, listenerPlace, frontEnd, snapshot, this.#services, begun)
+    exchange.subrequests = this
+    this.#exchanges[handle & HANDLE_SLOT_MASK] = exchange
+    this.#standing.left(relay)
+    attempt(exchange, () => {
+      takeOver(exchange, relay)
+      recover(exchange, failure)
+    })
   }
 
   onRefused(refused: RefusedRequest): void {
@@ -388,6 +448,18 @@ function sendUpstream(exchange: Exchange): void {
   else exchange.frontEnd.forward(exchange.handle, target, head, exchange.newRequestBody)
 }
 
+/** A leg that was begun by a standing relay. */
+function takeOver(exchange: Exchange, { endpoint, upstream, member }: Decision): void {
+  exchange.enter(endpoint, 'halt')
+  exchange.tried = [member]
+  exchange.target = member.target
+  exchange.upstreamHead = headForUpstream(exchange)
+  exchange.legStartedAtMs = exchange.forwardedAtMs = exchange.facts.receivedAtMs
+  upstream.group.budget.requested()
+  upstream.group.began(member)
+  exchange.leg = { upstream, member }
+}
+
 /** The whole head; or, where the front end can do so, only what is put behind the one that came. */
 function headForUpstream(exchange: Exchange): string {
   const canRelay = exchange.frontEnd.relay !== undefined && exchange.newRequestBody === undefined
@@ -490,28 +562,12 @@ function recover(exchange: Exchange, failure: UpstreamFailure): void {
   if (!forwardFailed(exchange, failure, error)) throw error
 }
 
-/** Counts a failure against its target; the one that puts the target out says so. */
+/** Counts a failure against the target of the present leg, which is over. */
 function targetFailed(exchange: Exchange, failure: UpstreamFailure): void {
   const { leg, services } = exchange
   if (leg === undefined) return
-  const { member, upstream } = leg
   endLeg(exchange)
-  if (!upstream.group.failed(member, failure.reason, performance.now() - exchange.legStartedAtMs)) return
-  services.metrics.upstreamEjection(member.target.name)
-  services.logger.warn(
-    {
-      endpoint: exchange.frame.endpoint.name,
-      ...describeMember(member),
-      reason: failure.reason,
-      error: failure.detail,
-    },
-    'target is left out after failures in a row',
-  )
-}
-
-/** For logs. */
-function describeMember({ target, address }: Member): { readonly target: string; readonly address?: string } {
-  return address === '' ? { target: target.name } : { target: target.name, address }
+  legFailed(services, exchange.frame.endpoint.name, leg, failure, performance.now() - exchange.legStartedAtMs)
 }
 
 /** `on_error: continue`: the endpoint that forwarded here goes on with its next action (§5.8). */
@@ -573,15 +629,8 @@ function receiveResponse(exchange: Exchange, headText: string, facts: ResponseFa
   runResponsePhases(exchange, exchange.frames.length - 1)
 }
 
-type Leg = NonNullable<Exchange['leg']>
-
-function targetAnswered(exchange: Exchange, { member, upstream }: Leg, status: number, atMs: number): void {
-  const { metrics, logger } = exchange.services
-  const { endpoint } = exchange.frame
-  const elapsedMs = atMs - exchange.legStartedAtMs
-  metrics.upstreamRequest(endpoint.name, member.target.name, status, elapsedMs)
-  if (!upstream.group.answered(member, elapsedMs)) return
-  logger.info({ endpoint: endpoint.name, ...describeMember(member) }, 'target answers again')
+function targetAnswered(exchange: Exchange, leg: Leg, status: number, atMs: number): void {
+  legAnswered(exchange.services, exchange.frame.endpoint.name, leg, status, atMs - exchange.legStartedAtMs)
 }
 
 /** Sets the cookie that leads back to this target, unless the client has it. */

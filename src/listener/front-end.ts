@@ -404,6 +404,51 @@ export interface AnswerEdits {
   readonly clocks: readonly number[]
 }
 
+/** A decision that holds for every request of a host: see StandingRelays. */
+export interface StandingRelay {
+  readonly listenerId: number
+  /** The Host field as clients send it, byte for byte. */
+  readonly host: string
+  /** It can be sent to at once. */
+  readonly target: UpstreamTarget
+  /** Lines behind `x-forwarded-for`, which is the connection's, and before `x-request-id` and `traceparent`, which are new. */
+  readonly lines: string
+  /** It holds as long as `word[0]` is `version`; memory of all processes. One word per front end. */
+  readonly restsOn: { readonly word: Int32Array; readonly version: number }
+}
+
+/**
+ * Only where a front end can. Requests that leave nothing to decide go up without `onRequest`, by what was decided once for all of
+ * their listener and host: those of HTTP/1.1 on a plain connection without a PROXY header, GET or HEAD without a body, no
+ * field that proxies write, no path that could be read in two ways, no upgrade. Their answers leave as `relay` has it, with
+ * `x-request-id`. All others, and all while the gateway drains, are told as ever. Events: `onStanding…`.
+ */
+export interface StandingRelays {
+  /** From now on. False: not possible, or too many. */
+  stand(relay: StandingRelay): boolean
+  /** No request goes up by it any more. How many are under way whose end is still to be told. */
+  withdraw(relay: StandingRelay): number
+  /** How many are under way. */
+  inFlight(relay: StandingRelay): number
+  /** Closes their connections. */
+  abort(relay: StandingRelay): void
+}
+
+/** The end of a request that went up by a standing relay; only good until the event's end. */
+export interface StandingEnd extends ExchangeRecord {
+  readonly method: 'GET' | 'HEAD'
+  /** When its head was complete; then it was sent, too. */
+  readonly receivedAtMs: number
+  /** The upstream's status, where `onStandingAnswered` has not told it; else 0. */
+  readonly answeredStatus: number
+}
+
+/** What a request went up with whose leg failed. */
+export interface BegunRequest {
+  readonly requestId: string
+  readonly traceparent: string
+}
+
 /** Calls into the front end. None of them throws for a stale handle. */
 export interface FrontEnd {
   readonly capabilities: FrontEndCapabilities
@@ -416,7 +461,9 @@ export interface FrontEnd {
   setLimits(limits: FrontEndLimits): void
   /** From now on every answer closes its connection, and idle connections close (O-21 step 3 and 4). */
   drain(): void
-  /** Exchanges between `onRequest` and `onDone`. */
+  /** See there. */
+  readonly standing?: StandingRelays | undefined
+  /** Exchanges between `onRequest` and `onDone`, and those of standing relays. */
   readonly inFlight: number
   /** Client connections that are open on a listener, WebSockets among them; 0 when there is none of that id. */
   connectionsOf(listenerId: number): number
@@ -487,4 +534,19 @@ export interface FrontEndEvents {
   onUpstreamError(handle: ExchangeHandle, failure: UpstreamFailure): void
   onDone(handle: ExchangeHandle, record: ExchangeRecord): void
   onRefused(refused: RefusedRequest): void
+  /** A request that went up by a standing relay is over. */
+  onStandingEnded?(relay: StandingRelay, end: StandingEnd): void
+  /** Some of them are over, and all that was told: `onStandingEnded` for each. */
+  onStandingTold?(): void
+  /** The answer of one has left, and its body has not. */
+  onStandingAnswered?(relay: StandingRelay, status: number, elapsedMs: number): void
+  /** Its leg failed, and nothing was sent downstream: it is an exchange like others from now on; forward again or answer. */
+  onStandingFailed?(
+    relay: StandingRelay,
+    handle: ExchangeHandle,
+    head: string,
+    facts: RequestFacts,
+    begun: BegunRequest,
+    failure: UpstreamFailure,
+  ): void
 }

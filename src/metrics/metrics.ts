@@ -57,11 +57,13 @@ export class Metrics {
   readonly #last: (LastFound | undefined)[] = Array.from({ length: LAST_MASK + 1 }, () => undefined)
   readonly #gauges: { readonly at: number; readonly read: () => number }[] = []
   #inFlight = 0
+  /** Requests that have begun without `requestStarted`, and not ended. */
+  inFlightElsewhere: () => number = () => 0
 
   /** @param maxSeries O-49: series this process may make before the rest goes to `__other__` */
   constructor(maxSeries: number = MAX_SERIES) {
     this.#table = new SeriesTable(maxSeries)
-    this.gauge('httpRequestsInFlight', [], () => this.#inFlight)
+    this.gauge('httpRequestsInFlight', [], () => this.inFlight)
   }
 
   /** A request has begun; must be followed by exactly one `httpRequest`. */
@@ -88,6 +90,18 @@ export class Metrics {
     bytesOut: number,
   ): void {
     if (this.#inFlight > 0) this.#inFlight -= 1
+    this.#countRequest(endpoint, method, status, durationMs, bytesIn, bytesOut)
+  }
+
+  /** A request has ended that never began with `requestStarted`; otherwise as `httpRequest`. */
+  requestElsewhere(
+    endpoint: string,
+    method: string,
+    status: number,
+    durationMs: number,
+    bytesIn: number,
+    bytesOut: number,
+  ): void {
     this.#countRequest(endpoint, method, status, durationMs, bytesIn, bytesOut)
   }
 
@@ -191,7 +205,7 @@ export class Metrics {
 
   /** Requests that have begun and not ended. */
   get inFlight(): number {
-    return this.#inFlight
+    return this.#inFlight + this.inFlightElsewhere()
   }
 
   /** The state of every series, for a receiver that already knows the first `known` of them. */

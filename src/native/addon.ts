@@ -43,6 +43,8 @@ export type UpstreamEventListener = (
  * | FILTER_DATA | | | | | | bytes |
  * | UPSTREAM_FAILED | detail | index of UPSTREAM_REASONS | 1 = not processed | 1 = body consumed | | |
  * | PASSED | | status | first byte at, ms | | | |
+ * | STANDING_PASSED | | standing relay | status | how long it took, ms | | |
+ * | STANDING_FAILED | head | standing relay | index of UPSTREAM_REASONS | 1 = not processed | | request id, traceparent, detail, with blanks between; what REQUEST has in numbers is there |
  * | DONE | detail of its failure | | | | | rule by which we answered inside a request |
  * | ENDED | | number of records | | | | |
  * | REFUSED | request line | listener | status | | | rule, blank, address of the peer |
@@ -223,6 +225,11 @@ export interface NativeAddon {
   frontForward(front: number, exchange: number, target: number, head: string, body: Uint8Array | null): number
   frontRelay(front: number, exchange: number, lines: string): number
   frontCanRepeat(front: number, exchange: number): boolean
+  frontRestOn(front: number, version: Int32Array): void
+  frontStand(front: number, listener: number, target: number, text: string, hostLength: number, version: number): number
+  frontWithdraw(front: number, relay: number): number
+  frontStanding(front: number, relay: number): number
+  frontAbortStanding(front: number, relay: number): void
   frontReadResponseBody(front: number, exchange: number, limitBytes: number): void
   frontContinue(front: number, exchange: number, head: string, body: Uint8Array | null, isFiltered: boolean): number
   frontRespond(front: number, exchange: number, head: string, body: Uint8Array): number
@@ -255,6 +262,7 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'dropTls',
   'endTransaction',
   'frontAbort',
+  'frontAbortStanding',
   'frontAskConnect',
   'frontBreak',
   'frontCanRepeat',
@@ -277,9 +285,13 @@ export const NATIVE_EXPORTS: readonly (keyof NativeAddon)[] = [
   'frontRefuse',
   'frontRelay',
   'frontRespond',
+  'frontRestOn',
   'frontSpeaksHttp2',
+  'frontStand',
+  'frontStanding',
   'frontTls',
   'frontUseTls',
+  'frontWithdraw',
   'frontWrite',
   'libraryConnection',
   'loadRuleSet',

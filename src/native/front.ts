@@ -24,6 +24,8 @@ export const FRONT_SCANNED = 14
 export const FRONT_PASSED = 15
 export const FRONT_ENDED = 16
 export const FRONT_REJECTED = 17
+export const FRONT_STANDING_PASSED = 18
+export const FRONT_STANDING_FAILED = 19
 
 /** What `continueFront`, `respondFront` and `abortFront` return. */
 export const FRONT_IS_DONE = 1
@@ -47,20 +49,25 @@ export const FRONT_RECORD = {
   /** The upstream's status where PASSED has not told it, else 0. */
   passedStatus: 11,
   exchange: 12,
+  /** The standing relay by which it went up, where nobody was told of its beginning; else 0, and so are the next two. */
+  standing: 13,
+  receivedAtMs: 14,
+  /** 1 = HEAD, 0 = GET. */
+  isHead: 15,
 } as const
-export const FRONT_RECORD_NUMBERS: number = 13
+export const FRONT_RECORD_NUMBERS: number = 16
 /** Records that fit into the shared numbers: those of ENDED first, behind them the one that is told alone. */
 export const FRONT_RECORDS: number = 65
 /** Requests that are told in one call, at most. */
 export const FRONT_MOST_TOLD: number = 16
 /** Places of the numbers that REQUEST is told with: of the first; those of the others follow, FRONT_REQUEST_LENGTH each. */
 export const FRONT_REQUEST_NUMBERS = {
-  exchange: 845,
+  exchange: 1040,
   /** The listener × 8, the version × 2, and 1 where some field is one that proxies write. */
-  facts: 846,
-  bodyLength: 847,
-  connection: 848,
-  receivedAtMs: 849,
+  facts: 1041,
+  bodyLength: 1042,
+  connection: 1043,
+  receivedAtMs: 1044,
 } as const
 export const FRONT_REQUEST_LENGTH: number = 5
 /**
@@ -69,20 +76,20 @@ export const FRONT_REQUEST_LENGTH: number = 5
  */
 export const FRONT_RELAY_NUMBERS = {
   /** -1 = it is not relayed. */
-  target: 925,
+  target: 1120,
   /** Where the text ends, of those of one call together; each begins where the one before it ends. */
-  end: 926,
+  end: 1121,
   /** Where the answer's lines begin; -1 = the answer is asked for, and nothing else follows. */
-  answer: 927,
+  answer: 1122,
   /** Where the names begin. */
-  removed: 928,
+  removed: 1123,
   /** How many places of the answer's lines are for the time, and, from `clocks` on, where in them; four at most. */
-  clockCount: 929,
-  clocks: 930,
+  clockCount: 1124,
+  clocks: 1125,
 } as const
 export const FRONT_RELAY_LENGTH: number = 9
 /** All shared numbers. */
-export const FRONT_NUMBERS: number = 1078
+export const FRONT_NUMBERS: number = 1273
 
 /** Bytes and milliseconds, 0 = off; see the crate `front`. */
 export interface FrontLimits {
@@ -389,6 +396,41 @@ export function forwardFront(
 /** See FrontEnd.relay; the FRONT_RELAY_NUMBERS say what is in `text`. FRONT_BAD_HEAD or 0. */
 export function relayFront(front: FrontHandle, exchange: number, text: string): number {
   return addon().frontRelay(front, exchange, text)
+}
+
+/** A standing relay of a front end; 0 is none. */
+export type StandingHandle = number
+
+/** Standing relays hold as long as `version[0]` is what it was for `standFront`. The array is kept for good. */
+export function restFrontOn(front: FrontHandle, version: Int32Array): void {
+  addon().frontRestOn(front, version)
+}
+
+/** See StandingRelays.stand in src/listener/front-end.ts; 0 = not possible. */
+export function standFront(
+  front: FrontHandle,
+  listener: number,
+  target: UpstreamTargetHandle,
+  host: string,
+  lines: string,
+  version: number,
+): StandingHandle {
+  return addon().frontStand(front, listener, target, host + lines, host.length, version)
+}
+
+/** Returns how many requests are under way by it whose end is still to be told. */
+export function withdrawFront(front: FrontHandle, relay: StandingHandle): number {
+  return addon().frontWithdraw(front, relay)
+}
+
+/** How many requests are under way by it, or by all (0). */
+export function frontStanding(front: FrontHandle, relay: StandingHandle): number {
+  return addon().frontStanding(front, relay)
+}
+
+/** Closes the connections of those. */
+export function abortFrontStanding(front: FrontHandle, relay: StandingHandle): void {
+  addon().frontAbortStanding(front, relay)
 }
 
 /** See FrontEnd.canRepeat. */

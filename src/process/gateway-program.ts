@@ -169,7 +169,10 @@ class Gateway {
     const pool = new UpstreamPools({ bufferBytes: streamBufferBytes, addressBook: upstreams.addressBook })
     this.#pool = pool
     this.#upstreams = upstreams
-    upstreams.onChange = () => this.#retain()
+    upstreams.onChange = () => {
+      this.#handler.decideAgain()
+      this.#retain()
+    }
     this.#services = {
       logger,
       metrics,
@@ -293,7 +296,7 @@ class Gateway {
 
   /** O-38: load and response times of the targets, as this worker sees them. */
   targetUses(): readonly TargetUse[] {
-    return this.#upstreams.uses(this.#handler.snapshot)
+    return this.#upstreams.uses(this.#handler.snapshot, (member) => this.#handler.standingTo(member))
   }
 
   reopenLogs(): void {

@@ -216,7 +216,9 @@ export class TargetWatch {
   #drainGroup(endpoint: string, isDrained: boolean): boolean {
     const { words } = this.#states.group(endpoint)
     const before = Atomics.exchange(words, GROUP_DRAINED, isDrained ? 1 : 0)
-    return (before !== 0) !== isDrained
+    if ((before !== 0) === isDrained) return false
+    this.#states.board.changed()
+    return true
   }
 
   /** Endpoint names may hold slashes (`namespace/name`): the longest one that fits is meant. */

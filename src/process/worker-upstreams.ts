@@ -9,6 +9,7 @@ import type { UpstreamTarget } from '../listener/front-end.ts'
 import type { SharedBoard } from '../shared-state/board.ts'
 import { AddressBook } from '../upstream/address-book.ts'
 import { TargetStates } from '../upstream/target-state.ts'
+import type { Member } from '../upstream/balancer.ts'
 import type { TargetUse } from './messages.ts'
 import type { Snapshot, UpstreamSources } from './snapshot.ts'
 
@@ -63,7 +64,8 @@ export class WorkerUpstreams {
     return this.#snapshot?.groups.flatMap((group) => group.targets) ?? []
   }
 
-  uses(snapshot: Snapshot): readonly TargetUse[] {
+  /** `inFlightBeside`: what `Member.inFlight` does not count. */
+  uses(snapshot: Snapshot, inFlightBeside: (member: Member) => number): readonly TargetUse[] {
     const nowMs = performance.now()
     // what is in use keeps its rows, also those that the primary does not know: addresses of names
     this.#states.retain(new Set(snapshot.groups.flatMap((group) => group.stateNames)))
@@ -72,7 +74,7 @@ export class WorkerUpstreams {
         endpoint: name,
         target: member.target.name,
         address: member.address,
-        inFlight: member.inFlight,
+        inFlight: member.inFlight + inFlightBeside(member),
         averageMs: member.averageMs(nowMs),
       })),
     )

@@ -41,6 +41,8 @@ export interface EndpointTable {
    */
   findPublic(host: string, port: number): Endpoint | undefined
   findInternal(scheme: string, host: string, port: number): Endpoint | undefined
+  /** Somebody shares some host and port with this public endpoint: who answers there is a matter of chance. */
+  isPooled(endpoint: Endpoint): boolean
   readonly all: readonly Endpoint[]
 }
 
@@ -76,8 +78,11 @@ export function endpointTable(endpoints: readonly Endpoint[]): EndpointTable {
       if (!publicByHost.has(key)) publicByHost.set(key, pool)
     }
   }
+  const pools = [...publicPools.values()].flatMap((hosts) => [...hosts.values()])
+  const pooled = new Set(pools.filter((pool) => pool.length > 1).flat())
   return {
     all: endpoints,
+    isPooled: (endpoint) => pooled.has(endpoint),
     findPublic: (host, port) =>
       member(publicPools.get(port)?.get(host)) ??
       wildcard(host, publicWildcards, (suffix) => member(publicPools.get(port)?.get(suffix))) ??

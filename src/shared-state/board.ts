@@ -47,11 +47,14 @@ export class SharedBoard {
   readonly #words: Int32Array
   readonly #nowMs: () => number
   readonly #startedAtMs: number
+  /** The number that `version` is, where it stands: for native code that asks for itself. */
+  readonly versionWord: Int32Array
 
   private constructor(memory: ArrayBuffer, options: BoardOptions) {
     this.#memory = memory
     this.#longs = new BigInt64Array(memory)
     this.#words = new Int32Array(memory)
+    this.versionWord = this.#words.subarray(2, 3)
     this.#nowMs = options.nowMs ?? machineClock()
     // whoever comes first says when the board began
     Atomics.compareExchange(this.#longs, 0, 0n, BigInt(Math.max(1, Math.floor(this.#nowMs()))))

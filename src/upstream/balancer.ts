@@ -84,6 +84,13 @@ export interface Member extends Choosable {
   readonly stickyValue: string
 }
 
+/** See TargetGroup.lasting. */
+export interface LastingChoice {
+  readonly member: Member
+  /** It lasts while `word[0]` is `version`. */
+  readonly restsOn: { readonly word: Int32Array; readonly version: number }
+}
+
 class GroupMember implements Member {
   readonly target: UpstreamTarget
   readonly address: string
@@ -214,6 +221,22 @@ export class TargetGroup {
       if (others.length > 0) return this.#choose(others, key)
     }
     return this.#choose(this.#usable, key)
+  }
+
+  /**
+   * The member that every request gets, whatever it is, until what `restsOn` names changes, or a name stands for other addresses;
+   * undefined: it depends.
+   */
+  lasting(): LastingChoice | undefined {
+    const { board } = this.#options.states
+    // read before what it stands for
+    const { version } = board
+    if (this.isDrained) return undefined
+    this.#look()
+    const [only, another] = this.#usable
+    if (only === undefined || another !== undefined || this.#lookAgainAt !== Infinity) return undefined
+    if (this.#hasNames && only.address === '') return undefined
+    return { member: only, restsOn: { word: board.versionWord, version } }
   }
 
   /** The member that a cookie names, when it may be used. */

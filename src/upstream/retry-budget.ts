@@ -27,10 +27,10 @@ export class RetryBudget {
     this.#percent = percent
   }
 
-  /** A request goes upstream for the first time. */
-  requested(): void {
+  /** So many requests go upstream for the first time. */
+  requested(count = 1): void {
     this.#turnSecond()
-    Atomics.add(this.#words, REQUESTS, 1)
+    Atomics.add(this.#words, REQUESTS, count)
   }
 
   /** Takes a repeat out of the budget. False: there is none left in this second. */

@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::null_mut;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use napi::{sys, Error, JsValue, Result, Unknown};
 use napi_derive::napi;
 use sallyport_front::{
-    ConnectionId, Edits, Event, ExchangeId, Front, Limits, Record, Relay, Request, MOST_CLOCKS,
-    MOST_ENDED,
+    ConnectionId, Edits, Event, ExchangeId, Front, Limits, Record, Relay, Request, StandingId,
+    StandingRelay, MOST_CLOCKS, MOST_ENDED,
 };
 use sallyport_upstream::TargetId;
 
@@ -38,6 +39,8 @@ const SCANNED: u32 = 14;
 const PASSED: u32 = 15;
 const ENDED: u32 = 16;
 const REJECTED: u32 = 17;
+const STANDING_PASSED: u32 = 18;
+const STANDING_FAILED: u32 = 19;
 
 /// What calls return that answer.
 const NOTHING: i32 = 0;
@@ -48,7 +51,7 @@ const IS_FILTERED: i32 = 2;
 const BAD_HEAD: i32 = -1;
 
 /// Numbers of a record, in the order of src/native/front.ts.
-const RECORD_NUMBERS: usize = 13;
+const RECORD_NUMBERS: usize = 16;
 /// Records that fit into the shared numbers: those that are told together, and behind them one that is told alone.
 const RECORDS: usize = MOST_ENDED + 1;
 const ALONE: usize = MOST_ENDED;
@@ -270,6 +273,27 @@ impl Source for Front {
                     arguments[3] = driver.number(f64::from(status));
                     arguments[4] = driver.number(first_byte_at_ms);
                 }
+                Event::StandingPassed { relay, status, elapsed_ms } => {
+                    arguments[0] = driver.number(f64::from(STANDING_PASSED));
+                    arguments[3] = driver.number(relay.0 as f64);
+                    arguments[4] = driver.number(f64::from(status));
+                    arguments[5] = driver.number(elapsed_ms);
+                }
+                Event::StandingFailed { exchange, failure } => {
+                    let announced = driver.source.borrow_mut().announce(exchange);
+                    arguments[0] = driver.number(f64::from(STANDING_FAILED));
+                    arguments[1] = driver.number(handle_of(exchange));
+                    arguments[4] = driver.number(f64::from(failure.reason as u8));
+                    arguments[5] = driver.number(f64::from(u8::from(failure.not_processed)));
+                    if let Some(announced) = announced {
+                        arguments[2] = driver.latin1(&announced.request.head);
+                        arguments[3] = driver.number(announced.relay.0 as f64);
+                        driver.write_request(0, exchange, &announced.request);
+                        let ids = [&announced.request_id[..], b" ", &announced.traceparent, b" "];
+                        let ids = String::from_utf8_lossy(&ids.concat()).into_owned();
+                        arguments[7] = driver.utf8(&(ids + &failure.detail));
+                    }
+                }
                 Event::Rejected(exchange) => {
                     arguments[0] = driver.number(f64::from(REJECTED));
                     arguments[1] = driver.number(handle_of(exchange));
@@ -338,8 +362,7 @@ impl Driver<Front> {
         }
     }
 
-    /// The numbers of a request, which is then JavaScript's to answer for.
-    fn tell_request(&self, place: usize, exchange: ExchangeId, request: Request) {
+    fn write_request(&self, place: usize, exchange: ExchangeId, request: &Request) {
         // The last bit: some field is one that proxies write; the two before it: the version.
         let facts = request.version as u8 * 2 + u8::from(request.proxy_fields);
         let numbers: [f64; REQUEST_NUMBERS] = [
@@ -350,6 +373,11 @@ impl Driver<Front> {
             request.received_at_ms,
         ];
         self.write_numbers(REQUEST_AT + place * REQUEST_NUMBERS, &numbers);
+    }
+
+    /// The numbers of a request, which is then JavaScript's to answer for.
+    fn tell_request(&self, place: usize, exchange: ExchangeId, request: Request) {
+        self.write_request(place, exchange, &request);
         self.told.borrow_mut().push(exchange.0);
         let mut front = self.source.borrow_mut();
         front.keep_head(exchange, request.head);
@@ -386,6 +414,7 @@ impl Driver<Front> {
     /// `place`: below `RECORDS`.
     fn write_record(&self, place: usize, exchange: ExchangeId, record: &Record) {
         let failure = record.failure.as_ref();
+        let standing = record.standing.as_ref();
         let numbers: [f64; RECORD_NUMBERS] = [
             f64::from(record.status),
             record.received_bytes as f64,
@@ -400,6 +429,9 @@ impl Driver<Front> {
             f64::from(u8::from(record.tunnel)),
             f64::from(record.passed_status),
             handle_of(exchange),
+            standing.map_or(0.0, |end| end.relay.0 as f64),
+            standing.map_or(0.0, |end| end.received_at_ms),
+            standing.map_or(0.0, |end| f64::from(u8::from(end.is_head))),
         ];
         self.write_numbers(place * RECORD_NUMBERS, &numbers);
     }
@@ -676,6 +708,84 @@ pub fn change_front_target(
 #[napi(catch_unwind)]
 pub fn retire_front_target(front: u32, target: f64) -> Result<()> {
     driver(front)?.source.borrow_mut().retire_target(TargetId(target as u64));
+    Ok(())
+}
+
+// ── standing relays ──
+
+/// Standing relays hold as long as the first number of this Int32Array is the one with which they were decided. It is kept for
+/// good, and must not be detached.
+#[napi(catch_unwind)]
+pub fn front_rest_on(front: u32, version: Unknown) -> Result<()> {
+    let driver = driver(front)?;
+    let raw = version.value();
+    let (env, owner) = (raw.env, raw.value);
+    let (mut kind, mut length, mut start, mut kept) = (0, 0, null_mut(), null_mut());
+    // SAFETY: the value comes from the call under way; all out pointers are to locals.
+    unsafe {
+        let status = sys::napi_get_typedarray_info(
+            env,
+            owner,
+            &mut kind,
+            &mut length,
+            &mut start,
+            null_mut(),
+            null_mut(),
+        );
+        check(status, "napi_get_typedarray_info")?;
+        if kind != sys::TypedarrayType::int32_array || length == 0 {
+            return Err(Error::from_reason("an Int32Array is expected"));
+        }
+        check(sys::napi_create_reference(env, owner, 1, &mut kept), "napi_create_reference")?;
+    }
+    let word = start.cast::<i32>();
+    driver.source.borrow_mut().rest_on(Box::new(move || {
+        // SAFETY: aligned as elements of an Int32Array are, and there as long as its owner, to which a reference is kept that
+        // nobody gives back; this is called on the environment's thread only. All processes that share the memory touch it
+        // by atomic instructions (src/shared-state).
+        unsafe { AtomicI32::from_ptr(word) }.load(Ordering::Acquire)
+    }));
+    Ok(())
+}
+
+/// A new standing relay; `text`: its host, then its lines. Returns its number, or 0 when that is not possible.
+#[napi(catch_unwind)]
+pub fn front_stand(
+    front: u32,
+    listener: u32,
+    target: f64,
+    text: Unknown,
+    host_length: u32,
+    version: i32,
+) -> Result<f64> {
+    let driver = driver(front)?;
+    HEAD_TEXT.with_borrow_mut(|space| {
+        let text = latin1(&text, space)?;
+        let (host, lines) = text.split_at(text.len().min(host_length as usize));
+        let target = TargetId(target as u64);
+        let relay = StandingRelay { listener, host, target, lines, version };
+        let id = driver.source.borrow_mut().stand(relay);
+        Ok(id.map_or(0.0, |id| id.0 as f64))
+    })
+}
+
+/// Takes it back. Returns how many requests are under way by it whose end is still to be told.
+#[napi(catch_unwind)]
+pub fn front_withdraw(front: u32, relay: f64) -> Result<u32> {
+    Ok(driver(front)?.source.borrow_mut().withdraw(StandingId(relay as u64)) as u32)
+}
+
+/// Requests under way by a standing relay, or by all of them (0).
+#[napi(catch_unwind)]
+pub fn front_standing(front: u32, relay: f64) -> Result<u32> {
+    let relay = (relay != 0.0).then_some(StandingId(relay as u64));
+    Ok(driver(front)?.source.borrow().standing_in_flight(relay) as u32)
+}
+
+/// Closes the connections of the requests that are under way by a standing relay.
+#[napi(catch_unwind)]
+pub fn front_abort_standing(front: u32, relay: f64) -> Result<()> {
+    driver(front)?.source.borrow_mut().abort_standing(StandingId(relay as u64));
     Ok(())
 }
 

@@ -3,6 +3,8 @@
 use sallyport_upstream::Failure;
 use std::net::SocketAddr;
 
+use crate::standing::{StandingEnd, StandingId};
+
 /// A client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId(pub u64);
@@ -86,6 +88,8 @@ pub struct Record {
     pub tunnel: bool,
     /// The upstream's status, where its answer was sent on without a question and nothing has told so far; 0 otherwise.
     pub passed_status: u16,
+    /// Nobody was told of its beginning.
+    pub standing: Option<StandingEnd>,
 }
 
 /// A request that never became an exchange.
@@ -183,6 +187,22 @@ pub enum Event {
         status: u16,
         /// When its head came.
         first_byte_at_ms: f64,
+    },
+    /// The answer of a request that went up by a standing relay was sent on, and its body is still coming.
+    StandingPassed {
+        /// By which.
+        relay: StandingId,
+        /// Of the upstream.
+        status: u16,
+        /// How long it took to come.
+        elapsed_ms: f64,
+    },
+    /// The leg of such a request failed, and nothing was sent to the client: `Front::announce` tells of it.
+    StandingFailed {
+        /// Which.
+        exchange: ExchangeId,
+        /// How.
+        failure: Failure,
     },
     /// See `Front::reject`.
     Rejected(ExchangeId),

@@ -6,6 +6,7 @@ use sallyport_upstream::{HeadFacts, LegId};
 use crate::edits::KeptEdits;
 use crate::frames::Frames;
 use crate::held::Held;
+use crate::ids::Ids;
 use crate::trailers::TrailerRules;
 
 /// H-71: what is kept of a request body so that it can be sent again.
@@ -40,6 +41,11 @@ pub(crate) struct Exchange {
     pub(crate) listener: u32,
     /// Of HTTP/2; 0 = the connection has one exchange at a time.
     pub(crate) stream: u32,
+    /// The standing relay by which it went up, while nobody was told of it; 0 = none.
+    pub(crate) standing: u64,
+    /// What it went up with, and when its head was complete.
+    pub(crate) ids: Ids,
+    pub(crate) received_at_ms: f64,
     pub(crate) is_head: bool,
     pub(crate) is_http10: bool,
 
@@ -130,6 +136,9 @@ impl Exchange {
             connection,
             listener,
             stream: 0,
+            standing: 0,
+            ids: Ids::default(),
+            received_at_ms: 0.0,
             is_head: false,
             is_http10: false,
             head: Vec::new(),

@@ -21,6 +21,7 @@ use crate::exchange::{Answer, Exchange};
 use crate::http1::MOST_EXCHANGES;
 use crate::listener::{accept, listen, Accepted, ListenError, Listener};
 use crate::mailbox::Mailbox;
+use crate::standing::{Standing, StandingEnd, StandingId};
 use crate::wheel::Wheel;
 use crate::wire::{Received, Transport, Wire};
 
@@ -137,6 +138,8 @@ pub struct Front {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) connections: Slab<Connection>,
     pub(crate) exchanges: Slab<Exchange>,
+    /// What the gateway need not be asked.
+    pub(crate) standing: Standing,
     /// Exchange of a leg, by the leg's slot.
     pub(crate) legs: Vec<u64>,
     pub(crate) pending: VecDeque<Event>,
@@ -193,6 +196,7 @@ impl Front {
             listeners: Vec::new(),
             connections: Slab::new(),
             exchanges: Slab::with_room(MOST_EXCHANGES),
+            standing: Standing::new(),
             legs: Vec::new(),
             pending: VecDeque::new(),
             ended: Vec::with_capacity(MOST_ENDED),
@@ -500,6 +504,9 @@ impl Front {
             if !self.gathers() {
                 while let Some(event) = self.pending.pop_front() {
                     if self.is_current(&event) {
+                        if let Event::Done(_, record) = &event {
+                            self.told_standing(record.standing);
+                        }
                         return Some(event);
                     }
                 }
@@ -573,9 +580,14 @@ impl Front {
             | Event::FilterEnd { exchange }
             | Event::Rejected(exchange)
             | Event::FilterWritable { exchange }
+            | Event::StandingFailed { exchange, .. }
             | Event::UpstreamFailed { exchange, .. } => self.exchanges.get(exchange.0).is_some(),
             Event::Connected { connection, .. } => self.connections.get(connection.0).is_some(),
-            Event::Done(..) | Event::Ended | Event::Refused(_) | Event::Note { .. } => true,
+            Event::Done(..)
+            | Event::Ended
+            | Event::StandingPassed { .. }
+            | Event::Refused(_)
+            | Event::Note { .. } => true,
         }
     }
 
@@ -603,6 +615,9 @@ impl Front {
         let count = self.ended.len().min(MOST_ENDED);
         for (exchange, record) in self.ended.drain(..count) {
             tell(exchange, &record);
+            if let Some(end) = record.standing {
+                self.standing.told(end.relay);
+            }
             self.exchanges.vacate(exchange.0);
         }
     }
@@ -614,7 +629,15 @@ impl Front {
             return None;
         }
         self.exchanges.vacate(exchange.0);
-        self.ended.pop().map(|(_, record)| record)
+        let (_, record) = self.ended.pop()?;
+        self.told_standing(record.standing);
+        Some(record)
+    }
+
+    fn told_standing(&mut self, end: Option<StandingEnd>) {
+        if let Some(end) = end {
+            self.standing.told(end.relay);
+        }
     }
 
     /// What whoever drives this wanted to be sent was not possible, and that could not be said at once.
@@ -986,6 +1009,11 @@ impl Front {
             rule: exchange.rule,
             tunnel: exchange.tunnel,
             passed_status: exchange.passed_status,
+            standing: (exchange.standing != 0).then_some(StandingEnd {
+                relay: StandingId(exchange.standing),
+                received_at_ms: exchange.received_at_ms,
+                is_head: exchange.is_head,
+            }),
         };
         if record.failure.is_none() && record.rule.is_empty() {
             self.ended.push((ExchangeId(key), record));

@@ -257,6 +257,19 @@ impl Front {
         } else {
             self.measure(key);
         }
+        let is_plain = is_complete
+            && facts.version == Version::Http11
+            && facts.upgrade == Upgrade::None
+            && !facts.proxy_fields;
+        if is_plain && !self.standing.is_empty() {
+            match self.send_standing(id, head, &connection_lines) {
+                Ok(()) => {
+                    self.recycle(connection_lines);
+                    return facts.consumed;
+                }
+                Err(given_back) => head = given_back,
+            }
+        }
         let request = Request {
             head,
             connection_lines,

@@ -17,6 +17,7 @@
 //!   so does everything that is done to an exchange that has a stream.
 //! - `exchange` and `relay` are one request and its answer, whatever the protocol: the body's way up, the upstream leg, the
 //!   answer's way down, back-pressure, and the calls of the gateway.
+//!   `standing` sends requests up that the gateway need not see, with names that `ids` makes.
 //!   `trailers` is what a request's head says about those of its body.
 //! - `tunnel` is what a request becomes that both sides upgrade to a WebSocket: a connection, or a stream. `frames` knows where
 //!   a frame ends.
@@ -37,9 +38,11 @@ mod head;
 mod held;
 mod http1;
 mod http2;
+mod ids;
 mod listener;
 mod mailbox;
 mod relay;
+mod standing;
 mod trailers;
 mod tunnel;
 mod wheel;
@@ -53,3 +56,4 @@ pub use held::LentBody;
 pub use listener::ListenError;
 pub use mailbox::Mailbox;
 pub use relay::Relay;
+pub use standing::{Announced, StandingEnd, StandingId, StandingRelay, MOST_STANDING};

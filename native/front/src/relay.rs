@@ -453,6 +453,9 @@ impl Front {
         }
         let touched = state.leg_touched;
         state.forget_upstream();
+        if state.standing != 0 {
+            return self.failed_standing(key, failure);
+        }
         // A body that was not touched, or is still at hand, can go to another target.
         let body_consumed = touched && !state.take_back();
         if state.sink == Sink::Upstream {
@@ -554,6 +557,9 @@ impl Front {
         let _ = self.continue_with(key, AnswerHead::Passed(edits), None, false);
         let Some(state) = self.exchanges.get_mut(key) else { return };
         state.passed_status = 0;
+        if state.standing != 0 {
+            return self.passed_standing(key, status);
+        }
         let (exchange, first_byte_at_ms) = (ExchangeId(key), state.first_byte_at_ms);
         self.push(Event::Passed { exchange, status, first_byte_at_ms });
     }

@@ -120,6 +120,11 @@ impl Pool {
         self.forget_if_unused(id.0);
     }
 
+    /// Whether it is there, and not retired.
+    pub fn takes_requests(&self, id: TargetId) -> bool {
+        self.targets.get(id.0).is_some_and(|target| !target.is_retired)
+    }
+
     pub(crate) fn forget_if_unused(&mut self, key: u64) {
         let Some(target) = self.targets.get(key) else { return };
         if target.is_retired && target.open + target.beside == 0 && target.waiting_count == 0 {

@@ -42,6 +42,7 @@ import {
 } from '../front-end.ts'
 import { NativeFilter } from './native-filter.ts'
 import { NativeHeldBodies } from './native-held-bodies.ts'
+import { NativeStandingRelays } from './native-standing-relays.ts'
 
 export interface NativeFrontEndOptions {
   readonly events: FrontEndEvents
@@ -124,6 +125,7 @@ export class NativeFrontEnd implements FrontEnd {
   readonly #servers: NativeServers
   readonly #progressWindowMs: number | undefined
   readonly #held: NativeHeldBodies
+  readonly standing: NativeStandingRelays
   /** By slot of the exchange. */
   readonly #slots: (Slot | undefined)[] = []
   /** By slot of the connection: what it was when it was last asked for. */
@@ -142,6 +144,8 @@ export class NativeFrontEnd implements FrontEnd {
   /** Those of requests that are told together: they are returned, which spares a call for each. */
   #relayed = ''
   #hasRelayed = false
+  /** Some end that was told was a standing relay's. */
+  #hasStanding = false
   #isClosed = false
 
   /** Throws when the system has no descriptors left, and NativeAddonError when the native part is missing. */
@@ -172,6 +176,7 @@ export class NativeFrontEnd implements FrontEnd {
       options.addressBook,
     )
     this.#held = new NativeHeldBodies(front)
+    this.standing = new NativeStandingRelays(front, this.#numbers, ENDS, (target) => this.#at(target))
     native.allowScanThreads(options.maxScanThreads ?? 2, MOST_WAITING_SCANS)
     // whether the gateway has something to say may change at any time
     native.askFrontConnect(front, true)
@@ -201,7 +206,7 @@ export class NativeFrontEnd implements FrontEnd {
   }
 
   get inFlight(): number {
-    return this.#inFlight
+    return this.#inFlight + this.standing.count
   }
 
   /** Of the front end's own legs to upstreams. */
@@ -309,6 +314,7 @@ export class NativeFrontEnd implements FrontEnd {
     this.#isClosed = true
     native.closeFront(this.#front)
     this.#held.close()
+    this.standing.close()
     this.#servers.clear()
   }
 
@@ -328,10 +334,20 @@ export class NativeFrontEnd implements FrontEnd {
         this.#tell(handle, () => this.#events.onResponse(handle, text!, { status: a, bodyLength: b }))
         return
       case native.FRONT_ENDED:
+        this.#hasStanding = false
         for (let place = 0; place < a; place++) this.#done(place * native.FRONT_RECORD_NUMBERS, undefined, undefined)
+        this.#toldStanding()
         return
       case native.FRONT_DONE:
+        this.#hasStanding = false
         this.#done(ALONE, text, extra as string | undefined)
+        this.#toldStanding()
+        return
+      case native.FRONT_STANDING_PASSED:
+        this.#standingPassed(a, b, c)
+        return
+      case native.FRONT_STANDING_FAILED:
+        this.#standingFailed(handle, text!, a, b, c === 1, extra as string)
         return
       case native.FRONT_REJECTED:
         this.#failed(handle, new InvalidHeadError())
@@ -403,9 +419,29 @@ export class NativeFrontEnd implements FrontEnd {
 
   #request(place: number, head: string, connectionLines: string | undefined): void {
     const numbers = this.#numbers
+    const handle = numbers[place * native.FRONT_REQUEST_LENGTH + native.FRONT_REQUEST_NUMBERS.exchange]!
+    const facts = this.#take(place, handle, connectionLines)
+    this.#announced = handle
+    this.#relayAt = place * native.FRONT_RELAY_LENGTH
+    this.#announcedRelay = undefined
+    numbers[this.#relayAt + native.FRONT_RELAY_NUMBERS.target] = -1
+    try {
+      this.#events.onRequest(handle, head, facts)
+    } catch (error) {
+      this.#failed(handle, error)
+    }
+    this.#announced = 0
+    if (this.#announcedRelay === undefined) return
+    this.#relayed += this.#announcedRelay
+    this.#hasRelayed = true
+    numbers[this.#relayAt + native.FRONT_RELAY_NUMBERS.end] = this.#relayed.length
+  }
+
+  /** An exchange begins whose numbers are in place. */
+  #take(place: number, handle: ExchangeHandle, connectionLines: string | undefined): RequestFacts {
+    const numbers = this.#numbers
     const at = native.FRONT_REQUEST_NUMBERS
     const start = place * native.FRONT_REQUEST_LENGTH
-    const handle = numbers[start + at.exchange]!
     const facts = numbers[start + at.facts]!
     this.#slots[(handle & HANDLE_SLOT_MASK) >>> 1] = {
       handle,
@@ -415,27 +451,66 @@ export class NativeFrontEnd implements FrontEnd {
       attempt: 0,
     }
     this.#inFlight++
-    this.#announced = handle
-    this.#relayAt = place * native.FRONT_RELAY_LENGTH
-    this.#announcedRelay = undefined
-    numbers[this.#relayAt + native.FRONT_RELAY_NUMBERS.target] = -1
-    try {
-      this.#events.onRequest(handle, head, {
-        listenerId: facts >>> 3,
-        bodyLength: numbers[start + at.bodyLength]!,
-        receivedAtMs: numbers[start + at.receivedAtMs]!,
-        connectionLines: connectionLines ?? '',
-        proxyFields: (facts & 1) === 1,
-        version: VERSIONS[(facts >>> 1) & 3],
-      })
-    } catch (error) {
-      this.#failed(handle, error)
+    return {
+      listenerId: facts >>> 3,
+      bodyLength: numbers[start + at.bodyLength]!,
+      receivedAtMs: numbers[start + at.receivedAtMs]!,
+      connectionLines: connectionLines ?? '',
+      proxyFields: (facts & 1) === 1,
+      version: VERSIONS[(facts >>> 1) & 3],
     }
-    this.#announced = 0
-    if (this.#announcedRelay === undefined) return
-    this.#relayed += this.#announcedRelay
-    this.#hasRelayed = true
-    numbers[this.#relayAt + native.FRONT_RELAY_NUMBERS.end] = this.#relayed.length
+  }
+
+  // ── of standing relays ──
+
+  #endedStanding(start: number, relay: native.StandingHandle, detail: string | undefined): void {
+    this.#hasStanding = true
+    try {
+      this.standing.ended(start, relay, detail, this.#events)
+    } catch (error) {
+      this.#report(error)
+    }
+  }
+
+  #toldStanding(): void {
+    if (!this.#hasStanding) return
+    try {
+      this.#events.onStandingTold?.()
+    } catch (error) {
+      this.#report(error)
+    }
+  }
+
+  #standingPassed(standing: native.StandingHandle, status: number, elapsedMs: number): void {
+    const relay = this.standing.relayOf(standing)
+    if (relay === undefined) return
+    try {
+      this.#events.onStandingAnswered?.(relay, status, elapsedMs)
+    } catch (error) {
+      this.#report(error)
+    }
+  }
+
+  /** `extra`: request id, traceparent, and how it failed. */
+  #standingFailed(
+    handle: ExchangeHandle,
+    head: string,
+    standing: native.StandingHandle,
+    reason: number,
+    notProcessed: boolean,
+    extra: string,
+  ): void {
+    const relay = this.standing.relayOf(standing)
+    this.standing.left(standing)
+    const [requestId = '', traceparent = '', ...detail] = extra.split(' ')
+    const facts = this.#take(0, handle, undefined)
+    this.#tell(handle, () => {
+      if (relay === undefined || this.#events.onStandingFailed === undefined) throw new Error('a relay of nobody')
+      const slot = this.#find(handle)
+      if (slot !== undefined) slot.target = relay.target
+      const failure = this.standing.failure(relay, reason, notProcessed, detail.join(' '), false)
+      this.#events.onStandingFailed(relay, handle, head, facts, { requestId, traceparent }, failure)
+    })
   }
 
   /** Calls into the gateway; what it throws ends this exchange only (T-26). */
@@ -482,6 +557,11 @@ export class NativeFrontEnd implements FrontEnd {
   #done(start: number, detail: string | undefined, rule: string | undefined): void {
     const numbers = this.#numbers
     const { FRONT_RECORD: at } = native
+    const standing = numbers[start + at.standing]!
+    if (standing !== 0) {
+      this.#endedStanding(start, standing, detail)
+      return
+    }
     const handle = numbers[start + at.exchange]!
     const slot = this.#find(handle)
     if (slot === undefined) return

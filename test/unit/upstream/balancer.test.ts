@@ -371,3 +371,50 @@ describe('the retry budget (H-72)', () => {
     expect(taken()).toBe(3)
   })
 })
+
+describe('a choice that lasts', () => {
+  test('is the only target, until the board says otherwise', () => {
+    const { group, states, member } = stage('ab')
+    expect(group.lasting()).toBeUndefined()
+    member('a').state.setDrained(true)
+    const choice = group.lasting()!
+    expect(choice.member.target.name).toBe('b')
+    expect(choice.restsOn.word[0]).toBe(choice.restsOn.version)
+    member('a').state.setDrained(false)
+    expect(choice.restsOn.word[0]).not.toBe(choice.restsOn.version)
+    expect(states.board.version).toBe(choice.restsOn.word[0])
+    expect(group.lasting()).toBeUndefined()
+  })
+
+  test('is none while a target is left out for a time, starts slowly, or is drained', () => {
+    const { group, fail, advance, member } = stage('ab', { slowStartMs: 0 })
+    fail('a', 2)
+    expect(group.lasting()).toBeUndefined()
+    advance(20_000)
+    member('b').state.setDrained(true)
+    expect(group.lasting()?.member.target.name).toBe('a')
+    member('a').state.setDrained(true)
+    expect(group.lasting()).toBeUndefined()
+    const slow = stage('a', { slowStartMs: 5_000 })
+    expect(slow.group.lasting()).toBeUndefined()
+    slow.advance(6_000)
+    expect(slow.group.lasting()?.member.target.name).toBe('a')
+  })
+
+  test('F-09: of a name, once its address is known and as long as it is the only one', () => {
+    const known = new Map<string, string[]>()
+    const addresses = { version: 0, known: (name: string) => known.get(name) }
+    const states = new TargetStates(SharedBoard.local())
+    const configured = [{ target: target('n', 'shop.test'), weight: 1 }]
+    const group = new TargetGroup(configured, { endpoint: 'shop', ejectAfter: 2, ejectMs: 1, states, addresses })
+    const learn = (...found: string[]): string | undefined => {
+      known.set('shop.test', found)
+      addresses.version++
+      return group.lasting()?.member.address
+    }
+    expect(group.lasting()).toBeUndefined()
+    expect(learn('10.0.0.1')).toBe('10.0.0.1')
+    expect(learn('10.0.0.2')).toBe('10.0.0.2')
+    expect(learn('10.0.0.1', '10.0.0.2')).toBeUndefined()
+  })
+})
