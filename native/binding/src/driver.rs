@@ -14,26 +14,32 @@ use std::rc::Rc;
 use napi::{sys, Error, Result};
 
 const UV_POLL: c_int = 8;
+const UV_PREPARE: c_int = 9;
 const UV_READABLE: c_int = 1;
 
-/// `uv_poll_t`: its first member is ours to use; the rest is libuv's, with room to spare (checked at run time).
+/// `uv_poll_t` or `uv_prepare_t`: the first member is ours to use; the rest is libuv's, with room to spare (checked at run time).
 #[repr(C)]
-struct UvPoll {
+struct UvHandle {
     data: *mut c_void,
     rest: [u64; 63],
 }
 
 extern "C" {
     fn uv_handle_size(kind: c_int) -> usize;
-    fn uv_poll_init(uv_loop: *mut sys::uv_loop_s, handle: *mut UvPoll, fd: c_int) -> c_int;
+    fn uv_poll_init(uv_loop: *mut sys::uv_loop_s, handle: *mut UvHandle, fd: c_int) -> c_int;
     fn uv_poll_start(
-        handle: *mut UvPoll,
+        handle: *mut UvHandle,
         events: c_int,
-        callback: unsafe extern "C" fn(*mut UvPoll, c_int, c_int),
+        callback: unsafe extern "C" fn(*mut UvHandle, c_int, c_int),
     ) -> c_int;
-    fn uv_close(handle: *mut UvPoll, callback: unsafe extern "C" fn(*mut UvPoll));
-    fn uv_ref(handle: *mut UvPoll);
-    fn uv_unref(handle: *mut UvPoll);
+    fn uv_prepare_init(uv_loop: *mut sys::uv_loop_s, handle: *mut UvHandle) -> c_int;
+    fn uv_prepare_start(
+        handle: *mut UvHandle,
+        callback: unsafe extern "C" fn(*mut UvHandle),
+    ) -> c_int;
+    fn uv_close(handle: *mut UvHandle, callback: unsafe extern "C" fn(*mut UvHandle));
+    fn uv_ref(handle: *mut UvHandle);
+    fn uv_unref(handle: *mut UvHandle);
 }
 
 /// An error that names the call which failed.
@@ -64,6 +70,8 @@ pub(crate) trait Source: Sized + 'static {
     fn turn(&mut self);
     /// The next event, if there is one.
     fn next_event(&mut self) -> Option<Self::Event>;
+    /// The loop is about to wait for events.
+    fn before_wait(&mut self) {}
     /// Closes all sockets; no event follows.
     fn close(&mut self);
     /// The arguments of an event, and how many they are; those that are not set are undefined.
@@ -97,7 +105,8 @@ pub(crate) struct Driver<S: Source> {
     memory_owner: sys::napi_ref,
     callback: sys::napi_ref,
     context: sys::napi_async_context,
-    handle: *mut UvPoll,
+    handle: *mut UvHandle,
+    prepare: *mut UvHandle,
     cleanup: Cell<sys::napi_async_cleanup_hook_handle>,
     is_closed: Cell<bool>,
     is_dispatching: Cell<bool>,
@@ -129,17 +138,18 @@ impl<S: Source> Driver<S> {
             let named = sys::napi_create_string_latin1(env, S::NAME.as_ptr(), length, &mut name);
             check(named, "the name")?;
             check(sys::napi_async_init(env, null_mut(), name, &mut context), "napi_async_init")?;
-            if uv_handle_size(UV_POLL) > size_of::<UvPoll>() {
-                return Err(Error::from_reason("this libuv's uv_poll_t is larger than expected"));
+            if uv_handle_size(UV_POLL).max(uv_handle_size(UV_PREPARE)) > size_of::<UvHandle>() {
+                return Err(Error::from_reason("this libuv's handles are larger than expected"));
             }
         }
-        let handle = Box::into_raw(Box::new(UvPoll { data: null_mut(), rest: [0; 63] }));
+        let new_handle = || Box::into_raw(Box::new(UvHandle { data: null_mut(), rest: [0; 63] }));
+        let (handle, prepare) = (new_handle(), new_handle());
         // SAFETY: the loop is this thread's; the handle lives until `on_closed` frees it; the descriptor lives as long as
         // the driver, which `on_closed` lets go of after libuv has.
         let started = unsafe { uv_poll_init(uv_loop, handle, source.descriptor()) };
         if started != 0 {
-            // SAFETY: libuv did not take the handle, and nobody else knows the pointer.
-            drop(unsafe { Box::from_raw(handle) });
+            // SAFETY: libuv did not take the handles, and nobody else knows the pointers.
+            drop(unsafe { (Box::from_raw(handle), Box::from_raw(prepare)) });
             return Err(Error::from_reason(format!("uv_poll_init failed with {started}")));
         }
         let driver = Rc::new(Driver {
@@ -150,6 +160,7 @@ impl<S: Source> Driver<S> {
             callback: callback_kept,
             context,
             handle,
+            prepare,
             cleanup: Cell::new(null_mut()),
             is_closed: Cell::new(false),
             is_dispatching: Cell::new(false),
@@ -163,6 +174,11 @@ impl<S: Source> Driver<S> {
             (*handle).data = shared.cast_mut().cast();
             uv_poll_start(handle, UV_READABLE, on_ready::<S>);
             uv_unref(handle);
+            // Neither can fail.
+            uv_prepare_init(uv_loop, prepare);
+            (*prepare).data = shared.cast_mut().cast();
+            uv_prepare_start(prepare, on_prepare::<S>);
+            uv_unref(prepare);
             sys::napi_add_async_cleanup_hook(
                 env,
                 Some(on_teardown::<S>),
@@ -199,8 +215,11 @@ impl<S: Source> Driver<S> {
             return;
         }
         self.source.borrow_mut().close();
-        // SAFETY: the handle is initialised and not yet closing; `on_closed` frees it.
-        unsafe { uv_close(self.handle, on_closed::<S>) };
+        // SAFETY: the handles are initialised and not yet closing; `on_prepare_closed` and `on_closed` free them.
+        unsafe {
+            uv_close(self.prepare, on_prepare_closed);
+            uv_close(self.handle, on_closed::<S>);
+        }
     }
 
     /// Asks the system, and hands all events to JavaScript. Must run inside a handle scope.
@@ -263,7 +282,7 @@ impl<S: Source> Driver<S> {
 }
 
 /// libuv: the source has something to do.
-unsafe extern "C" fn on_ready<S: Source>(handle: *mut UvPoll, _status: c_int, _events: c_int) {
+unsafe extern "C" fn on_ready<S: Source>(handle: *mut UvHandle, _status: c_int, _events: c_int) {
     // SAFETY: `data` holds a count of the driver until `on_closed`, which does not come while this runs; the count
     // taken here keeps the driver until the end of this function.
     let driver = unsafe {
@@ -287,24 +306,55 @@ unsafe extern "C" fn on_ready<S: Source>(handle: *mut UvPoll, _status: c_int, _e
     }
 }
 
-/// A panic must not cross into C: it becomes an uncaught exception of this worker, which reports it like any other.
-fn dispatch_caught<S: Source>(driver: &Driver<S>) {
-    if catch_unwind(AssertUnwindSafe(|| driver.dispatch())).is_err() {
-        driver.is_dispatching.set(false);
-        // SAFETY: on the environment's thread, inside a handle scope.
+/// libuv: the loop is about to wait.
+unsafe extern "C" fn on_prepare<S: Source>(handle: *mut UvHandle) {
+    // SAFETY: `data` is the driver, which closes this handle before it goes.
+    let driver = unsafe { &*(*handle).data.cast::<Driver<S>>().cast_const() };
+    if catch_unwind(AssertUnwindSafe(|| driver.source.borrow_mut().before_wait())).is_err() {
+        let mut handles = null_mut();
+        // SAFETY: libuv calls on the environment's thread; the scope is closed at the end.
         unsafe {
-            let (mut text, mut error) = (null_mut(), null_mut());
-            let start = S::PANIC.as_ptr().cast::<c_char>();
-            let length = S::PANIC.to_bytes().len() as isize;
-            sys::napi_create_string_latin1(driver.env, start, length, &mut text);
-            sys::napi_create_error(driver.env, null_mut(), text, &mut error);
-            sys::napi_fatal_exception(driver.env, error);
+            if sys::napi_open_handle_scope(driver.env, &mut handles) == sys::Status::napi_ok {
+                report_panic(driver);
+                sys::napi_close_handle_scope(driver.env, handles);
+            }
         }
     }
 }
 
+/// libuv has let go of the other handle.
+unsafe extern "C" fn on_prepare_closed(handle: *mut UvHandle) {
+    // SAFETY: called once, with the box made at creation.
+    drop(unsafe { Box::from_raw(handle) });
+}
+
+/// A panic must not cross into C.
+fn dispatch_caught<S: Source>(driver: &Driver<S>) {
+    if catch_unwind(AssertUnwindSafe(|| driver.dispatch())).is_err() {
+        driver.is_dispatching.set(false);
+        // SAFETY: on the environment's thread, inside a handle scope.
+        unsafe { report_panic(driver) };
+    }
+}
+
+/// It becomes an uncaught exception of this worker, which reports it like any other.
+///
+/// # Safety
+/// Only on the environment's thread, inside a handle scope.
+unsafe fn report_panic<S: Source>(driver: &Driver<S>) {
+    let (mut text, mut error) = (null_mut(), null_mut());
+    let start = S::PANIC.as_ptr().cast::<c_char>();
+    let length = S::PANIC.to_bytes().len() as isize;
+    // SAFETY: as for this function; the out pointers are to locals.
+    unsafe {
+        sys::napi_create_string_latin1(driver.env, start, length, &mut text);
+        sys::napi_create_error(driver.env, null_mut(), text, &mut error);
+        sys::napi_fatal_exception(driver.env, error);
+    }
+}
+
 /// libuv has let go of the handle.
-unsafe extern "C" fn on_closed<S: Source>(handle: *mut UvPoll) {
+unsafe extern "C" fn on_closed<S: Source>(handle: *mut UvHandle) {
     // SAFETY: called once; `data` is the count given at creation, `handle` the box made there.
     let driver = unsafe {
         let handle = Box::from_raw(handle);

@@ -54,7 +54,8 @@ fn driver(pool: u32) -> Result<Rc<Driver<Pool>>> {
 pub fn create_upstream_pool(buffer_bytes: u32, bytes: Unknown, on_event: Unknown) -> Result<u32> {
     let function = on_event.value();
     let (env, value) = (function.env, function.value);
-    let pool = Pool::new(buffer_bytes as usize)?;
+    let mut pool = Pool::new(buffer_bytes as usize)?;
+    pool.postpone(true);
     let (mut memory, mut memory_length) = (null_mut(), 0);
     // SAFETY: all values come from the call under way; all out pointers are to locals.
     let driver = unsafe {
@@ -100,6 +101,10 @@ impl Source for Pool {
 
     fn next_event(&mut self) -> Option<Event> {
         Pool::next_event(self)
+    }
+
+    fn before_wait(&mut self) {
+        self.send_postponed();
     }
 
     fn close(&mut self) {

@@ -147,6 +147,9 @@ pub struct Front {
     ended: Vec<(ExchangeId, Record)>,
     pub(crate) again: VecDeque<u64>,
     more: usize,
+    /// Connections with answers that leave at the end of the turn, and since when the first waits.
+    pub(crate) postponed: Vec<u64>,
+    pub(crate) postponed_since: Instant,
     /// The exchange whose body data still lies in the pool.
     pub(crate) borrowed: u64,
 
@@ -202,6 +205,8 @@ impl Front {
             ended: Vec::with_capacity(MOST_ENDED),
             again: VecDeque::new(),
             more: 0,
+            postponed: Vec::new(),
+            postponed_since: Instant::now(),
             borrowed: 0,
             limits,
             rules: RequestRules::default(),
@@ -425,6 +430,7 @@ impl Front {
         for listener in &mut self.listeners {
             listener.socket = None;
         }
+        self.send_postponed();
         for key in self.connections.keys().collect::<Vec<_>>() {
             self.close_connection(key, End::Aborted);
         }
@@ -502,6 +508,7 @@ impl Front {
                 return Some(Event::Ended);
             }
             if !self.gathers() {
+                self.send_overdue();
                 while let Some(event) = self.pending.pop_front() {
                     if self.is_current(&event) {
                         if let Event::Done(_, record) = &event {
@@ -561,8 +568,9 @@ impl Front {
     }
 
     fn end_turn(&mut self) {
+        self.send_postponed();
         self.in_turn = false;
-        if !self.again.is_empty() {
+        if !self.again.is_empty() || !self.pending.is_empty() || !self.ended.is_empty() {
             self.wake();
         }
         self.keep_time();
@@ -1117,6 +1125,38 @@ mod tests {
         }
         let generations: Vec<u64> = old.iter().map(|exchange| exchange.0 >> 20).collect();
         assert!(generations[1] > generations[2], "{generations:?}");
+    }
+
+    #[test]
+    fn answers_of_one_turn_leave_at_its_end() {
+        let mut stage = Stage::new();
+        stage.client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("room");
+        stage.front.turn();
+        let Some(Event::Request(exchange, _)) = stage.front.next_event() else {
+            panic!("no request")
+        };
+        stage.front.respond(exchange, b"HTTP/1.1 200 OK\r\n", b"ok").expect("a head");
+        stage.client.set_nonblocking(true).expect("a mode");
+        assert!(stage.client.read(&mut [0]).is_err());
+        assert_eq!(stage.front.next_event(), Some(Event::Ended));
+        stage.front.take_ended(|ended, _| assert_eq!(ended, exchange));
+        assert_eq!(stage.front.next_event(), None);
+        assert!(stage.read().ends_with("ok"));
+    }
+
+    #[test]
+    fn answers_to_pipelined_requests_stay_in_order() {
+        let mut stage = Stage::new();
+        let both = b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n";
+        stage.client.write_all(both).expect("room");
+        for body in ["one", "two"] {
+            stage.pump();
+            let exchange = stage.told.pop().expect("a request");
+            stage.front.respond(exchange, b"HTTP/1.1 200 OK\r\n", body.as_bytes()).expect("a head");
+            stage.pump();
+        }
+        let text = stage.read();
+        assert!(text.find("one") < text.find("two") && text.ends_with("two"), "{text}");
     }
 
     #[test]

@@ -463,15 +463,16 @@ impl Front {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.phase = Phase::Head;
         connection.is_paused = false;
-        connection.wire.rest();
+        let space = connection.wire.rest();
         if connection.input.is_empty() {
             connection.input = Vec::new();
         }
+        let may_have_more = !connection.input.is_empty() || connection.is_readable;
+        self.recycle(space);
         if self.is_draining {
             self.linger(key);
             return;
         }
-        let may_have_more = !connection.input.is_empty() || connection.is_readable;
         self.deadline_in(key, self.limits.idle_ms);
         if may_have_more {
             self.push_again(key);

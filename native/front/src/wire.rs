@@ -15,6 +15,8 @@ use sallyport_tls::{Facts, FaultKind, ServerContext, Session, MAX_RECORD_BYTES};
 
 /// A buffer above this is not kept once it is empty.
 const KEEP_BYTES: usize = 16 * 1024;
+/// What of answers waits on a connection for others, at most.
+const POSTPONED_BYTES: usize = 4 * 1024;
 /// Plaintext that is encrypted at a time.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -57,6 +59,10 @@ pub(crate) struct Wire {
     transport: Transport,
     out: Vec<u8>,
     out_at: usize,
+    /// What is put waits for `flush`.
+    is_postponing: bool,
+    /// All that waits has never been offered to the system.
+    is_postponed: bool,
     is_broken: bool,
     /// Closing shall look like a failure.
     is_reset: bool,
@@ -64,7 +70,16 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(socket: OwnedFd, transport: Transport) -> Self {
-        Wire { socket, transport, out: Vec::new(), out_at: 0, is_broken: false, is_reset: false }
+        Wire {
+            socket,
+            transport,
+            out: Vec::new(),
+            out_at: 0,
+            is_postponing: false,
+            is_postponed: false,
+            is_broken: false,
+            is_reset: false,
+        }
     }
 
     pub(crate) fn socket(&self) -> &OwnedFd {
@@ -179,6 +194,24 @@ impl Wire {
         self.put_session();
     }
 
+    /// So many bytes may wait for `flush`: nothing else does, and they are few.
+    pub(crate) fn may_postpone(&self, length: usize) -> bool {
+        !self.is_broken
+            && (self.pending() == 0 || self.is_postponed)
+            && self.pending() + length <= POSTPONED_BYTES
+    }
+
+    /// As `send`, but all of it waits for `flush`, in `space` if there is none yet.
+    pub(crate) fn postpone(&mut self, pieces: &[&[u8]], space: Vec<u8>) {
+        if self.out.capacity() == 0 {
+            self.out = space;
+        }
+        self.is_postponing = true;
+        self.send(pieces);
+        self.is_postponing = false;
+        self.is_postponed = true;
+    }
+
     /// What the session has to say goes out behind what waits.
     fn put_session(&mut self) {
         let transport = std::mem::replace(&mut self.transport, Transport::Plain);
@@ -197,7 +230,7 @@ impl Wire {
             return;
         }
         let mut sent = 0;
-        if self.pending() == 0 {
+        if self.pending() == 0 && !self.is_postponing {
             self.empty();
             match send(&self.socket, pieces) {
                 Ok(length) => sent = length,
@@ -216,6 +249,7 @@ impl Wire {
 
     /// Writes what waits. Returns how many bytes the system took.
     pub(crate) fn flush(&mut self) -> usize {
+        self.is_postponed = false;
         if self.pending() == 0 || self.is_broken {
             return 0;
         }
@@ -244,11 +278,12 @@ impl Wire {
     }
 
     /// Gives memory back that an idle connection does not need.
-    pub(crate) fn rest(&mut self) {
-        if self.pending() == 0 {
-            self.out = Vec::new();
-            self.out_at = 0;
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        if self.pending() > 0 {
+            return Vec::new();
         }
+        self.out_at = 0;
+        std::mem::take(&mut self.out)
     }
 
     /// Nothing more is sent: the client reads an end behind what was.
@@ -280,6 +315,9 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
+        if self.is_postponed && !self.is_reset {
+            self.flush();
+        }
         if !self.is_broken && !self.is_reset && self.pending() == 0 {
             self.say_goodbye();
         }

@@ -50,6 +50,8 @@ pub(crate) struct Connection {
     pub(crate) is_unread: bool,
     /// Writing failed: the answer may still be there.
     pub(crate) is_write_broken: bool,
+    /// Nothing of its request has been sent: see `Pool::postpone`.
+    pub(crate) is_unsent: bool,
     pub(crate) expires: Option<Instant>,
     /// When its last answer was complete.
     pub(crate) idle_since: Instant,
@@ -82,6 +84,7 @@ impl Pool {
                         is_closing: false,
                         is_unread: false,
                         is_write_broken: false,
+                        is_unsent: false,
                         expires: None,
                         idle_since: self.now,
                         is_http2,

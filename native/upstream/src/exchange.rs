@@ -12,6 +12,9 @@ use crate::request::{RequestBody, KEEP_BUFFER_BYTES};
 use crate::socket::Flags;
 use crate::transport::Received;
 
+/// How long a request waits for others, once it could be sent.
+const MOST_POSTPONED: Duration = Duration::from_millis(1);
+
 impl Pool {
     pub(crate) fn ready(&mut self, key: u64, flags: Flags) -> Option<Event> {
         let gone = flags.intersects(Flags::RDHUP | Flags::HUP | Flags::ERR);
@@ -34,6 +37,15 @@ impl Pool {
             }
             Phase::Shared => {
                 self.ready_shared(key, flags);
+                None
+            }
+            Phase::Busy if connection.is_unsent => {
+                // It came while the connection was idle. Had the request been sent, that would look like its answer.
+                if gone || !self.is_quiet(key) {
+                    let leg_key = self.connections.get(key)?.leg;
+                    let detail = "the idle connection was not quiet".to_owned();
+                    self.fail(leg_key, Reason::Reset, detail, true);
+                }
                 None
             }
             Phase::Busy => {
@@ -76,8 +88,23 @@ impl Pool {
             connection.response.keep_trailers();
         }
         leg.connection = key;
-        self.flush(key);
+        if self.postpones {
+            connection.is_unsent = true;
+            self.leave_unsent(key);
+        } else {
+            self.flush(key);
+        }
         self.refresh_first_byte(leg_key);
+    }
+
+    fn leave_unsent(&mut self, key: u64) {
+        if self.unsent.is_empty() {
+            self.unsent_since = self.now;
+        }
+        self.unsent.push(key);
+        if self.now.duration_since(self.unsent_since) >= MOST_POSTPONED {
+            self.send_postponed();
+        }
     }
 
     /// Writes what waits. True when the writer is to be told that there is room again.
@@ -87,6 +114,7 @@ impl Pool {
             return false;
         }
         let Some(leg) = self.legs.get_mut(connection.leg) else { return false };
+        connection.is_unsent = false;
         if !connection.is_write_broken && connection.transport.flush().is_err() {
             connection.is_write_broken = true;
             self.poller.rearm(&connection.transport.socket, key);

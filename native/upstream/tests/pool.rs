@@ -325,6 +325,51 @@ fn t_31_unasked_bytes_are_seen_even_when_the_loop_has_not_turned() {
 }
 
 #[test]
+fn requests_that_are_postponed_leave_together() {
+    let mut stage = Stage::new(options());
+    let first: Vec<LegId> = (0..2).map(|_| stage.get()).collect();
+    let mut streams: Vec<TcpStream> = first.iter().map(|leg| stage.serve(*leg)).collect();
+    for stream in &mut streams {
+        stream.write_all(OK).expect("written");
+    }
+    stage.pump_until(|stage| first.iter().all(|leg| stage.told(*leg).contains("end")));
+    stage.pool.postpone(true);
+    let second: Vec<LegId> = (0..2).map(|_| stage.get()).collect();
+    for stream in &mut streams {
+        stream.set_read_timeout(Some(MS(20))).expect("a timeout");
+        assert_eq!(stream.read(&mut [0]).expect_err("nothing yet").kind(), ErrorKind::WouldBlock);
+    }
+    stage.pool.send_postponed();
+    for stream in &mut streams {
+        read_head(stream);
+        stream.write_all(OK).expect("written");
+    }
+    stage.pump_until(|stage| second.iter().all(|leg| stage.told(*leg).contains("200:2 ok end")));
+}
+
+#[test]
+fn t_31_what_comes_before_a_postponed_request_is_not_its_answer() {
+    for unasked in [true, false] {
+        let mut stage = Stage::new(options());
+        let leg = stage.get();
+        let mut stream = stage.serve(leg);
+        stream.write_all(OK).expect("written");
+        stage.pump_until(|stage| stage.told(leg).contains("end"));
+        stage.pool.postpone(true);
+        let next = stage.send(Ok(b"once"));
+        if unasked {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil").expect("written");
+        } else {
+            drop(stream);
+        }
+        // Nothing of it was sent, so that it may be repeated.
+        stage.pump_until(|stage| stage.told(next).contains("Reset:true"));
+        stage.pool.send_postponed();
+        assert_eq!(stage.pool.connections().open, 0);
+    }
+}
+
+#[test]
 fn h_34_bytes_behind_an_answer_end_the_connection() {
     let mut stage = Stage::new(options());
     let leg = stage.get();
@@ -606,6 +651,12 @@ fn h_38_64_mb_each_way_against_a_side_that_does_not_move() {
 /// Random servers and random calls: every leg ends exactly once, nothing is left over.
 #[test]
 fn every_leg_ends_once_whatever_both_sides_do() {
+    for postpones in [false, true] {
+        every_leg_ends_once(postpones);
+    }
+}
+
+fn every_leg_ends_once(postpones: bool) {
     let mut generator = Rng::with_seed(0x2545_f491_4f6c_dd1d);
     let mut random = |most: u64| generator.u64(..most);
     let mut stage = Stage::new(TargetOptions {
@@ -616,6 +667,7 @@ fn every_leg_ends_once_whatever_both_sides_do() {
         ..options()
     });
     stage.listener.set_nonblocking(true).expect("non-blocking");
+    stage.pool.postpone(postpones);
     let mut streams: Vec<TcpStream> = Vec::new();
     let mut alive: Vec<LegId> = Vec::new();
     let (mut sent, mut aborted) = (0, 0);
@@ -669,7 +721,10 @@ fn every_leg_ends_once_whatever_both_sides_do() {
             10 if !streams.is_empty() => {
                 drop(streams.swap_remove(random(streams.len() as u64) as usize));
             }
-            _ => stage.pump(MS(1)),
+            _ => {
+                stage.pool.send_postponed();
+                stage.pump(MS(1));
+            }
         }
         if random(50) == 0 {
             stage.pool.tick();
@@ -689,6 +744,7 @@ fn every_leg_ends_once_whatever_both_sides_do() {
         stage.pool.resume(leg);
         stage.pool.end(leg);
     }
+    stage.pool.send_postponed();
     drop(streams);
     stage.pump_until(|stage| stage.pool.legs() == 0);
     stage.pump(MS(5));
