@@ -132,6 +132,7 @@ export function loadConfiguration(input: ConfigurationInput, reader: FileReader)
   reportUnusedHosts(hosts, root, diagnostics)
   const listeners = listenersOf(document, root, endpoints, reader, diagnostics, input.agent !== undefined)
   checkSelfTargets(endpoints, listeners, document.listeners.length === 0, diagnostics)
+  checkUpgrades(endpoints, listeners, diagnostics)
   return { settings: { ...settings, listeners }, endpoints, diagnostics, files }
 }
 
@@ -560,6 +561,20 @@ function checkDefault(
   )
   const hint = near === undefined ? undefined : `did you mean ${near}?`
   diagnostics.error('UNKNOWN_ENDPOINT', `there is no public endpoint ${name.value}`, name.span, hint)
+}
+
+/** H-60: WebSocket is the only upgrade that every engine knows. */
+function checkUpgrades(
+  endpoints: readonly EndpointDefinition[],
+  listeners: readonly ListenerSettings[],
+  diagnostics: Diagnostics,
+): void {
+  if (listeners.some(({ engine }) => engine === 'native')) return
+  for (const { name, upstream, span } of endpoints) {
+    if (upstream === undefined || upstream.traffic.upgrades.length === 0) continue
+    const text = `the upgrades of ${name} need a listener with engine: native`
+    diagnostics.error('UPGRADES_NOT_AVAILABLE', text, span, 'uWebSockets.js knows WebSocket only')
+  }
 }
 
 /** One listener per port of the public http urls; on the loopback only when no url of the port is meant for others. */

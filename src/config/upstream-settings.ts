@@ -89,10 +89,12 @@ export interface UpstreamTraffic {
   readonly panicPercent: number
   readonly balance: BalanceSettings
   readonly healthCheck: HealthCheckSettings | undefined
+  /** Protocols beside WebSocket that requests may upgrade to (H-60). */
+  readonly upgrades: readonly string[]
 }
 
 /** What `upstream` of gateway.yaml says for all endpoints. */
-export type UpstreamTrafficDefaults = Omit<UpstreamTraffic, 'balance' | 'healthCheck'>
+export type UpstreamTrafficDefaults = Omit<UpstreamTraffic, 'balance' | 'healthCheck' | 'upgrades'>
 
 const LONGEST_MS = 2 ** 31 - 1
 const time = (minMs: number): Schema<number> => durationMs({ minMs, maxMs: LONGEST_MS })
@@ -143,6 +145,12 @@ export const targetEntry: Schema<TargetDocument> = byKind({
 const cookieName = string({
   pattern: /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$/,
   must: "must be a cookie name: letters, digits and !#$%&'*+.^_`|~-",
+})
+
+/** RFC 9110 §7.8: a token, or two with a slash. HTTP itself is never gone on with. */
+const protocolName = string({
+  pattern: /^(?!http(?:\/|$)|h2c?$)[!#$%&'*+.^_`|~0-9a-z-]{1,64}(?:\/[!#$%&'*+.^_`|~0-9a-z-]{1,64})?$/i,
+  must: 'must be a protocol of Upgrade beside HTTP, such as SPDY/3.1',
 })
 
 const balanceSchema = object({
@@ -230,6 +238,10 @@ export const trafficFields = {
     optional(integer({ min: 0, max: 100 })),
     'For this endpoint, instead of upstream.panic_threshold.',
   ),
+  upgrades: described(
+    optional(list(protocolName, { max: 16 })),
+    'Protocols beside websocket that clients may upgrade to, on listeners with engine native: SPDY/3.1.',
+  ),
 }
 
 const trafficSchema = object(trafficFields)
@@ -288,6 +300,7 @@ export function trafficOf(
       passesAfter: check.healthy_after,
       failsAfter: check.unhealthy_after,
     },
+    upgrades: document.upgrades ?? [],
   }
 }
 
@@ -297,5 +310,6 @@ export function plainTraffic(defaults: UpstreamTrafficDefaults): UpstreamTraffic
     ...defaults,
     balance: { method: 'round-robin', key: undefined, slowStartMs: 0, sticky: undefined },
     healthCheck: undefined,
+    upgrades: [],
   }
 }

@@ -423,6 +423,7 @@ function followRequestOutcome(exchange: Exchange, outcome: Outcome): void {
 function sendUpstream(exchange: Exchange): void {
   const { upstream } = exchange.frame.endpoint
   if (upstream === undefined) throw new GatewayError('NO_HEALTHY_TARGET')
+  if (exchange.snapshot.allowsUpgrades) checkUpgrade(exchange, upstream.upgrades)
   const { group, retry, totalMs } = upstream
   const member = chooseTarget(exchange, upstream)
   if (member === undefined) throw new GatewayError('TARGETS_DRAINED')
@@ -458,6 +459,15 @@ function takeOver(exchange: Exchange, { endpoint, upstream, member }: Decision):
   upstream.group.budget.requested()
   upstream.group.began(member)
   exchange.leg = { upstream, member }
+}
+
+const NO_UPGRADES: ReadonlySet<string> = new Set()
+
+/** H-60: a protocol beside WebSocket goes to endpoints that allow it. */
+function checkUpgrade({ head }: Exchange, allowed: ReadonlySet<string>): void {
+  const protocol = head.first('upgrade')?.toLowerCase()
+  if (protocol === undefined || protocol === 'websocket' || allowed.has(protocol)) return
+  throw new GatewayError('UPGRADE_REFUSED')
 }
 
 /** The whole head; or, where the front end can do so, only what is put behind the one that came. */
@@ -536,6 +546,7 @@ function sendAttempt(exchange: Exchange): void {
     else followRequestOutcome(exchange, outcome)
     return
   }
+  if (exchange.snapshot.allowsUpgrades) checkUpgrade(exchange, NO_UPGRADES)
   exchange.target = next.target
   exchange.forwardedAtMs = exchange.legStartedAtMs = performance.now()
   exchange.frontEnd.forward(exchange.handle, next.target, next.head, next.body)

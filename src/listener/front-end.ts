@@ -158,6 +158,11 @@ export interface FrontEndLimits {
   readonly webSocket: WebSocketLimits
   /** Absent: the defaults of H-80 and H-83. The library of the engine `uws` has timers of its own for heads and idle connections. */
   readonly timers?: ClientTimers | undefined
+  /**
+   * Requests to upgrade to other protocols than WebSocket arrive, and are tunnels when they are forwarded (H-60); else they are
+   * refused. Only where `tunnel` is true.
+   */
+  readonly otherUpgrades?: boolean | undefined
 }
 
 /** Milliseconds, 0 = off. */

@@ -104,6 +104,7 @@ export interface FrontLimits {
   readonly lingerMs: number
   readonly tunnelIdleMs: number
   readonly maxTunnels: number
+  readonly otherUpgrades: boolean
 }
 
 const limitNumbers = (limits: FrontLimits): number[] => [
@@ -118,6 +119,7 @@ const limitNumbers = (limits: FrontLimits): number[] => [
   limits.lingerMs,
   limits.tunnelIdleMs,
   limits.maxTunnels,
+  Number(limits.otherUpgrades),
 ]
 
 /** A front end on this thread's event loop. `numbers`: FRONT_NUMBERS places, the records first. Throws without descriptors. */

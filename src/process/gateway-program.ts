@@ -195,7 +195,7 @@ class Gateway {
     )
     const shared = {
       events: this.#handler,
-      limits: frontEndLimits(settings),
+      limits: frontEndLimits(snapshot),
       report: (error: unknown) => logger.error({ err: error }, 'an exchange failed'),
     }
     this.#frontEnd = new FrontEnds((engine) => {
@@ -365,7 +365,7 @@ class Gateway {
     const { settings } = snapshot
     for (const tls of renewed) tls.commit()
     this.#handler.activate(snapshot, new Map(listeners.map(({ id }, place) => [id, place])))
-    this.#frontEnd.setLimits(frontEndLimits(settings))
+    this.#frontEnd.setLimits(frontEndLimits(snapshot))
     this.#services.jwt.watch(snapshot.keySetUrls)
     this.#upstreams.use(snapshot)
     this.#retain()
@@ -386,9 +386,11 @@ function nextTurn(): Promise<number> {
   })
 }
 
-function frontEndLimits({ limits, clients, webSocket }: Settings): FrontEndLimits {
+function frontEndLimits({ settings, allowsUpgrades }: Snapshot): FrontEndLimits {
+  const { limits, clients, webSocket } = settings
   const { headBytes, uriBytes, bodyBytes, streamBufferBytes } = limits
-  return { headBytes, uriBytes, bodyBytes, streamBufferBytes, webSocket, timers: clients }
+  const otherUpgrades = allowsUpgrades
+  return { headBytes, uriBytes, bodyBytes, streamBufferBytes, webSocket, timers: clients, otherUpgrades }
 }
 
 /** Threads of one worker: the machine's cores divided among the workers, at least one. */

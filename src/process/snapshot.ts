@@ -54,6 +54,8 @@ export interface Snapshot {
   readonly listenTls: readonly (ListenTls | undefined)[]
   /** Upstreams of all endpoints. */
   readonly groups: readonly TargetGroup[]
+  /** Some endpoint allows other upgrades than WebSocket. */
+  readonly allowsUpgrades: boolean
   /** Who answers hosts that no endpoint names (listeners[].default_endpoint). Listeners by their place in the settings. */
   defaultEndpoint(listenerPlace: number): Endpoint | undefined
   /** The endpoint whose `on_tcp_connect` rules decide at accept: the only one behind a listener. */
@@ -160,6 +162,7 @@ export async function buildSnapshot(
     keySetUrls: [...new Set(compiled.flatMap(({ needs }) => [...needs.keySetUrls]))],
     listenTls,
     groups: endpoints.flatMap((it) => it.upstream?.group ?? []),
+    allowsUpgrades: endpoints.some(({ upstream }) => upstream !== undefined && upstream.upgrades.size > 0),
     defaultEndpoint: (place) => listeners[place]?.named,
     connectEndpoint: (place) => {
       const candidate = listeners[place]?.only
@@ -333,8 +336,9 @@ function servingOf(
   { traffic, timers }: NonNullable<EndpointDefinition['upstream']>,
   hashKey: Expression | undefined,
 ): Omit<EndpointUpstream, 'group'> {
-  const { retry, balance } = traffic
+  const { retry, balance, upgrades } = traffic
   return {
+    upgrades: new Set(upgrades.map((protocol) => protocol.toLowerCase())),
     retry: { ...retry, on: new Set(retry.on) },
     totalMs: timers.totalMs,
     hashKey,

@@ -34,6 +34,12 @@ export const ERRORS = {
     message: 'The connection was made for another host.',
     reason: 'bad_request:H-17',
   },
+  UPGRADE_REFUSED: {
+    status: 501,
+    gw: 1005,
+    message: 'The connection cannot be upgraded to this protocol here.',
+    reason: 'bad_request:H-60',
+  },
   UNKNOWN_HOST: {
     status: 404,
     gw: 1010,

@@ -31,6 +31,8 @@ export interface EndpointUpstream {
   /** What requests are known by, when targets are chosen by that. */
   readonly hashKey: Expression | undefined
   readonly sticky: StickyCookie | undefined
+  /** Protocols beside WebSocket that requests may upgrade to, lower case (H-60). */
+  readonly upgrades: ReadonlySet<string>
 }
 
 export interface EndpointTable {

@@ -91,10 +91,10 @@ pub(crate) fn driver(front: u32) -> Result<Rc<Driver<Front>>> {
 }
 
 fn limits_of(numbers: &[f64]) -> Result<Limits> {
-    let [head_bytes, uri_bytes, fields, body_bytes, stream_buffer_bytes, head_ms, idle_ms, progress_ms, linger_ms, tunnel_idle_ms, max_tunnels] =
+    let [head_bytes, uri_bytes, fields, body_bytes, stream_buffer_bytes, head_ms, idle_ms, progress_ms, linger_ms, tunnel_idle_ms, max_tunnels, other_upgrades] =
         *numbers
     else {
-        return Err(Error::from_reason("eleven limits are expected"));
+        return Err(Error::from_reason("twelve limits are expected"));
     };
     Ok(Limits {
         head_bytes: head_bytes as usize,
@@ -108,6 +108,7 @@ fn limits_of(numbers: &[f64]) -> Result<Limits> {
         linger_ms: linger_ms as u64,
         tunnel_idle_ms: tunnel_idle_ms as u64,
         max_tunnels: max_tunnels as usize,
+        other_upgrades: other_upgrades != 0.0,
     })
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct Exchange {
     pub(crate) upgrade: bool,
     /// What an upstream must answer to the key that was sent in the name of a client without one (H-94).
     pub(crate) wanted_accept: Option<String>,
+    /// What the request asks to go on with, when that is no WebSocket.
+    pub(crate) protocol: Vec<u8>,
     /// The client takes trailers (H-26).
     pub(crate) accepts_trailers: bool,
     /// Of the request, as lines.
@@ -150,6 +152,7 @@ impl Exchange {
             keeps_alive: true,
             upgrade: false,
             wanted_accept: None,
+            protocol: Vec::new(),
             accepts_trailers: false,
             trailers_up: Vec::new(),
             trailer_rules: TrailerRules::default(),

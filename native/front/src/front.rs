@@ -77,6 +77,8 @@ pub struct Limits {
     pub tunnel_idle_ms: u64,
     /// Open at a time.
     pub max_tunnels: usize,
+    /// Requests may ask for other protocols than WebSocket (H-60); whether one may is for whoever forwards it to say.
+    pub other_upgrades: bool,
 }
 
 impl Default for Limits {
@@ -94,6 +96,7 @@ impl Default for Limits {
             linger_ms: 2_000,
             tunnel_idle_ms: 300_000,
             max_tunnels: 10_000,
+            other_upgrades: false,
         }
     }
 }
@@ -248,7 +251,7 @@ impl Front {
             fields: limits.fields,
             body_bytes: limits.body_bytes,
             is_https: false,
-            other_upgrades: false,
+            other_upgrades: limits.other_upgrades,
         };
     }
 

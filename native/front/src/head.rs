@@ -121,8 +121,9 @@ pub(crate) fn write_passed(
     Ok((status, has_date))
 }
 
-/// A request head that asks for a WebSocket: the lines of the upgrade are made anew (H-60), and the key, where one is given.
-pub(crate) fn write_upgrade(text: &mut Vec<u8>, head: &[u8], key: Option<&str>) {
+/// A request head that asks to go on with another protocol: the lines of the upgrade are made anew (H-60), and the key, where
+/// one is given.
+pub(crate) fn write_upgrade(text: &mut Vec<u8>, head: &[u8], key: Option<&str>, protocol: &[u8]) {
     for (index, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let name = &line[..memchr::memchr(b':', line).unwrap_or(0)];
         let is_replaced = key.is_some() && name == b"sec-websocket-key";
@@ -135,7 +136,14 @@ pub(crate) fn write_upgrade(text: &mut Vec<u8>, head: &[u8], key: Option<&str>) 
         text.extend_from_slice(key.as_bytes());
         text.extend_from_slice(b"\r\n");
     }
-    text.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
+    write_protocol(text, protocol);
+}
+
+/// The two lines that name the protocol.
+pub(crate) fn write_protocol(text: &mut Vec<u8>, protocol: &[u8]) {
+    text.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
+    text.extend_from_slice(protocol);
+    text.extend_from_slice(b"\r\n");
 }
 
 /// The value of a field that appears once in a head.

@@ -236,7 +236,7 @@ impl Front {
         exchange.is_complete = is_complete;
         exchange.expects_continue = facts.expects_continue && !is_complete;
         exchange.keeps_alive = facts.keep_alive;
-        exchange.upgrade = facts.upgrade == Upgrade::WebSocket;
+        exchange.upgrade = facts.upgrade != Upgrade::None;
         exchange.accepts_trailers = facts.accepts_trailers;
         if facts.framing == Framing::Chunked {
             exchange.trailer_rules = TrailerRules::of(&connection_lines);

@@ -1,4 +1,5 @@
-//! Tunnels: a request to become a WebSocket, the upstream's 101, and from there on bytes both ways as they are.
+//! Tunnels: a request to become a WebSocket, or to go on with another protocol that an endpoint allows, the upstream's 101,
+//! and from there on bytes both ways as they are.
 //!
 //! A client of HTTP/1.1 has its whole connection for it, one of HTTP/2 a stream (extended CONNECT): there the handshake with
 //! the upstream is ours, with a key of our own.
@@ -14,7 +15,9 @@ use crate::event::End;
 use crate::exchange::Answer;
 use crate::frames::{Frames, GOING_AWAY};
 use crate::front::Front;
-use crate::head::{value_of, write_answer, write_upgrade, BadHead};
+use crate::head::{value_of, write_answer, write_protocol, write_upgrade, BadHead};
+
+const WEB_SOCKET: &[u8] = b"websocket";
 
 /// A new key (RFC 6455 §4.1). `None` when the system has no random bytes.
 fn new_key() -> Option<String> {
@@ -26,7 +29,7 @@ fn new_key() -> Option<String> {
 impl Front {
     // ── the handshake ──
 
-    /// Asks the upstream for a WebSocket; `head` as for [`Front::forward`].
+    /// Asks the upstream for a WebSocket, or what else the head's `Upgrade` names; `head` as for [`Front::forward`].
     pub(crate) fn forward_upgrade(
         &mut self,
         key: u64,
@@ -38,6 +41,9 @@ impl Front {
             return Ok(());
         }
         let Some(state) = self.exchanges.get_mut(key) else { return Ok(()) };
+        let protocol = value_of(head, b"upgrade").unwrap_or(WEB_SOCKET);
+        let is_other = !protocol.eq_ignore_ascii_case(WEB_SOCKET);
+        state.protocol = if is_other { protocol.to_vec() } else { Vec::new() };
         let own_key = if state.stream == 0 {
             None
         } else {
@@ -49,16 +55,27 @@ impl Front {
             Some(own)
         };
         let mut text = self.buffer();
-        write_upgrade(&mut text, head, own_key.as_deref());
-        let purpose = Use { upgrade: true, interim: true, ..Use::default() };
+        write_upgrade(
+            &mut text,
+            head,
+            own_key.as_deref(),
+            if is_other { protocol } else { WEB_SOCKET },
+        );
+        let purpose =
+            Use { upgrade: true, other_upgrade: is_other, interim: true, ..Use::default() };
         let sent = self.pool.send_for(target, RequestHead::whole(&text), Ok(b""), purpose);
         self.recycle(text);
         self.started(key, sent)
     }
 
-    /// Whether a 101 that has just come answers the key that was sent: a client with a key of its own looks for itself.
+    /// Whether a 101 that has just come names the protocol and answers the key that was sent: a client with a key of its own
+    /// looks for itself.
     pub(crate) fn is_right_upgrade(&self, key: u64) -> bool {
         let Some(state) = self.exchanges.get(key) else { return true };
+        if !state.protocol.is_empty() {
+            return value_of(self.pool.head(), b"upgrade")
+                .is_some_and(|protocol| protocol.eq_ignore_ascii_case(&state.protocol));
+        }
         let Some(wanted) = &state.wanted_accept else { return true };
         value_of(self.pool.head(), b"sec-websocket-accept") == Some(wanted.as_bytes())
     }
@@ -67,7 +84,7 @@ impl Front {
         self.drop_leg(key);
         let failure = Failure {
             reason: Reason::BadResponse,
-            detail: "101 does not answer the key that was sent".to_owned(),
+            detail: "101 to another protocol or key than was sent".to_owned(),
             not_processed: false,
         };
         self.upstream_failed(key, failure);
@@ -91,9 +108,11 @@ impl Front {
             state.out.take()
         };
         state.tunnel = true;
-        let mut frames = Box::<Frames>::default();
-        frames.pass(&first, false);
-        state.frames = Some(frames);
+        if state.protocol.is_empty() {
+            let mut frames = Box::<Frames>::default();
+            frames.pass(&first, false);
+            state.frames = Some(frames);
+        }
         state.status = 101;
         state.answer = Answer::Body;
         state.leg_writable = true;
@@ -123,8 +142,10 @@ impl Front {
 
     /// The client's connection becomes the tunnel.
     fn open_whole_tunnel(&mut self, key: u64, text: &mut Vec<u8>, first: &[u8]) {
-        text.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n\r\n");
         let Some(state) = self.exchanges.get_mut(key) else { return };
+        let protocol = if state.protocol.is_empty() { WEB_SOCKET } else { &state.protocol };
+        write_protocol(text, protocol);
+        text.extend_from_slice(b"\r\n");
         let connection_key = state.connection;
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
         state.sent += first.len() as u64;

@@ -79,7 +79,7 @@ impl Pool {
         connection.uses = connection.uses.saturating_add(1);
         connection.response.reset(leg.is_head);
         if leg.purpose.upgrade {
-            connection.response.allow_upgrade();
+            connection.response.allow_upgrade(leg.purpose.other_upgrade);
         }
         if leg.purpose.interim {
             connection.response.keep_interim();

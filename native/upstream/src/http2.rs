@@ -71,7 +71,7 @@ impl Pool {
         body: Result<&[u8], i64>,
         purpose: Use,
     ) -> Sent {
-        if purpose.upgrade && self.is_beside(target_key) {
+        if purpose.other_upgrade || purpose.upgrade && self.is_beside(target_key) {
             return self.send_beside(target_key, head, purpose);
         }
         let (length, rest) = match body {

@@ -22,6 +22,8 @@ const KEEP_BUFFERS: usize = 64;
 pub struct Use {
     /// To go on as a WebSocket: the head has the lines for it; after a 101 both directions carry bytes as they are.
     pub upgrade: bool,
+    /// With it: the head asks for another protocol, over HTTP/1.1 only; the answer's head then has `upgrade`.
+    pub other_upgrade: bool,
     /// Interim answers come as events.
     pub interim: bool,
     /// A body that is at hand goes in chunks, as the client sent it, so that timing makes no difference (H-125).

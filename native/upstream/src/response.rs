@@ -94,6 +94,8 @@ pub struct Response {
     begun: bool,
     /// The request asked for a WebSocket: 101 is a final answer.
     may_upgrade: bool,
+    /// To another protocol, which whoever asked looks at.
+    is_other_upgrade: bool,
     keeps_interim: bool,
     interim_text: Vec<u8>,
     keeps_trailers: bool,
@@ -116,6 +118,7 @@ impl Response {
             keeps_alive: false,
             begun: false,
             may_upgrade: false,
+            is_other_upgrade: false,
             keeps_interim: false,
             interim_text: Vec::new(),
             keeps_trailers: false,
@@ -124,8 +127,11 @@ impl Response {
 
     /// After `reset`: the request asked to go on as a WebSocket, so that 101 is an answer, behind which bytes are passed
     /// as they are until the connection ends (H-60).
-    pub fn allow_upgrade(&mut self) {
+    ///
+    /// `is_other`: it asked for another protocol. The answer's head then has `upgrade`, for whoever asked to look at.
+    pub fn allow_upgrade(&mut self, is_other: bool) {
         self.may_upgrade = true;
+        self.is_other_upgrade = is_other;
     }
 
     /// After `reset`: heads of interim answers are kept for `take_interim` (H-62).
@@ -340,7 +346,11 @@ impl Response {
         if !self.may_upgrade {
             return Err(Fault("101 without an upgrade"));
         }
-        if self.fields.upgrade != b"websocket" {
+        if self.is_other_upgrade {
+            self.text.extend_from_slice(b"upgrade: ");
+            self.text.extend_from_slice(&self.fields.upgrade);
+            self.text.extend_from_slice(b"\r\n");
+        } else if self.fields.upgrade != b"websocket" {
             return Err(Fault("101 to another protocol than was asked for"));
         }
         self.obey_connection();

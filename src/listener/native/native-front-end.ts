@@ -189,6 +189,7 @@ export class NativeFrontEnd implements FrontEnd {
     streamBufferBytes,
     webSocket,
     timers,
+    otherUpgrades,
   }: FrontEndLimits): native.FrontLimits {
     return {
       headBytes,
@@ -202,6 +203,7 @@ export class NativeFrontEnd implements FrontEnd {
       lingerMs: LINGER_MS,
       tunnelIdleMs: webSocket.idleMs,
       maxTunnels: webSocket.maxOpen,
+      otherUpgrades: otherUpgrades === true,
     }
   }
 

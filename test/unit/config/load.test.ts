@@ -525,3 +525,22 @@ describe('H-63: upstreams that are listeners of the gateway', () => {
     expect(rendered(derived)).toContain('warning: the upstream localhost:8080')
   })
 })
+
+describe('H-60: upgrades beside WebSocket', () => {
+  const config = (engine: string, upgrades: string): string =>
+    `engine: ${engine}\nendpoints:\n  - {name: a, url: "http://a.test:8080", upstream: {url: 9000, upgrades: ${upgrades}}}\n`
+
+  it('are names of protocols, of listeners with engine native', () => {
+    const loaded = endpointsOf(config('native', '[SPDY/3.1, tcp]'))
+    expect(problems(loaded)).toEqual([])
+    expect(loaded.endpoints[0]!.upstream!.traffic.upgrades).toEqual(['SPDY/3.1', 'tcp'])
+    expect(rendered(endpointsOf(config('uws', '[tcp]')))).toContain(
+      'the upgrades of a need a listener with engine: native',
+    )
+    expect(problems(endpointsOf(config('uws', '[]')))).toEqual([])
+  })
+
+  it.each(['h2c', 'h2', 'HTTP/2', 'http', '"a b"', '"a/b/c"', '""'])('%s is none', (protocol) => {
+    expect(rendered(endpointsOf(config('native', `[${protocol}]`)))).toContain('must be a protocol of Upgrade')
+  })
+})

@@ -30,7 +30,7 @@ function settingOf(key: string): string {
     .replace(/^(substitutions\.values|upstream_hosts)\..*$/, '$1')
     .replace(/^(.*\.traffic_policy)\..*$/, '$1')
     .replace(
-      /^(manifests|substitutions\.environment|substitutions\.files|.*\.(?:bindings|targets|names|expect|retry_on))\[\].*$/,
+      /^(manifests|substitutions\.environment|substitutions\.files|.*\.(?:bindings|targets|names|expect|retry_on|upgrades))\[\].*$/,
       '$1',
     )
 }

@@ -83,6 +83,7 @@ const LIMITS: Limits = Limits {
     linger_ms: 0,
     tunnel_idle_ms: 0,
     max_tunnels: 1,
+    other_upgrades: true,
 };
 /// Of a connection and its exchange: one read, a buffer and a read each way, and what is kept to be sent again.
 const HELD_BYTES: usize = 64 * 1024 + 2 * (16 + 64) * 1024 + 64 * 1024;
