@@ -104,7 +104,7 @@ export const wirePool: { name: 'undici' | 'native' } = { name: 'undici' }
 
 export interface WireGateway<E extends PlainEvents> {
   readonly port: number
-  readonly frontEnd: UwsFrontEnd | NativeFrontEnd
+  readonly frontEnd: FrontEnd & (UwsFrontEnd | NativeFrontEnd)
   readonly pool: UpstreamPool
   readonly events: E
   readonly errors: unknown[]

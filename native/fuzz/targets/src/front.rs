@@ -406,7 +406,10 @@ impl Run {
             }
             Event::Done(exchange, record) => self.end(exchange, record),
             Event::Ended => self.take_ends(),
-            Event::Passed { .. } | Event::Rejected(_) => panic!("nothing was relayed"),
+            Event::Passed { .. }
+            | Event::StandingPassed { .. }
+            | Event::StandingFailed { .. }
+            | Event::Rejected(_) => panic!("nothing was relayed"),
             Event::Refused(refused) => {
                 let is_it = |client: &&mut Client| client.peer == refused.peer;
                 let client = self.clients.iter_mut().find(is_it).expect("a client");
