@@ -496,6 +496,7 @@ impl Front {
             Some(&at_once),
         );
         self.pool.begin_turn();
+        self.pool.postpone(!self.batch.is_empty());
         for event in &self.batch {
             if event.data.u64() < WAKE {
                 self.pool.hand_in(*event);
@@ -511,7 +512,10 @@ impl Front {
                 return Some(Event::Ended);
             }
             if !self.gathers() {
-                self.send_overdue();
+                if !self.pending.is_empty() {
+                    self.pool.send_postponed();
+                    self.send_overdue();
+                }
                 while let Some(event) = self.pending.pop_front() {
                     if self.is_current(&event) {
                         if let Event::Done(_, record) = &event {
@@ -525,6 +529,11 @@ impl Front {
                 let (data, flags) = (event.data.u64(), event.flags);
                 self.batch_at += 1;
                 self.ready(data, flags);
+                if self.batch_at == self.batch.len() {
+                    // All clients that had something to say were read.
+                    self.pool.postpone(false);
+                    self.pool.send_postponed();
+                }
             } else if let Some(event) = self.pool.next_event() {
                 self.upstream_event(event);
             } else if let Some(key) = self.again.pop_front() {
