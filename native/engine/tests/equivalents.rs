@@ -4,6 +4,8 @@
 //! `SALLYPORT_CRS3_RULES`); where there is none the test says so and passes. The corpora are those of the shared folder
 //! beside the checkout, else our own sample.
 
+#![allow(unsafe_code)]
+
 use fastrand::Rng;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -5,6 +5,8 @@
 //! of them. That version takes any `on…` attribute for an event handler (`libinjection.md` section 8), so XSS is compared
 //! with `Events::Any`; with the list of events, only what names `on` may be let pass.
 
+#![allow(unsafe_code)]
+
 #[path = "support/mutated.rs"]
 mod mutated;
 

@@ -2,6 +2,8 @@
 //!
 //! The only unsafe code of this crate's tests. Strings that go in are NUL-terminated copies or come with their length.
 
+#![allow(unsafe_code)]
+
 use std::ffi::{c_char, c_int, c_void, CStr, CString};
 use std::sync::Mutex;
 
