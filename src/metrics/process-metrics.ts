@@ -1,6 +1,7 @@
 /** What a process says about itself: CPU, memory, descriptors, and how late its timers run. Source: operations.md O-47. */
 import { readdirSync } from 'node:fs'
 import { resourceUsage } from 'node:process'
+import { getHeapStatistics } from 'node:v8'
 import type { Metrics } from './metrics.ts'
 
 /** Registers the `process_*` and `nodejs_*` series of this process under the label `process`. */
@@ -10,21 +11,35 @@ export function registerProcessMetrics(metrics: Metrics, processName: string): v
     const { userCPUTime, systemCPUTime } = resourceUsage()
     return (userCPUTime + systemCPUTime) / 1e6
   })
-  metrics.gauge('processResidentMemory', [processName], () => process.memoryUsage.rss())
+  metrics.gauge(
+    'processResidentMemory',
+    [processName],
+    remembered(() => process.memoryUsage.rss()),
+  )
   metrics.gauge('processStartTime', [processName], () => startSeconds)
-  metrics.gauge('processOpenFds', [processName], openDescriptors)
-  metrics.gauge('nodejsHeapUsed', [processName], () => process.memoryUsage().heapUsed)
-  metrics.gauge('nodejsExternalMemory', [processName], () => process.memoryUsage().external)
+  metrics.gauge('processOpenFds', [processName], remembered(openDescriptors))
+  metrics.gauge('nodejsHeapUsed', [processName], () => getHeapStatistics().used_heap_size)
+  metrics.gauge('nodejsExternalMemory', [processName], () => getHeapStatistics().external_memory)
+}
+
+/** The last value known, where a value cannot be had: the system is asked through a file, and descriptors may be at their limit (F-21). */
+function remembered(measure: () => number): () => number {
+  let last = 0
+  const read = (): number => {
+    try {
+      last = measure()
+    } catch {
+      // no /proc on this system, or no descriptor is left
+    }
+    return last
+  }
+  read()
+  return read
 }
 
 function openDescriptors(): number {
-  try {
-    // one of them is the folder itself
-    return readdirSync('/proc/self/fd').length - 1
-  } catch {
-    // no /proc on this system
-    return 0
-  }
+  // one of them is the folder itself
+  return readdirSync('/proc/self/fd').length - 1
 }
 
 const PROBE_MS = 250
