@@ -1051,7 +1051,7 @@ impl Front {
 
     /// Takes a buffer back.
     pub fn recycle(&mut self, mut buffer: Vec<u8>) {
-        const MOST: usize = 64;
+        const MOST: usize = 256;
         const MOST_BYTES: usize = 16 * 1024;
         if buffer.capacity() > 0 && buffer.capacity() <= MOST_BYTES && self.spare.len() < MOST {
             buffer.clear();

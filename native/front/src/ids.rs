@@ -59,22 +59,29 @@ pub(crate) struct IdSource {
     /// The random bits of a block of request ids.
     block: u128,
     block_at: u32,
+    /// The system's time when `clock` was what it is.
+    ms: u128,
+    clock: Option<u64>,
 }
 
 impl IdSource {
     pub(crate) fn new() -> Self {
-        IdSource { pool: Vec::new(), at: 0, block: 0, block_at: BLOCK }
+        IdSource { pool: Vec::new(), at: 0, block: 0, block_at: BLOCK, ms: 0, clock: None }
     }
 
-    /// New ones. `None` when the system has no random bytes.
-    pub(crate) fn next(&mut self) -> Option<Ids> {
+    /// New ones. `None` when the system has no random bytes. `clock`: while it stays the same, so does the time in the ids.
+    pub(crate) fn next(&mut self, clock: u64) -> Option<Ids> {
         if self.block_at == BLOCK {
             self.block = u128::from_be_bytes(self.take()?) & (u128::MAX >> 48);
             self.block_at = 0;
         }
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        if self.clock != Some(clock) {
+            self.clock = Some(clock);
+            let since = SystemTime::now().duration_since(UNIX_EPOCH);
+            self.ms = since.unwrap_or_default().as_millis();
+        }
         // Version and variant, and the count in place of the last byte.
-        let fixed = since.as_millis() << 80 | 7 << 76 | 2 << 62;
+        let fixed = self.ms << 80 | 7 << 76 | 2 << 62;
         let random = self.block & !(15 << 76 | 3 << 62 | 255);
         let request = fixed | random | u128::from(self.block_at);
         let trace = u128::from_be_bytes(self.take()?);
@@ -124,8 +131,8 @@ mod tests {
         let mut source = IdSource::new();
         let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let (mut requests, mut traces) = (HashSet::new(), HashSet::new());
-        for _ in 0..2_000 {
-            let ids = source.next().expect("random bytes");
+        for count in 0..2_000 {
+            let ids = source.next(count / 100).expect("random bytes");
             let (id, parent) = (ids.request_id(), ids.traceparent());
             let parts: Vec<&[u8]> = id.split(|byte| *byte == b'-').collect();
             let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::net::IpAddr;
 
 use sallyport_http1::{CheckedHead, RECEIVED_LINE};
 use sallyport_upstream::{are_fields, Failure, RequestHead, Slab, TargetId, Use};
@@ -85,6 +86,8 @@ pub(crate) struct Standing {
     version: Option<Box<dyn Fn() -> i32>>,
     ids: IdSource,
     space: Vec<u8>,
+    /// What was found last; most requests are for the same host as the one before.
+    last: u64,
 }
 
 impl Standing {
@@ -97,6 +100,7 @@ impl Standing {
             version: None,
             ids: IdSource::new(),
             space: Vec::new(),
+            last: 0,
         }
     }
 
@@ -105,11 +109,17 @@ impl Standing {
     }
 
     /// The relay for a head, if there is one and the head leaves nothing to decide.
-    fn find(&self, listener: u32, head: &[u8]) -> Option<u64> {
-        let relays = &self.hosts.iter().find(|(id, _)| *id == listener)?.1;
-        let key = *relays.get(plain_host(head)?)?;
+    fn find(&mut self, listener: u32, head: &[u8]) -> Option<u64> {
+        let host = plain_host(head)?;
+        let is_it = |relay: &Relay| {
+            relay.listener == listener && *relay.host == *host && !relay.is_withdrawn
+        };
+        if !self.relays.get(self.last).is_some_and(is_it) {
+            let relays = &self.hosts.iter().find(|(id, _)| *id == listener)?.1;
+            self.last = *relays.get(host)?;
+        }
         let version = self.version.as_ref()?();
-        (self.relays.get(key)?.version == version).then_some(key)
+        (self.relays.get(self.last)?.version == version).then_some(self.last)
     }
 
     /// The end of a request has been told.
@@ -140,10 +150,36 @@ fn plain_host(head: &[u8]) -> Option<&[u8]> {
         }
     }
     let rest = &target[end?..];
+    // Usually it is the first field.
+    let line_end = memchr::memchr(b'\r', rest)?;
+    if let Some(value) = rest[line_end..].strip_prefix(b"\r\nhost: ") {
+        return Some(&value[..memchr::memchr(b'\r', value)?]);
+    }
     // A line's end is none of a value's bytes, so this is where the field is.
     let start = memchr::memmem::find(rest, b"\r\nhost: ")? + b"\r\nhost: ".len();
     let length = memchr::memchr(b'\r', &rest[start..])?;
     Some(&rest[start..start + length])
+}
+
+/// As `Display` has it.
+fn write_address(text: &mut Vec<u8>, address: IpAddr) {
+    let IpAddr::V4(address) = address else {
+        // Cannot fail: it grows.
+        let _ = write!(text, "{address}");
+        return;
+    };
+    for (place, octet) in address.octets().into_iter().enumerate() {
+        if place > 0 {
+            text.push(b'.');
+        }
+        if octet >= 100 {
+            text.push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            text.push(b'0' + octet / 10 % 10);
+        }
+        text.push(b'0' + octet % 10);
+    }
 }
 
 impl Front {
@@ -248,7 +284,7 @@ impl Front {
         if !self.pool.takes_requests(relay.target) {
             return Err(head);
         }
-        let Some(ids) = self.standing.ids.next() else { return Err(head) };
+        let Some(ids) = self.standing.ids.next(self.now_ms) else { return Err(head) };
         let request_id = ids.request_id();
         let mut lines = std::mem::take(&mut self.standing.space);
         lines.clear();
@@ -260,8 +296,7 @@ impl Front {
         let pass = Some(KeptEdits::new(edits, space));
         lines.clear();
         lines.extend_from_slice(b"x-forwarded-for: ");
-        // Cannot fail: it grows.
-        let _ = write!(lines, "{}", connection.peer.ip());
+        write_address(&mut lines, connection.peer.ip());
         lines.extend_from_slice(b"\r\n");
         lines.extend_from_slice(&relay.lines);
         lines.extend_from_slice(b"x-request-id: ");
@@ -272,11 +307,9 @@ impl Front {
         let target = relay.target;
         relay.in_flight += 1;
         self.standing.in_flight += 1;
-        let received_at_ms = self.clock_ms();
         let Some(state) = self.exchanges.get_mut(id) else { return Err(head) };
         state.standing = key;
         state.ids = ids;
-        state.received_at_ms = received_at_ms;
         state.pass = pass;
         let purpose = Use {
             interim: true,
@@ -284,9 +317,14 @@ impl Front {
             trailers: state.accepts_trailers,
             ..Use::default()
         };
-        let request = RequestHead::behind(CheckedHead::written(&head), &lines);
+        // Those of the relay were looked at when they came; an address and ids are plain text.
+        let request = RequestHead::behind_known(CheckedHead::written(&head), &lines);
         let sent = self.pool.send_for(target, request, Ok(b""), purpose);
         state.head = head;
+        // The time at which it was sent.
+        let received_at_ms = self.clock_at(self.pool.now());
+        let Some(state) = self.exchanges.get_mut(id) else { return Ok(()) };
+        state.received_at_ms = received_at_ms;
         self.standing.space = lines;
         // Never a bad head: these lines are ours, and were looked at.
         let _ = self.started(id, sent);
@@ -334,7 +372,17 @@ impl Front {
 
 #[cfg(test)]
 mod tests {
-    use super::plain_host;
+    use super::{plain_host, write_address};
+
+    #[test]
+    fn o_69_addresses_are_written_as_everywhere_else() {
+        for text in ["0.0.0.0", "127.0.0.1", "10.20.99.100", "255.249.9.19", "::1", "2001:db8::a:0"]
+        {
+            let mut written = Vec::new();
+            write_address(&mut written, text.parse().expect("an address"));
+            assert_eq!(String::from_utf8_lossy(&written), text);
+        }
+    }
 
     #[test]
     fn h_66_h_67_h_68_only_heads_that_leave_nothing_to_decide_have_a_host_here() {

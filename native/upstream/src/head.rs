@@ -10,17 +10,25 @@ pub struct RequestHead<'a> {
     received: Option<CheckedHead<'a>>,
     /// What is made here: lines behind those that were received, or the whole head. It is looked at before it is sent.
     made: &'a [u8],
+    /// It was looked at before.
+    is_known: bool,
 }
 
 impl<'a> RequestHead<'a> {
     /// A head that was made as a whole.
     pub fn whole(made: &'a [u8]) -> Self {
-        RequestHead { received: None, made }
+        RequestHead { received: None, made, is_known: false }
     }
 
     /// One that goes on as it was received, with lines behind its own.
     pub fn behind(received: CheckedHead<'a>, made: &'a [u8]) -> Self {
-        RequestHead { received: Some(received), made }
+        RequestHead { received: Some(received), made, is_known: false }
+    }
+
+    /// The same with lines of which whoever gives them knows that [`are_fields`] holds.
+    pub fn behind_known(received: CheckedHead<'a>, lines: &'a [u8]) -> Self {
+        debug_assert!(are_fields(lines));
+        RequestHead { received: Some(received), made: lines, is_known: true }
     }
 
     /// Where the request line is.
@@ -32,7 +40,7 @@ impl<'a> RequestHead<'a> {
     pub(crate) fn is_valid(&self) -> bool {
         match self.received {
             None => is_request_head(self.made),
-            Some(_) => are_fields(self.made),
+            Some(_) => self.is_known || are_fields(self.made),
         }
     }
 
