@@ -1,8 +1,8 @@
 //! The body of a request behind its head. Source: RFC 9112 §6; H-24 … H-30, H-36.
 
 use crate::chunked::ChunkedDecoder;
+use crate::facts::Framing;
 use crate::refusal::{Refusal, LONG_BODY};
-use crate::request::Framing;
 
 /// Takes the body of one request out of the bytes that follow its head.
 #[derive(Debug)]

@@ -3,13 +3,13 @@
 
 use crate::bytes::{is_token, trim};
 use crate::connection::remove_named;
+use crate::facts::{Framing, RequestHead, RequestRules, Upgrade, Version};
 use crate::fields::{end_line, Fields};
 use crate::refusal::{
     Refusal, BAD_CODING, BAD_CONNECTION, BAD_EXPECTATION, BAD_HOST, BAD_LENGTH, CONNECTION_ABUSE,
     CONNECT_REFUSED, LONG_BODY, NO_HOST, OLD_CODING, REPEATED, TRACE_REFUSED, TWO_LENGTHS,
     UNKNOWN_CODING, UPGRADE_REFUSED,
 };
-use crate::request::{Framing, RequestHead, RequestRules, Upgrade, Version};
 use crate::target::is_host;
 use crate::web_socket::check_handshake;
 

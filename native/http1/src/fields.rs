@@ -3,8 +3,8 @@
 
 use crate::bytes::{lower_token, trim};
 use crate::connection::ConnectionOptions;
+use crate::facts::{Lines, RequestRules, Version};
 use crate::refusal::Refusal;
-use crate::request::{Lines, RequestRules, Version};
 use crate::target::read_target;
 
 /// Begins the first of the connection lines when the request line of the text is not the one that was sent: its target had

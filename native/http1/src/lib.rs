@@ -13,6 +13,7 @@ mod checked;
 mod chunked;
 mod connection;
 mod decide;
+mod facts;
 mod fields;
 mod lines;
 pub mod proxy;
@@ -28,12 +29,11 @@ pub use bytes::{is_token, is_value, lower_token, value_length};
 pub use checked::{CheckedHead, UsualReader};
 pub use chunked::{chunk_size, ChunkedDecoder};
 pub use connection::{is_hop_by_hop, remove_named, ConnectionOptions};
+pub use facts::{Framing, RequestHead, RequestRules, Upgrade, Version};
 pub use fields::{is_colliding, RECEIVED_LINE};
 pub use lines::{check_field_start, split_field, LineReader};
 pub use refusal::Refusal;
-pub use request::{
-    request_line, Framing, RequestHead, RequestReader, RequestRules, Upgrade, Version,
-};
+pub use request::{request_line, RequestReader};
 pub use target::{check_target, is_host};
 pub use trailer::is_dropped;
 pub use usual::{read_usual_head, UsualHead};

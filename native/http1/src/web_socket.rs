@@ -1,10 +1,10 @@
 //! The handshake of a WebSocket, as far as a request shows it. Source: RFC 6455 §4.2.1; H-90.
 
 use crate::bytes::{is_token, trim};
+use crate::facts::Framing;
 use crate::refusal::{
     Refusal, WEB_SOCKET_KEY, WEB_SOCKET_METHOD, WEB_SOCKET_PROTOCOL, WEB_SOCKET_VERSION,
 };
-use crate::request::Framing;
 
 /// What is wrong with a request to become a WebSocket, if anything. `lines`: its flat header lines.
 pub(crate) fn check_handshake(

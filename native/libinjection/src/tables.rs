@@ -2,8 +2,6 @@
 //!
 //! Source: the keyword, fingerprint and XSS tables of libinjection (BSD-3-Clause, `data/COPYING`).
 
-use crate::xss::AttributeKind;
-
 include!("hash.rs");
 include!(concat!(env!("OUT_DIR"), "/tables.rs"));
 
@@ -12,6 +10,21 @@ struct Keyword {
     text: [u8; KEYWORD_WIDTH],
     /// Type letter.
     kind: u8,
+}
+
+/// What an attribute's name says about its value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum AttributeKind {
+    /// Not in any list.
+    None,
+    /// Dangerous with any value.
+    Black,
+    /// Its value is a URL.
+    Url,
+    /// Its value is CSS; counts as dangerous with any value.
+    Style,
+    /// Its value names an attribute.
+    Indirect,
 }
 
 /// Which reader takes a token that begins with a byte (`libinjection.md` section 1.3).

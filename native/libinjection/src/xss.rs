@@ -5,7 +5,7 @@
 use memchr::{memchr, memchr2};
 
 use crate::html::{Context, TokenKind, Tokenizer};
-use crate::tables;
+use crate::tables::{self, AttributeKind};
 
 /// Longest name that can equal an entry of a table, with room to spare; longer ones equal none.
 const NAME_BYTES: usize = 48;
@@ -18,21 +18,6 @@ pub enum Events {
     Listed,
     /// Any of five bytes or more, as libinjection 3.10.0 and the builds of its time (libmodsecurity 3.0.9).
     Any,
-}
-
-/// What an attribute's name says about its value.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum AttributeKind {
-    /// Not in any list.
-    None,
-    /// Dangerous with any value.
-    Black,
-    /// Its value is a URL.
-    Url,
-    /// Its value is CSS; counts as dangerous with any value.
-    Style,
-    /// Its value names an attribute.
-    Indirect,
 }
 
 /// Checks a value for cross-site scripting, events by the list.
