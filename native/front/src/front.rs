@@ -1,4 +1,4 @@
-//! The front end: listeners, the loop, timers, and connections as a whole.
+//! The front end: what it holds, its loop, and how exchanges end.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -7,9 +7,7 @@ use std::time::Instant;
 
 use rustix::event::{epoll, eventfd, EventfdFlags, Timespec};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::time::{
-    timerfd_create, timerfd_settime, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags,
-};
+use rustix::time::{timerfd_create, TimerfdClockId, TimerfdFlags};
 use sallyport_http1::RequestRules;
 use sallyport_tls::{ClientContext, Facts, ServerContext};
 use sallyport_upstream::{Connections, Pool, Slab, TargetId, TargetOptions};
@@ -17,40 +15,29 @@ use sallyport_upstream::{Connections, Pool, Slab, TargetId, TargetOptions};
 use crate::connection::{unmapped, Connection, Phase, NOWHERE};
 use crate::date::{DateLine, IsoTime};
 use crate::event::{ConnectionId, End, Event, ExchangeId, Record, Request};
-use crate::exchange::{Answer, Exchange};
+use crate::exchange::Exchange;
 use crate::http1::MOST_EXCHANGES;
-use crate::listener::{accept, listen, Accepted, ListenError, Listener};
+use crate::listener::{listen, ListenError, Listener};
 use crate::mailbox::Mailbox;
 use crate::standing::{Standing, StandingEnd, StandingId};
 use crate::wheel::Wheel;
-use crate::wire::{Received, Transport, Wire};
 
 /// One read of a client.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
-/// Connections accepted in one turn, per listener.
-const MOST_ACCEPTED: usize = 256;
 /// What is left over in one turn, connection by connection; the rest waits for the next.
 const MOST_AGAIN: usize = 512;
 /// Ends of exchanges that are told at once.
 pub const MOST_ENDED: usize = 64;
 /// Requests that are looked for before the first of them is told.
 const MOST_GATHERED: usize = 16;
-/// How often deadlines of both sides are looked at.
-const TIMER_MS: i64 = 100;
-/// T-23: the end of a client's side that comes so long after its last byte, or later, is not a half-close.
-const HALF_CLOSE_MS: u64 = 1_000;
-/// H-83: an upload or a reader below this on the average of a window is given up.
-pub(crate) const PROGRESS_BYTES_PER_SECOND: u64 = 240;
 
 /// Marks in the data of epoll events; what is below 2^48 is the pool's.
-const CLIENT: u64 = 1 << 63;
-const LISTENER: u64 = 1 << 62;
+pub(crate) const CLIENT: u64 = 1 << 63;
+pub(crate) const LISTENER: u64 = 1 << 62;
 const TIMER: u64 = 1 << 61;
 const WAKE: u64 = 1 << 60;
 
-type Flags = epoll::EventFlags;
-/// Reported once per change, registered once.
-const CLIENT_INTEREST: Flags = Flags::IN.union(Flags::OUT).union(Flags::RDHUP).union(Flags::ET);
+pub(crate) type Flags = epoll::EventFlags;
 
 /// Limits and timers; bytes and milliseconds, 0 = off unless said otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,12 +114,12 @@ pub struct Open {
 
 /// See the crate.
 pub struct Front {
-    epoll: OwnedFd,
+    pub(crate) epoll: OwnedFd,
     wake: Arc<OwnedFd>,
     mailbox: Mailbox,
     is_woken: bool,
-    timer: OwnedFd,
-    is_timing: bool,
+    pub(crate) timer: OwnedFd,
+    pub(crate) is_timing: bool,
     batch: Vec<epoll::Event>,
     batch_at: usize,
     pub(crate) in_turn: bool,
@@ -158,7 +145,7 @@ pub struct Front {
 
     pub(crate) limits: Limits,
     pub(crate) rules: RequestRules,
-    wheel: Wheel,
+    pub(crate) wheel: Wheel,
     start: Instant,
     start_ms: f64,
     pub(crate) now_ms: u64,
@@ -170,8 +157,8 @@ pub struct Front {
     pub(crate) spare: Vec<Vec<u8>>,
     pub(crate) tunnels: usize,
     pub(crate) is_draining: bool,
-    asks_connect: bool,
-    has_starved: bool,
+    pub(crate) asks_connect: bool,
+    pub(crate) has_starved: bool,
 }
 
 impl Front {
@@ -693,296 +680,6 @@ impl Front {
         for (ticket, answer) in notes {
             self.push(Event::Note { ticket, answer });
         }
-    }
-
-    fn accept(&mut self, index: usize) {
-        for _ in 0..MOST_ACCEPTED {
-            let Some(Listener { id, socket: Some(socket), proxy_protocol, .. }) =
-                self.listeners.get(index)
-            else {
-                return;
-            };
-            let (id, proxy_protocol) = (*id, *proxy_protocol);
-            match accept(socket) {
-                Accepted::None => return,
-                Accepted::Exhausted => {
-                    self.starve(index);
-                    return;
-                }
-                Accepted::Connection(client, address) => {
-                    self.connected(index, id, proxy_protocol, client, unmapped(address));
-                }
-            }
-        }
-    }
-
-    fn connected(
-        &mut self,
-        index: usize,
-        listener: u32,
-        proxy_protocol: bool,
-        client: OwnedFd,
-        peer: SocketAddr,
-    ) -> Option<u64> {
-        // A PROXY header comes before the handshake.
-        let tls = self.listeners.get(index).and_then(|listener| listener.tls.as_ref());
-        let tls = tls.filter(|_| !proxy_protocol);
-        let wire = Wire::new(client, Transport::for_listener(tls));
-        let phase = if proxy_protocol { Phase::Proxy } else { Phase::Head };
-        let key = self.connections.insert(Connection::new(wire, listener, peer, phase))?;
-        let connection = self.connections.get(key)?;
-        let data = epoll::EventData::new_u64(CLIENT | key);
-        if epoll::add(&self.epoll, connection.wire.socket(), data, CLIENT_INTEREST).is_err() {
-            self.connections.remove(key);
-            return None;
-        }
-        self.listeners[index].connections += 1;
-        self.deadline_in(key, self.limits.head_ms);
-        if self.asks_connect {
-            self.push(Event::Connected { listener, connection: ConnectionId(key) });
-        }
-        Some(key)
-    }
-
-    /// No descriptors are left: the queue waits until the next tick.
-    fn starve(&mut self, index: usize) {
-        if let Some(Listener { socket: Some(socket), .. }) = self.listeners.get(index) {
-            let data = epoll::EventData::new_u64(LISTENER | index as u64);
-            let _ = epoll::modify(&self.epoll, socket, data, Flags::empty());
-            self.has_starved = true;
-        }
-    }
-
-    fn feed_starved(&mut self) {
-        if !std::mem::take(&mut self.has_starved) {
-            return;
-        }
-        for (index, listener) in self.listeners.iter().enumerate() {
-            if let Some(socket) = &listener.socket {
-                let data = epoll::EventData::new_u64(LISTENER | index as u64);
-                let _ = epoll::modify(&self.epoll, socket, data, Flags::IN);
-            }
-        }
-    }
-
-    fn client_ready(&mut self, key: u64, flags: Flags) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        if flags.intersects(Flags::HUP | Flags::ERR) {
-            // Reset, or closed both ways: nobody reads an answer any more.
-            connection.is_readable = true;
-            let has_exchange = connection.exchange() != 0;
-            if connection.phase == Phase::Linger && has_exchange {
-                // The answer to a client that had ended its side: taken, or not.
-                let is_taken = connection.wire.pending() == 0
-                    && !flags.contains(Flags::ERR)
-                    && !connection.wire.has_failed();
-                self.close_connection(key, if is_taken { End::Complete } else { End::ClientAbort });
-                return;
-            }
-            if connection.phase == Phase::Answer || (has_exchange && connection.is_paused) {
-                self.close_connection(key, End::ClientAbort);
-                return;
-            }
-        }
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        if flags.contains(Flags::OUT) && connection.wire.pending() > 0 {
-            self.flush(key);
-        }
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let had_unread = connection.is_readable;
-        if flags.intersects(Flags::IN | Flags::RDHUP | Flags::HUP | Flags::ERR) {
-            connection.is_readable = true;
-        }
-        let is_waiting = connection.phase == Phase::Answer && !connection.is_ended;
-        connection.is_ended |= flags.contains(Flags::RDHUP);
-        let has_come = flags.intersects(Flags::IN | Flags::RDHUP);
-        if is_waiting && has_come && !self.hear_waiting(key, had_unread) {
-            return;
-        }
-        let Some(connection) = self.connections.get(key) else { return };
-        if connection.is_readable && connection.wants_read() {
-            self.pump(key);
-        }
-    }
-
-    /// Something has come of a client that waits for its answer: a request behind the present one, which stays unread (H-51),
-    /// or its end. An end that comes with what it sent is a half-close, and the answer reaches it; one that comes
-    /// later is of a client that has given up, and so has the upstream's work (T-23). False: the connection is closed.
-    fn hear_waiting(&mut self, key: u64, had_unread: bool) -> bool {
-        let now = self.now_ms;
-        let Some(connection) = self.connections.get_mut(key) else { return false };
-        let is_tls = connection.wire.is_tls();
-        // A session's end is told inside it. What was there before the end of a plain connection is as old as it is.
-        let received =
-            if is_tls || connection.is_ended && !had_unread { self.read_to_end(key) } else { None };
-        let Some(connection) = self.connections.get_mut(key) else { return false };
-        match received {
-            Some(Received::Bytes(_, is_drained)) => {
-                connection.is_readable = !is_drained || connection.is_ended;
-                connection.heard_ms = now;
-            }
-            Some(Received::Nothing) => connection.is_readable = connection.is_ended,
-            Some(Received::End) => connection.is_ended = true,
-            Some(Received::Broken | Received::NotTls(_)) => {
-                self.close_connection(key, End::ClientAbort);
-                return false;
-            }
-            None if !connection.is_ended && !had_unread => connection.heard_ms = now,
-            None => {}
-        }
-        if !connection.is_ended {
-            return true;
-        }
-        let is_late = now.saturating_sub(connection.heard_ms) >= HALF_CLOSE_MS;
-        let (exchange, is_unmeasured) = (connection.exchange(), connection.deadline_ms == 0);
-        let has_left = self.exchanges.get(exchange).is_some_and(|state| {
-            // Whoever listens to events leaves by closing. What is ready only has to be taken.
-            let is_made = state.answer == Answer::None || state.leg.is_some();
-            state.is_event_stream || is_late && is_made
-        });
-        if has_left {
-            self.close_connection(key, End::ClientAbort);
-            return false;
-        }
-        if is_unmeasured {
-            self.measure(key);
-        }
-        true
-    }
-
-    // ── timers ──
-
-    /// The timer runs while there is anything to be looked at.
-    fn keep_time(&mut self) {
-        let open = self.pool.open_connections();
-        let wanted = !self.connections.is_empty() || open > 0 || self.has_starved;
-        if wanted == self.is_timing {
-            return;
-        }
-        self.is_timing = wanted;
-        let time = Timespec { tv_sec: 0, tv_nsec: if wanted { TIMER_MS * 1_000_000 } else { 0 } };
-        let setting = Itimerspec { it_interval: time, it_value: time };
-        // Cannot fail for these values.
-        let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &setting);
-    }
-
-    fn tick(&mut self) {
-        self.feed_starved();
-        self.pool.tick();
-        while let Some((tick, keys)) = self.wheel.take(self.now_ms) {
-            for key in keys {
-                let Some(connection) = self.connections.get_mut(key) else { continue };
-                if connection.wheel_tick != tick {
-                    continue;
-                }
-                connection.wheel_tick = 0;
-                let at_ms = connection.deadline_ms;
-                if at_ms == 0 {
-                    continue;
-                }
-                if at_ms <= self.now_ms {
-                    self.expired(key);
-                } else {
-                    connection.wheel_tick = self.wheel.put(key, at_ms);
-                }
-            }
-        }
-    }
-
-    /// Looks at a connection when so much time has passed; 0 = never.
-    pub(crate) fn deadline_in(&mut self, key: u64, ms: u64) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        if ms == 0 {
-            connection.deadline_ms = 0;
-            return;
-        }
-        let at_ms = self.now_ms + ms;
-        connection.deadline_ms = at_ms;
-        let tick = at_ms / crate::wheel::TICK_MS + 1;
-        if connection.wheel_tick == 0 || tick < connection.wheel_tick {
-            connection.wheel_tick = self.wheel.put(key, at_ms);
-        }
-    }
-
-    /// Begins to measure progress (H-83).
-    pub(crate) fn measure(&mut self, key: u64) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.window_start_ms = self.now_ms;
-        connection.window_bytes = 0;
-        self.deadline_in(key, self.limits.progress_ms);
-    }
-
-    fn expired(&mut self, key: u64) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        match connection.phase {
-            Phase::Proxy => self.close_connection(key, End::Aborted),
-            Phase::Head => {
-                if connection.http1().reader.has_begun() {
-                    self.head_too_slow(key);
-                } else {
-                    // H-81: an idle connection just closes.
-                    self.close_connection(key, End::Aborted);
-                }
-            }
-            Phase::Linger => {
-                let is_sent = connection.wire.pending() == 0;
-                self.close_connection(key, if is_sent { End::Complete } else { End::Aborted });
-            }
-            Phase::Streams => self.look_at_streams(key),
-            Phase::Tunnel => self.tunnel_idle(key),
-            Phase::Body | Phase::Answer => {
-                let waits = connection.wire.pending() == 0
-                    && (connection.phase == Phase::Answer || connection.is_paused);
-                if connection.is_ended && waits && connection.window_bytes == 0 {
-                    // It has ended its side, and nothing moves: nobody is known to wait.
-                    self.close_connection(key, End::ClientAbort);
-                    return;
-                }
-                let elapsed_ms = self.now_ms - connection.window_start_ms;
-                let needed = PROGRESS_BYTES_PER_SECOND * elapsed_ms / 1000;
-                if waits || connection.window_bytes >= needed.max(1) {
-                    self.measure(key);
-                } else {
-                    self.too_slow(key);
-                }
-            }
-        }
-    }
-
-    /// H-83: the client sends or reads too slowly.
-    fn too_slow(&mut self, key: u64) {
-        let Some(connection) = self.connections.get(key) else { return };
-        let exchange = connection.exchange();
-        let is_reader = connection.wire.pending() > 0;
-        if let Some(state) = self.exchanges.get_mut(exchange) {
-            if state.answer == Answer::None && !is_reader {
-                state.rule = "H-83";
-                state.keeps_alive = false;
-                self.answer_error(exchange, 408, "the request body came too slowly\n");
-                return;
-            }
-        }
-        self.close_connection(key, End::Aborted);
-    }
-
-    // ── connections as a whole ──
-
-    /// Closes a connection; an exchange on it ends.
-    pub(crate) fn close_connection(&mut self, key: u64, end: End) {
-        let Some(connection) = self.connections.get(key) else { return };
-        let exchange = connection.exchange();
-        if exchange != 0 {
-            self.end_exchange(exchange, end, None);
-        }
-        for exchange in self.exchanges_of(key) {
-            self.end_exchange(exchange, end, None);
-        }
-        let Some(connection) = self.connections.remove(key) else { return };
-        if let Some(listener) = self.listener(connection.listener) {
-            listener.connections -= 1;
-            listener.shared -= usize::from(connection.http2.is_some());
-        }
-        // Dropping it closes the descriptor, which also takes it out of the epoll instance: nobody else holds it.
     }
 
     /// Ends an exchange and tells.

@@ -18,8 +18,9 @@ use crate::connection::Phase;
 use crate::downstream::BodyFacts;
 use crate::event::{ConnectionId, End, Event, ExchangeId, Refused, Request, Version};
 use crate::exchange::{Answer, Exchange, Sink};
-use crate::front::{Front, Limits, PROGRESS_BYTES_PER_SECOND};
+use crate::front::{Front, Limits};
 use crate::head::extra_lines;
+use crate::timers::PROGRESS_BYTES_PER_SECOND;
 use crate::trailers::TrailerRules;
 
 /// What a client that knows says first (RFC 9113 §3.4).

@@ -21,11 +21,12 @@
 //!   `trailers` is what a request's head says about those of its body.
 //! - `tunnel` is what a request becomes that both sides upgrade to a WebSocket: a connection, or a stream. `frames` knows where
 //!   a frame ends.
-//! - `front` has listeners, the loop, and timers.
+//! - `front` has what there is and the loop, `clients` how connections come and go, `timers` how long they may take.
 //!
 //! Source: RFC 9110, RFC 9112; operations.md H-01 … H-93; native-front-end.md §7.
 #![forbid(unsafe_code)]
 
+mod clients;
 mod connection;
 mod date;
 mod downstream;
@@ -43,6 +44,7 @@ mod listener;
 mod mailbox;
 mod relay;
 mod standing;
+mod timers;
 mod trailers;
 mod tunnel;
 mod wheel;
