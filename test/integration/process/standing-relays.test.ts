@@ -166,6 +166,19 @@ describe('nothing is different', () => {
     }
   })
 
+  test('H-57: a request of HTTP/1.0 decides nothing for those of HTTP/1.1', async () => {
+    const upstream = await upstreamOf()
+    const gateway = await serve(`{ url: 'http://127.0.0.1:${upstream.port}' }`)
+    const old = await openRaw(gateway.port)
+    old.send('GET /old HTTP/1.0\r\nHost: shop.test\r\n\r\n')
+    expect((await old.answers(1))[0]!.status).toBe(200)
+    old.destroy()
+    await untilStanding(await clientOf(gateway))
+    const versions = upstream.complete.map((request) => [request.target, request.field('via')!.slice(0, 3)])
+    expect(versions[0]).toEqual(['/old', '1.0'])
+    expect(new Set(versions.slice(1).map(([, version]) => version))).toEqual(new Set(['1.1']))
+  })
+
   test('H-71: a leg that fails is repeated under the same names', async () => {
     const upstream = await upstreamOf()
     const client = await clientOf(await serve(`{ url: 'http://127.0.0.1:${upstream.port}' }`))
