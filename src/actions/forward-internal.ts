@@ -8,6 +8,7 @@ import { described, optional, policyKit, withDefault } from '../config/schema-ki
 import type { Exchange } from '../exchange/exchange.ts'
 import type { Template } from '../expression/template.ts'
 import { NEXT, type Outcome } from '../phase/outcome.ts'
+import type { EndpointTable } from '../routing/endpoints.ts'
 import { GatewayError } from '../response/gateway-error.ts'
 import type { Action } from './action.ts'
 
@@ -28,6 +29,8 @@ interface Plan {
   /** Parsed once when the URL is constant. */
   readonly constant: InternalUrl | undefined
   readonly onError: 'halt' | 'continue'
+  /** What a constant URL leads to, and in which endpoints that was looked up. */
+  readonly last: { endpoints: EndpointTable | undefined; outcome: Outcome | undefined }
 }
 
 export const forwardInternal: Action<Config, Plan> = {
@@ -52,17 +55,26 @@ export const forwardInternal: Action<Config, Plan> = {
       context.diagnostics.error('ERR_NGROK_2226', constant, config.url.span)
       return undefined
     }
-    return { url, constant, onError: config.on_error }
+    return { url, constant, onError: config.on_error, last: { endpoints: undefined, outcome: undefined } }
   },
   run(plan, exchange) {
+    const { last } = plan
+    const { endpoints } = exchange.snapshot
+    if (last.outcome !== undefined && last.endpoints === endpoints) return last.outcome
     const url = plan.constant ?? renderUrl(plan, exchange)
     if (typeof url === 'string') return undelivered(plan, exchange, url, 'ERR_NGROK_2226', 'not an internal URL')
-    const endpoint = exchange.snapshot.endpoints.findInternal(url.scheme, url.host, url.port)
+    const endpoint = endpoints.findInternal(url.scheme, url.host, url.port)
     if (endpoint === undefined) {
       const text = `${url.scheme}://${url.host}:${url.port}`
       return undelivered(plan, exchange, text, 'ERR_NGROK_3200', 'endpoint offline')
     }
-    return { kind: 'forward', endpoint, onError: plan.onError }
+    const outcome: Outcome = { kind: 'forward', endpoint, onError: plan.onError }
+    // of a pool another member may be next
+    if (plan.constant !== undefined && !endpoints.isPooled(endpoint)) {
+      last.endpoints = endpoints
+      last.outcome = outcome
+    }
+    return outcome
   },
 }
 

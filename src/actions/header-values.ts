@@ -147,7 +147,17 @@ export function foretellHeader({ name, value }: HeaderPlan, exchange: Exchange, 
   } catch {
     return false
   }
-  return isPlainValue(text) && answer.add(name, text, clocks)
+  return isPlainAgain(text) && answer.add(name, text, clocks)
+}
+
+let lastPlain = ''
+
+/** The same, for values that are often those of the request before. */
+function isPlainAgain(text: string): boolean {
+  if (text === lastPlain) return true
+  const isPlain = isPlainValue(text)
+  if (isPlain) lastPlain = text
+  return isPlain
 }
 
 /** The text goes into a line as it is: what trimming or another encoding would change is left to the usual way. */

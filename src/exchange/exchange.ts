@@ -40,6 +40,7 @@ import { MessageHead } from './message-head.ts'
 import type { Subrequests } from './subrequest.ts'
 import { isRequestId, newRequestId, NewTrace, newTrace, type TraceContext, traceContext } from './request-ids.ts'
 import { RequestUrl, splitAuthority } from './request-url.ts'
+import { wallMs } from './wall-clock.ts'
 import { tlsView } from './tls-view.ts'
 
 /** One endpoint whose policy the exchange runs through; forwarding pushes another one. */
@@ -137,6 +138,14 @@ function schemeOf(client: ClientAddress, head: MessageHead, peer: Peer): 'http' 
   return said === 'https' || said === 'http' ? said : own
 }
 
+/** The usual methods, each the same string every time: what is counted by it is found without looking at its characters. */
+const METHODS = ['GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'PATCH', 'OPTIONS'] as const
+
+function methodOf(head: string, length: number): string {
+  for (const method of METHODS) if (method.length === length && head.startsWith(method)) return method
+  return head.slice(0, length)
+}
+
 export class Exchange implements PolicyScope {
   readonly handle: ExchangeHandle
   readonly facts: RequestFacts
@@ -154,7 +163,7 @@ export class Exchange implements PolicyScope {
   /** Target and Host as they came, before any rewrite: for the log and X-Forwarded-Host. */
   readonly receivedTarget: string
   readonly publicHost: string
-  readonly startedAtEpochMs: number = Date.now()
+  readonly startedAtEpochMs: number
 
   /** Endpoints passed so far, outermost first. */
   frames: readonly Frame[] = NO_FRAMES
@@ -206,7 +215,9 @@ export class Exchange implements PolicyScope {
   upstreamHeadIsAdded = false
   /** What the response phase does to the answer, where the front end was told so ahead of it. */
   foretold: ForetoldAnswer | undefined
-  /** `performance.now()` of the first leg, and of the present or last one; 0 = none. */
+  /** `performance.now()`, where somebody has looked at it a moment ago; 0 = nobody has. */
+  clockMs: number
+  /** Likewise, of the first leg, and of the present or last one; 0 = none. */
   forwardedAtMs = 0
   legStartedAtMs = 0
   /** Likewise, of the phase that runs or ran last. */
@@ -252,15 +263,22 @@ export class Exchange implements PolicyScope {
     this.frontEnd = frontEnd
     this.snapshot = snapshot
     this.services = services
+    this.startedAtEpochMs = wallMs(facts.receivedAtMs)
+    this.clockMs = facts.isFresh === true ? facts.receivedAtMs : 0
     this.head = new MessageHead(headText)
     const methodEnd = headText.indexOf(' ')
     const target = headText.slice(methodEnd + 1, headText.indexOf(' ', methodEnd + 1))
-    this.method = headText.slice(0, methodEnd)
+    this.method = methodOf(headText, methodEnd)
     this.receivedTarget = target
     this.publicHost = splitAuthority(facts.host ?? this.head.first('host') ?? '').text
     this.peer = frontEnd.peer(handle)
     this.client = clientAddress(this.peer, this.head, snapshot.trustedProxies)
-    this.url = new RequestUrl(schemeOf(this.client, this.head, this.peer), this.publicHost, target)
+    this.url = new RequestUrl(
+      schemeOf(this.client, this.head, this.peer),
+      this.publicHost,
+      target,
+      facts.hasPlainPath === true,
+    )
     let inboundId: string | undefined
     if (facts.proxyFields) {
       if (this.client.peerTrusted) inboundId = this.head.first('x-request-id')
@@ -287,9 +305,12 @@ export class Exchange implements PolicyScope {
   enter(endpoint: Endpoint, onError: 'halt' | 'continue'): void {
     const cursor = { rule: 0, action: 0 }
     const frame = { endpoint, cursor, onError, results: undefined, variables: undefined }
-    // hardly ever more than one
-    this.frames = this.frames.length === 0 ? [frame] : [...this.frames, frame]
-    this.frameIndex = this.frames.length - 1
+    const { frames } = this
+    // hardly ever more than two
+    if (frames.length === 0) this.frames = [frame]
+    else if (frames.length === 1) this.frames = [frames[0]!, frame]
+    else this.frames = [...frames, frame]
+    this.frameIndex = frames.length
   }
 
   /** Goes back to the endpoint that forwarded here, after the forward failed: its phase goes on, with its own variables. */

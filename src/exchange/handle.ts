@@ -352,10 +352,12 @@ function enterEndpoint(exchange: Exchange, endpoint: Endpoint, onError: 'halt' |
 /** Paths that actions of the policy keep for themselves come before its rules. */
 function beginRequestPhase(exchange: Exchange): void {
   const { pathServers } = exchange.frame.endpoint.policy
-  for (const [index, action] of pathServers.entries()) {
+  for (let index = 0; index < pathServers.length; index++) {
+    const action = pathServers[index]! // within bounds
     const outcome = action.servePath!(exchange, index === pathServers.length - 1) // what makes it one of them
     if (outcome === undefined) continue
     exchange.decidingAction = action.type
+    exchange.clockMs = 0
     follow(exchange, outcome, followRequestOutcome)
     return
   }
@@ -369,14 +371,16 @@ function runRequestPhase(exchange: Exchange): void {
     followRequestOutcome(exchange, NEXT)
     return
   }
-  exchange.phaseStartedAtMs = performance.now()
+  exchange.phaseStartedAtMs = clockOf(exchange)
   const { onHttpRequest, requestIndex } = endpoint.policy
   follow(exchange, runPhase(onHttpRequest, exchange, cursor, requestIndex), requestPhaseEnded)
 }
 
 function requestPhaseEnded(exchange: Exchange, outcome: Outcome): void {
   const { services, phaseStartedAtMs } = exchange
-  services.metrics.policyDuration('on_http_request', performance.now() - phaseStartedAtMs)
+  const nowMs = performance.now()
+  services.metrics.policyDuration('on_http_request', nowMs - phaseStartedAtMs)
+  exchange.clockMs = nowMs
   followRequestOutcome(exchange, outcome)
 }
 
@@ -420,6 +424,14 @@ function followRequestOutcome(exchange: Exchange, outcome: Outcome): void {
 
 // ── upstream ──
 
+/** The clock, for one step: what somebody has just read is good enough once. */
+function clockOf(exchange: Exchange): number {
+  const { clockMs } = exchange
+  if (clockMs === 0) return performance.now()
+  exchange.clockMs = 0
+  return clockMs
+}
+
 function sendUpstream(exchange: Exchange): void {
   const { upstream } = exchange.frame.endpoint
   if (upstream === undefined) throw new GatewayError('NO_HEALTHY_TARGET')
@@ -432,12 +444,13 @@ function sendUpstream(exchange: Exchange): void {
   const attempt = exchange.tried.length
   exchange.target = target
   exchange.upstreamHead ??= headForUpstream(exchange)
-  exchange.legStartedAtMs = performance.now()
+  const nowMs = clockOf(exchange)
+  exchange.legStartedAtMs = nowMs
   if (exchange.forwardedAtMs === 0) {
-    exchange.forwardedAtMs = exchange.legStartedAtMs
+    exchange.forwardedAtMs = nowMs
     if (totalMs > 0) exchange.totalTimer = setTimeout(tookTooLong, totalMs, exchange)
   }
-  if (attempt === 1) group.budget.requested()
+  if (attempt === 1) group.budget.requested(1, nowMs)
   group.began(member)
   exchange.leg = { upstream, member }
   const head =

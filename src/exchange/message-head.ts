@@ -8,6 +8,22 @@ import type { HeaderView } from '../expression/source.ts'
 
 const NO_VALUES: readonly string[] = Object.freeze([])
 
+/** A policy asks for few names: how their lines begin is put together once. */
+const MOST_BEGINNINGS = 256
+const LATIN1 = /^[\x20-\xff]*$/
+const beginnings = new Map<string, string>()
+
+/** How the line of a field begins, behind the end of the line before. */
+function beginningOf(name: string): string {
+  let beginning = beginnings.get(name)
+  if (beginning !== undefined) return beginning
+  beginning = `\r\n${name}: `
+  if (LATIN1.test(name)) beginning = flatText(beginning)
+  if (beginnings.size >= MOST_BEGINNINGS) beginnings.clear()
+  beginnings.set(name, beginning)
+  return beginning
+}
+
 export class MessageHead implements HeaderView {
   readonly #received: string
   #text: string
@@ -43,14 +59,14 @@ export class MessageHead implements HeaderView {
 
   /** Value of the first line of that name; undefined when there is none. `name` in lower case. */
   first(name: string): string | undefined {
-    const at = this.#text.indexOf(`\r\n${name}: `)
+    const at = this.#text.indexOf(beginningOf(name))
     if (at === -1) return undefined
     const start = at + name.length + 4
     return this.#text.slice(start, this.#text.indexOf('\r\n', start))
   }
 
   all(name: string): readonly string[] {
-    const needle = `\r\n${name}: `
+    const needle = beginningOf(name)
     let at = this.#text.indexOf(needle)
     if (at === -1) return NO_VALUES
     const values: string[] = []
@@ -64,7 +80,7 @@ export class MessageHead implements HeaderView {
   }
 
   has(name: string): boolean {
-    return this.#text.includes(`\r\n${name}: `)
+    return this.#text.includes(beginningOf(name))
   }
 
   names(): readonly string[] {
@@ -92,7 +108,7 @@ export class MessageHead implements HeaderView {
 
   /** Removes every line of that name; true when there was one. */
   remove(name: string): boolean {
-    const needle = `\r\n${name}: `
+    const needle = beginningOf(name)
     let at = this.#text.indexOf(needle)
     if (at === -1) return false
     let kept = ''

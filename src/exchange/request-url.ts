@@ -29,8 +29,11 @@ export class RequestUrl implements UrlView {
   readonly #receivedAuthority: string
   readonly #receivedTarget: string
 
-  /** `authority`: Host value, already checked (H-15). `target`: origin-form, begins with `/`. */
-  constructor(scheme: 'http' | 'https', authority: string, target: string) {
+  /**
+   * `authority`: Host value, already checked (H-15). `target`: origin-form, begins with `/`. `isPlain`: its path is known to be
+   * canonical.
+   */
+  constructor(scheme: 'http' | 'https', authority: string, target: string, isPlain = false) {
     this.scheme = scheme
     this.target = target
     const mark = target.indexOf('?')
@@ -38,10 +41,10 @@ export class RequestUrl implements UrlView {
     this.query = mark === -1 ? '' : target.slice(mark + 1)
     this.#receivedAuthority = authority
     this.#receivedTarget = target
-    const canonical = canonicalPath(this.rawPath)
-    this.path = canonical.path
-    this.aboveRoot = canonical.aboveRoot
-    this.ambiguity = canonical.ambiguity
+    const canonical = isPlain ? undefined : canonicalPath(this.rawPath)
+    this.path = canonical === undefined ? this.rawPath : canonical.path
+    this.aboveRoot = canonical !== undefined && canonical.aboveRoot
+    this.ambiguity = canonical?.ambiguity
     const { host, port } = splitAuthority(authority)
     this.host = host
     this.port = port === (scheme === 'http' ? 80 : 443) ? undefined : port

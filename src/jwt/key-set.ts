@@ -8,6 +8,7 @@
  * - After a failed fetch the last good set stays in use until it is `staleMs` old; then nothing is accepted.
  * - All waiting, cooling down and ageing is by the monotonic clock; only the copy on disk carries a date.
  */
+import { performance } from 'node:perf_hooks'
 import { fetchKeySet, KeySetFetchError, type AllowHttp } from './key-set-fetch.ts'
 import { readKeySet, writeKeySet } from './key-set-file.ts'
 import { KeyIndex } from './key-index.ts'

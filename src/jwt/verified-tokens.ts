@@ -23,6 +23,14 @@ const MAX_CACHED_TOKEN_CHARS = 8192
  */
 const TAIL_CHARS = 43
 
+const NEAR = 64
+
+/** The last characters but one: of the last one some bits are padding. */
+function nearPlace(token: string): number {
+  const { length } = token
+  return (token.charCodeAt(length - 2) + 3 * token.charCodeAt(length - 3)) & (NEAR - 1)
+}
+
 interface Remembered<Verdict> {
   readonly token: string
   readonly entry: VerifiedToken<Verdict>
@@ -32,6 +40,8 @@ interface Remembered<Verdict> {
 export class RequirementsCache<Verdict> {
   #young = new Map<string, Remembered<Verdict>>()
   #old = new Map<string, Remembered<Verdict>>()
+  /** Some of the younger ones, by two of their characters: those that come again and again are found without a hash. */
+  readonly #near: (Remembered<Verdict> | undefined)[] = Array.from({ length: NEAR }, () => undefined)
   readonly #owner: VerifiedTokens<Verdict>
 
   constructor(owner: VerifiedTokens<Verdict>) {
@@ -44,9 +54,15 @@ export class RequirementsCache<Verdict> {
 
   /** Found only by the whole token: two tokens that differ in any character never meet. */
   get(token: string): VerifiedToken<Verdict> | undefined {
+    const place = nearPlace(token)
+    const near = this.#near[place]
+    if (near !== undefined && near.token === token) return near.entry
     const tail = token.slice(-TAIL_CHARS)
     const young = this.#young.get(tail)
-    if (young !== undefined && young.token === token) return young.entry
+    if (young !== undefined && young.token === token) {
+      this.#near[place] = young
+      return young.entry
+    }
     const old = this.#old.get(tail)
     if (old === undefined || old.token !== token) return undefined
     // What is used stays: the next turn-over throws away only what was not asked for since the last one.
@@ -63,9 +79,11 @@ export class RequirementsCache<Verdict> {
     const own = Buffer.from(token, 'latin1').toString('latin1')
     const tail = Buffer.from(token.slice(-TAIL_CHARS), 'latin1').toString('latin1')
     this.#young.set(tail, { token: own, entry })
+    this.#near[nearPlace(token)] = undefined
   }
 
   delete(token: string): void {
+    this.#near[nearPlace(token)] = undefined
     const tail = token.slice(-TAIL_CHARS)
     if (this.#young.get(tail)?.token === token) this.#young.delete(tail)
     if (this.#old.get(tail)?.token === token) this.#old.delete(tail)
@@ -73,6 +91,7 @@ export class RequirementsCache<Verdict> {
 
   /** Called by the owner only. */
   turnOver(): void {
+    this.#near.fill(undefined)
     this.#old = this.#young
     this.#young = new Map()
   }

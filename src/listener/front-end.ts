@@ -209,6 +209,8 @@ export interface RequestFacts {
   readonly bodyLength: number
   /** `performance.now()` when the head was complete. */
   readonly receivedAtMs: number
+  /** That was a moment ago, and nothing else was done meanwhile: nobody has to look at the clock again yet. */
+  readonly isFresh?: boolean | undefined
   /**
    * The framing and hop-by-hop lines (H-50) that are missing in the head, in the form of its lines and as they were
    * received: the rule matcher judges them too. Where the head's request line is not the one that was sent (its target had
@@ -221,6 +223,8 @@ export interface RequestFacts {
   readonly version?: 'HTTP/1.0' | 'HTTP/1.1' | 'HTTP/2.0' | undefined
   /** The Host field, where the front end has it at hand. */
   readonly host?: string | undefined
+  /** The path is known to be canonical as it stands (H-65). */
+  readonly hasPlainPath?: boolean | undefined
 }
 
 /** Facts of an upstream response beside its head. */

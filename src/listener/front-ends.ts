@@ -22,6 +22,9 @@ import {
 export class FrontEnds implements FrontEnd {
   readonly #make: (engine: Engine) => FrontEnd
   readonly #made = new Map<Engine, FrontEnd>()
+  /** Those of them that requests ask for. */
+  #uws: FrontEnd | undefined
+  #native: FrontEnd | undefined
   readonly #listeners = new Map<number, FrontEnd>()
   #limits: FrontEndLimits | undefined
   #isDraining = false
@@ -44,12 +47,15 @@ export class FrontEnds implements FrontEnd {
     if (this.#limits !== undefined) frontEnd.setLimits(this.#limits)
     if (this.#isDraining) frontEnd.drain()
     this.#made.set(engine, frontEnd)
+    if (engine === 'uws') this.#uws = frontEnd
+    else this.#native = frontEnd
     return frontEnd
   }
 
   /** The front end that an exchange belongs to. */
   of(handle: ExchangeHandle): FrontEnd {
-    return this.get(handle % 2 === 1 ? 'native' : 'uws')
+    // not `%`: handles are beyond 32 bits, and the remainder of such a number is a call
+    return (handle & 1) === 1 ? (this.#native ?? this.get('native')) : (this.#uws ?? this.get('uws'))
   }
 
   get inFlight(): number {

@@ -62,6 +62,7 @@ export function readUsualHead(
       host: isSameHost ? lastHost : head.slice(hostAt, hostAt + facts[2]!),
       connectionLines: connectionLines(flags, bodyLength),
       proxyFields: (flags & native.LIBRARY_HEAD_PROXY_FIELDS) !== 0,
+      hasPlainPath: (flags & native.LIBRARY_HEAD_PLAIN_PATH) !== 0,
       isHead: (flags & native.LIBRARY_HEAD_IS_HEAD) !== 0,
       bodyLength,
       close: (flags & native.LIBRARY_HEAD_CLOSE) !== 0,

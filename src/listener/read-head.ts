@@ -30,6 +30,8 @@ export interface RequestHead {
   readonly connectionLines: string
   /** See RequestFacts. */
   readonly proxyFields: boolean
+  /** See RequestFacts; false = not known. */
+  readonly hasPlainPath: boolean
   readonly isHead: boolean
   /** Announced body bytes, 0 = none, -1 = chunked. */
   readonly bodyLength: number
@@ -370,6 +372,7 @@ function decide(
     head,
     connectionLines,
     proxyFields: hasProxyFields,
+    hasPlainPath: false,
     isHead: method === 'HEAD',
     bodyLength,
     close,
@@ -386,12 +389,13 @@ export type UsualHead = Omit<RequestHead, 'libraryCloses' | 'expectsContinue' | 
 export function acceptUsualHead(usual: UsualHead, limits: FrontEndLimits): RequestHead | HeadRefusal {
   if (!isGoodHost(usual.host)) return BAD_HOST
   if (limits.bodyBytes > 0 && usual.bodyLength > limits.bodyBytes) return LONG_BODY
-  const { head, connectionLines, proxyFields, isHead, bodyLength, close } = usual
+  const { head, connectionLines, proxyFields, hasPlainPath, isHead, bodyLength, close } = usual
   return {
     host: goodHost,
     head,
     connectionLines,
     proxyFields,
+    hasPlainPath,
     isHead,
     bodyLength,
     close,

@@ -157,7 +157,7 @@ export class ResponseWriter {
     const borrowed = this.#borrowed
     if (borrowed === null) return
     this.#borrowed = null
-    this.#waiting.keep(borrowed.buffer)
+    if (this.#waiting.bytes > 0) this.#waiting.keep(borrowed.buffer)
   }
 
   /** What comes is to be looked at as a whole: `bytes` of it are expected. See ByteQueue. */

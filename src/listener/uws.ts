@@ -367,9 +367,12 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
     try {
       const usual = this.#readsMemory ? readUsualHead(req, res, this.limits) : undefined
       let head = usual ?? readHead(req, this.limits)
-      const proxied = res.getProxiedRemoteAddress()
-      // The library understands the header on every listener; only some may take it (F-17).
-      if (proxied.byteLength > 0 && !listener.options.proxyProtocol) head = PROXY_HEADER_REFUSED
+      const known = usual === undefined || name !== null ? undefined : listener.peersByConnection.get(lastConnection())
+      // The library understands the header on every listener; only some may take it (F-17). It stands before the first request of a
+      // connection: what comes behind that names nobody.
+      const proxied = known === undefined ? res.getProxiedRemoteAddress() : undefined
+      const isProxied = proxied !== undefined && proxied.byteLength > 0
+      if (isProxied && !listener.options.proxyProtocol) head = PROXY_HEADER_REFUSED
       if (slot === undefined) {
         this.#overloaded(listener, res, req)
         return
@@ -385,10 +388,10 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
       slot.clientCloses = head.close
       slot.libraryCloses = head.libraryCloses
       const tls = name === null ? undefined : peerTls(name, res)
-      slot.peer =
-        usual === undefined || name !== null || proxied.byteLength > 0
-          ? peerOf(listener, res.getRemoteAddress(), proxied, tls)
-          : peerOfConnection(listener, res)
+      slot.peer = known ?? peerOf(listener, res.getRemoteAddress(), proxied, tls)
+      // of a plain connection what is known does not change
+      if (known === undefined && usual !== undefined && name === null && !isProxied)
+        listener.peersByConnection.set(lastConnection(), slot.peer)
       // a valid key has the length that makes the library hand the context over
       if (head.webSocket !== undefined && context !== null) slot.webSocket = { request: head.webSocket, context }
       slot.announce()
@@ -399,9 +402,11 @@ export class UwsFrontEnd implements FrontEnd, SlotOwner {
           listenerId: listener.options.id,
           bodyLength: head.bodyLength,
           receivedAtMs,
+          isFresh: true,
           connectionLines: head.connectionLines,
           proxyFields: head.proxyFields,
           host: head.host,
+          hasPlainPath: head.hasPlainPath,
         })
       } catch (error) {
         if (slot.handle === handle) slot.failed(error)
@@ -600,18 +605,6 @@ function peerTls(name: ServerNameFacts, res: HttpResponse): PeerTls {
 
 /** Addresses whose peers are remembered, for each listener. */
 const MAX_REMEMBERED_PEERS = 4096
-
-/** Of the plain connection that the last usual head came on. Looked at when it sends its first request. */
-function peerOfConnection(listener: Listener, res: HttpResponse): Peer {
-  const connection = lastConnection()
-  const { peersByConnection } = listener
-  let peer = peersByConnection.get(connection)
-  if (peer === undefined) {
-    peer = peerOf(listener, res.getRemoteAddress(), undefined, undefined)
-    peersByConnection.set(connection, peer)
-  }
-  return peer
-}
 
 function peerOf(
   listener: Listener,

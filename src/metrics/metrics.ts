@@ -33,8 +33,13 @@ interface LastFound {
 const LAST_MASK = 127
 
 interface EndpointSlots {
+  readonly endpoint: string
   /** method index × 1000 + status → slot of the counter. */
   readonly requests: Map<number, number>
+  /** What was counted last: requests of one kind come again and again. */
+  lastMethod: string
+  lastStatus: number
+  lastAt: number
   readonly duration: number
   readonly requestBytes: number
   readonly responseBytes: number
@@ -53,6 +58,7 @@ function statusLabel(status: number): string {
 export class Metrics {
   readonly #table: SeriesTable
   readonly #endpoints = new Map<string, EndpointSlots>()
+  #lastEndpoint: EndpointSlots | undefined
   readonly #trees = new Map<FamilyKey, Tree>()
   readonly #last: (LastFound | undefined)[] = Array.from({ length: LAST_MASK + 1 }, () => undefined)
   readonly #gauges: { readonly at: number; readonly read: () => number }[] = []
@@ -234,12 +240,14 @@ export class Metrics {
     bytesIn: number,
     bytesOut: number,
   ): void {
-    const slots = this.#endpoints.get(endpoint) ?? this.#newEndpoint(endpoint)
-    const methodIndex = METHOD_INDEX.get(method) ?? OTHER_METHOD
-    const code = methodIndex * 1000 + status
-    const at = slots.requests.get(code) ?? this.#newRequestSeries(slots, endpoint, methodIndex, status, code)
+    let slots = this.#lastEndpoint
+    if (slots === undefined || endpoint !== slots.endpoint) {
+      slots = this.#endpoints.get(endpoint) ?? this.#newEndpoint(endpoint)
+      this.#lastEndpoint = this.#endpoints.has(endpoint) ? slots : undefined
+    }
+    if (slots.lastStatus !== status || slots.lastMethod !== method) this.#findRequestSeries(slots, method, status)
     const values = this.#values
-    values[at]! += 1 // slots are within the table by construction, here and below
+    values[slots.lastAt]! += 1 // slots are within the table by construction, here and below
     values[slots.requestBytes]! += bytesIn
     values[slots.responseBytes]! += bytesOut
     this.#observe(slots.duration, durationMs)
@@ -259,7 +267,11 @@ export class Metrics {
   #newEndpoint(endpoint: string): EndpointSlots {
     const remember = !this.#table.isFull
     const slots: EndpointSlots = {
+      endpoint,
       requests: new Map(),
+      lastMethod: '',
+      lastStatus: -1,
+      lastAt: 0,
       duration: this.#table.add('httpRequestDuration', [endpoint]),
       requestBytes: this.#table.add('httpRequestBytes', [endpoint]),
       responseBytes: this.#table.add('httpResponseBytes', [endpoint]),
@@ -268,12 +280,17 @@ export class Metrics {
     return slots
   }
 
-  #newRequestSeries(slots: EndpointSlots, endpoint: string, methodIndex: number, status: number, code: number): number {
-    const remember = !this.#table.isFull
+  #findRequestSeries(slots: EndpointSlots, method: string, status: number): void {
+    const methodIndex = METHOD_INDEX.get(method) ?? OTHER_METHOD
+    const code = methodIndex * 1000 + status
+    const known = slots.requests.get(code)
+    const remember = known !== undefined || !this.#table.isFull
     // the index comes from METHOD_LABELS
-    const at = this.#table.add('httpRequests', [endpoint, METHOD_LABELS[methodIndex]!, statusLabel(status)])
-    if (remember) slots.requests.set(code, at)
-    return at
+    const label = METHOD_LABELS[methodIndex]!
+    slots.lastAt = known ?? this.#table.add('httpRequests', [slots.endpoint, label, statusLabel(status)])
+    if (remember) slots.requests.set(code, slots.lastAt)
+    slots.lastMethod = method
+    slots.lastStatus = remember ? status : -1
   }
 
   #tree(key: FamilyKey): Tree {

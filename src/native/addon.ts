@@ -102,7 +102,7 @@ export interface NativeAddon {
   openBuckets(path: string): number
   closeBuckets(buckets: number): void
   bucketsSummary(buckets: number): string
-  takeBucket(buckets: number, key: Uint8Array, keyLength: number, capacity: number, windowMs: number): number
+  takeBucket(buckets: number, key: string, capacity: number, windowMs: number): number
   openLibraryHeads(facts: Float64Array): void
   readLibraryHead(request: object, response: object, uriBytes: number, headBytes: number): string | undefined
   probeLibraryHead(request: object): number[] | null

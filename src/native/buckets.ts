@@ -38,9 +38,6 @@ export function bucketsSummary(buckets: BucketsHandle): BucketsSummary {
   return JSON.parse(addon().bucketsSummary(buckets)) as BucketsSummary
 }
 
-/** Keys up to a third of this many characters go through one buffer that is never given away. */
-const KEY_SCRATCH = Buffer.alloc(3072)
-
 /**
  * Takes one event from a bucket (sliding window of 60 + 1 slots, traffic-policy.md §5.16). About 0.3 µs.
  *
@@ -50,10 +47,5 @@ const KEY_SCRATCH = Buffer.alloc(3072)
  * @returns `>= 0`: admitted, so many remain; `< 0`: refused, its negative is the milliseconds until one may succeed
  */
 export function takeBucket(buckets: BucketsHandle, key: string, capacity: number, windowMs: number): number {
-  // A UTF-16 unit takes at most 3 bytes of UTF-8, so what passes this test fits whole.
-  if (key.length * 3 <= KEY_SCRATCH.length) {
-    return addon().takeBucket(buckets, KEY_SCRATCH, KEY_SCRATCH.write(key), capacity, windowMs)
-  }
-  const bytes = Buffer.from(key)
-  return addon().takeBucket(buckets, bytes, bytes.length, capacity, windowMs)
+  return addon().takeBucket(buckets, key, capacity, windowMs)
 }

@@ -63,33 +63,42 @@ export const FRONT_MOST_TOLD: number = 16
 /** Places of the numbers that REQUEST is told with: of the first; those of the others follow, FRONT_REQUEST_LENGTH each. */
 export const FRONT_REQUEST_NUMBERS = {
   exchange: 1040,
-  /** The listener × 8, the version × 2, and 1 where some field is one that proxies write. */
+  /** The listener × 32, the version × 2, and the bits below. */
   facts: 1041,
   bodyLength: 1042,
   connection: 1043,
   receivedAtMs: 1044,
+  /** Where the value of Host begins in the head, and its length. */
+  hostAt: 1045,
+  hostLength: 1046,
 } as const
-export const FRONT_REQUEST_LENGTH: number = 5
+export const FRONT_REQUEST_LENGTH: number = 7
+/** Some field is one that proxies write. */
+export const FRONT_PROXY_FIELDS = 1
+/** Host is that of the request that was told of before. */
+export const FRONT_SAME_HOST = 8
+/** The path is canonical as it stands. */
+export const FRONT_PLAIN_PATH = 16
 /**
  * Places for what goes with the text of a relayed request: its own lines, those of the answer, names left out there. Those of
  * the first request that was told; then those of the others, and of one that `relayFront` relays, FRONT_RELAY_LENGTH each.
  */
 export const FRONT_RELAY_NUMBERS = {
   /** -1 = it is not relayed. */
-  target: 1120,
+  target: 1152,
   /** Where the text ends, of those of one call together; each begins where the one before it ends. */
-  end: 1121,
+  end: 1153,
   /** Where the answer's lines begin; -1 = the answer is asked for, and nothing else follows. */
-  answer: 1122,
+  answer: 1154,
   /** Where the names begin. */
-  removed: 1123,
+  removed: 1155,
   /** How many places of the answer's lines are for the time, and, from `clocks` on, where in them; four at most. */
-  clockCount: 1124,
-  clocks: 1125,
+  clockCount: 1156,
+  clocks: 1157,
 } as const
 export const FRONT_RELAY_LENGTH: number = 9
 /** All shared numbers. */
-export const FRONT_NUMBERS: number = 1273
+export const FRONT_NUMBERS: number = 1305
 
 /** Bytes and milliseconds, 0 = off; see the crate `front`. */
 export interface FrontLimits {

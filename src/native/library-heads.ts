@@ -11,6 +11,8 @@ export const LIBRARY_HEAD_LENGTH_FIRST = 16
 export const LIBRARY_HEAD_IS_HEAD = 32
 /** Host is that of the head that was read before. */
 export const LIBRARY_HEAD_SAME_HOST = 64
+/** The path is canonical as it stands. */
+export const LIBRARY_HEAD_PLAIN_PATH = 128
 /**
  * Facts of a head: the bits above, place and length of Host's value in the text, Content-Length, number of the connection, and
  * the number under which `relayUpstream` knows it until the next head is read.

@@ -43,7 +43,7 @@ export interface EndpointTable {
    */
   findPublic(host: string, port: number): Endpoint | undefined
   findInternal(scheme: string, host: string, port: number): Endpoint | undefined
-  /** Somebody shares some host and port with this public endpoint: who answers there is a matter of chance. */
+  /** Somebody shares some address with this endpoint: who answers there is a matter of chance. */
   isPooled(endpoint: Endpoint): boolean
   readonly all: readonly Endpoint[]
 }
@@ -80,7 +80,7 @@ export function endpointTable(endpoints: readonly Endpoint[]): EndpointTable {
       if (!publicByHost.has(key)) publicByHost.set(key, pool)
     }
   }
-  const pools = [...publicPools.values()].flatMap((hosts) => [...hosts.values()])
+  const pools = [...[...publicPools.values()].flatMap((hosts) => [...hosts.values()]), ...internalPools.values()]
   const pooled = new Set(pools.filter((pool) => pool.length > 1).flat())
   return {
     all: endpoints,

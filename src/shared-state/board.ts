@@ -11,6 +11,7 @@
  * Source: operations.md O-26 (states survive a reload), O-28 (a crash harms nobody else), T-76 (monotonic time only).
  */
 import { createHash } from 'node:crypto'
+import { performance } from 'node:perf_hooks'
 import { mapSharedMemory } from '../native/system.ts'
 
 /** Rows of one board, the first of which is the board's own. */
@@ -27,7 +28,8 @@ export const ROW_WORDS = 60
 /** The same, as 64-bit integers. */
 export const ROW_LONG_WORDS = 30
 
-/** One row: `words` and `longs` overlap; use `Atomics` on them, nothing else. All words begin as 0. */
+/** One row: `words` and `longs` overlap; write with `Atomics` only. One word
+ * may be read without: it is never seen half written. All words begin as 0. */
 export interface SharedRow {
   readonly words: Int32Array
   readonly longs: BigInt64Array
@@ -46,6 +48,8 @@ export class SharedBoard {
   readonly #longs: BigInt64Array
   readonly #words: Int32Array
   readonly #nowMs: () => number
+  /** `performance.now()` counts from the start of its process; the machine's clock behind it is the same for all. */
+  readonly #offsetMs: number
   readonly #startedAtMs: number
   /** The number that `version` is, where it stands: for native code that asks for itself. */
   readonly versionWord: Int32Array
@@ -55,7 +59,8 @@ export class SharedBoard {
     this.#longs = new BigInt64Array(memory)
     this.#words = new Int32Array(memory)
     this.versionWord = this.#words.subarray(2, 3)
-    this.#nowMs = options.nowMs ?? machineClock()
+    this.#offsetMs = Number(process.hrtime.bigint()) / 1e6 - performance.now()
+    this.#nowMs = options.nowMs ?? (() => performance.now() + this.#offsetMs)
     // whoever comes first says when the board began
     Atomics.compareExchange(this.#longs, 0, 0n, BigInt(Math.max(1, Math.floor(this.#nowMs()))))
     this.#startedAtMs = Number(Atomics.load(this.#longs, 0))
@@ -84,6 +89,11 @@ export class SharedBoard {
   /** The same in ticks of 100 ms, from 1: fits a 32-bit word for six years. */
   tick(): number {
     return Math.floor(this.elapsedMs() / TICK_MS) + 1
+  }
+
+  /** The tick of a moment at which somebody looked at `performance.now()`. Not for boards with a clock of their own. */
+  tickAt(performanceMs: number): number {
+    return Math.floor((performanceMs + this.#offsetMs - this.#startedAtMs) / TICK_MS) + 1
   }
 
   /** Changes whenever somebody calls `changed`: what was derived from rows is to be derived again. */
@@ -156,12 +166,6 @@ export class SharedBoard {
 function hashOf(name: string): bigint {
   const hash = createHash('sha256').update(name).digest().readBigInt64LE(0)
   return hash === 0n ? 1n : hash
-}
-
-/** `performance.now()` counts from the start of its process; the machine's clock behind it is the same for all. */
-function machineClock(): () => number {
-  const offsetMs = Number(process.hrtime.bigint()) / 1e6 - performance.now()
-  return () => performance.now() + offsetMs
 }
 
 let processBoard: SharedBoard | undefined

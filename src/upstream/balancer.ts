@@ -200,7 +200,7 @@ export class TargetGroup {
   }
 
   get isDrained(): boolean {
-    return Atomics.load(this.#row, GROUP_DRAINED) !== 0
+    return this.#row[GROUP_DRAINED] !== 0
   }
 
   /**

@@ -41,6 +41,7 @@ export class NativePool implements UpstreamPool {
   readonly #pool: native.UpstreamPoolHandle
   /** Data of the present event; nobody else keeps it or hands it to another thread. */
   readonly #data = Buffer.allocUnsafeSlow(native.UPSTREAM_DATA_BYTES)
+  #lastView: Buffer = this.#data.subarray(0, 0)
   readonly #servers: NativeServers
   readonly #other: UpstreamPool | undefined
   /** By slot. */
@@ -61,7 +62,7 @@ export class NativePool implements UpstreamPool {
         const leg = this.#legs[slot]
         if (leg === undefined) return
         if ((kind & (native.UPSTREAM_END | native.UPSTREAM_FAILURE)) !== 0) this.#forget(slot)
-        const data = dataLength === 0 ? undefined : this.#data.subarray(0, dataLength)
+        const data = dataLength === 0 ? undefined : this.#view(dataLength)
         if ((kind & WHOLE) === WHOLE) leg.receiveWhole(kind, status, text!, bodyLength, contentLength, data)
         else leg.receive(kind, status, text, bodyLength, contentLength, data)
       },
@@ -131,6 +132,12 @@ export class NativePool implements UpstreamPool {
   abort(id: native.UpstreamLegHandle): void {
     this.#forget(native.upstreamSlot(id))
     if (!this.#isClosed) native.abortUpstream(this.#pool, id)
+  }
+
+  /** The data of the present event. Answers of one kind have one length: what shows it is not made again. */
+  #view(length: number): Buffer {
+    if (this.#lastView.length !== length) this.#lastView = this.#data.subarray(0, length)
+    return this.#lastView
   }
 
   #forget(slot: number): void {

@@ -27,15 +27,15 @@ export class RetryBudget {
     this.#percent = percent
   }
 
-  /** So many requests go upstream for the first time. */
-  requested(count = 1): void {
-    this.#turnSecond()
+  /** So many requests go upstream for the first time; `atMs`: `performance.now()`, where the caller has looked at it. */
+  requested(count = 1, atMs?: number): void {
+    this.#turnSecond(atMs === undefined ? this.#board.tick() : this.#board.tickAt(atMs))
     Atomics.add(this.#words, REQUESTS, count)
   }
 
   /** Takes a repeat out of the budget. False: there is none left in this second. */
   take(): boolean {
-    this.#turnSecond()
+    this.#turnSecond(this.#board.tick())
     const requests = Math.max(Atomics.load(this.#words, REQUESTS), Atomics.load(this.#words, REQUESTS_BEFORE))
     const most = Math.max(LEAST_REPEATS, Math.floor((requests * this.#percent) / 100))
     if (Atomics.add(this.#words, REPEATS, 1) < most) return true
@@ -44,9 +44,9 @@ export class RetryBudget {
   }
 
   /** The first process that notices a new second begins it; what others count meanwhile may fall into either. */
-  #turnSecond(): void {
-    const second = Math.floor(this.#board.tick() / TICKS_PER_SECOND) + 1
-    const before = Atomics.load(this.#words, SECOND)
+  #turnSecond(tick: number): void {
+    const second = Math.floor(tick / TICKS_PER_SECOND) + 1
+    const before = this.#words[SECOND]! // a row has it
     if (before === second || Atomics.compareExchange(this.#words, SECOND, before, second) !== before) return
     const requests = Atomics.exchange(this.#words, REQUESTS, 0)
     Atomics.store(this.#words, REQUESTS_BEFORE, second === before + 1 ? requests : 0)

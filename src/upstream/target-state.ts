@@ -62,7 +62,7 @@ export class TargetState {
   }
 
   get isDrained(): boolean {
-    return Atomics.load(this.#words, DRAINED) !== 0
+    return this.#words[DRAINED] !== 0
   }
 
   /** True when that is news. */
@@ -108,7 +108,7 @@ export class TargetState {
 
   /** It answered. True when it had been left out. */
   answered(): boolean {
-    if (Atomics.load(this.#words, FAILURES_IN_ROW) === 0) return false
+    if (this.#words[FAILURES_IN_ROW] === 0) return false
     Atomics.store(this.#words, FAILURES_IN_ROW, 0)
     const until = Atomics.exchange(this.#words, EJECTED_UNTIL, 0)
     if (until === 0) return false

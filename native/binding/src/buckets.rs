@@ -1,11 +1,15 @@
 //! Rate-limit buckets in shared memory.
+//!
+//! With `unsafe`: taking is a function of the raw Node-API.
 
+use std::cell::RefCell;
 use std::path::Path;
 
-use napi::{Error, Result};
+use napi::{sys, Error, Result};
 use napi_derive::napi;
 use sallyport_buckets::{Table, Take};
 
+use crate::raw::{run, Call};
 use crate::registry::Registry;
 
 static BUCKETS: Registry<Table> = Registry::new("bucket table");
@@ -42,22 +46,30 @@ pub fn buckets_summary(buckets: u32) -> Result<String> {
     ))
 }
 
-/// Takes one event; the key is the first `key_length` bytes. `>= 0`: admitted, so many remain; `< 0`: refused for so many
+thread_local! {
+    /// Where keys are copied to.
+    static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// `takeBucket(buckets, key, capacity, windowMs)`: takes one event. `>= 0`: admitted, so many remain; `< 0`: refused for so many
 /// milliseconds.
-#[napi(catch_unwind)]
-pub fn take_bucket(
-    buckets: u32,
-    key: &[u8],
-    key_length: u32,
-    capacity: f64,
-    window_ms: f64,
-) -> Result<f64> {
-    let key = key
-        .get(..key_length as usize)
-        .ok_or_else(|| Error::from_reason("the key is shorter than its length says"))?;
-    // Capacities end at 2·10⁹ (traffic-policy.md §5.16); what is negative or no number becomes 0: all refused.
-    match BUCKETS.get(buckets)?.take(key, capacity as u64, window_ms).map_err(refuse)? {
-        Take::Admitted { remaining } => Ok(remaining as f64),
-        Take::Refused { retry_after_ms } => Ok(-(retry_after_ms as f64)),
-    }
+pub(crate) unsafe extern "C" fn take_bucket(
+    env: sys::napi_env,
+    info: sys::napi_callback_info,
+) -> sys::napi_value {
+    let take = |call: &Call| {
+        let buckets = call.uint32(0)?;
+        // Capacities end at 2·10⁹ (traffic-policy.md §5.16); what is negative or no number becomes 0: all refused.
+        let (capacity, window_ms) = (call.double(2)? as u64, call.double(3)?);
+        let taken = KEY.with_borrow_mut(|key| {
+            call.utf8_into(1, key)?;
+            BUCKETS.get(buckets)?.take(key, capacity, window_ms).map_err(refuse)
+        })?;
+        Ok(call.number(match taken {
+            Take::Admitted { remaining } => remaining as f64,
+            Take::Refused { retry_after_ms } => -(retry_after_ms as f64),
+        }))
+    };
+    // SAFETY: Node-API calls with what belongs to the call under way.
+    unsafe { run(env, info, take) }
 }

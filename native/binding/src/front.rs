@@ -57,7 +57,7 @@ const RECORDS: usize = MOST_ENDED + 1;
 const ALONE: usize = MOST_ENDED;
 /// Behind the records: what requests are told with, and what their relaying is told with, as src/native/front.ts has them.
 const REQUEST_AT: usize = RECORDS * RECORD_NUMBERS;
-const REQUEST_NUMBERS: usize = 5;
+const REQUEST_NUMBERS: usize = 7;
 const RELAY_AT: usize = REQUEST_AT + MOST_TOLD * REQUEST_NUMBERS;
 const RELAY_NUMBERS: usize = 5 + MOST_CLOCKS;
 /// Of those that are told together, and behind them of one that is relayed by a call.
@@ -364,14 +364,20 @@ impl Driver<Front> {
     }
 
     fn write_request(&self, place: usize, exchange: ExchangeId, request: &Request) {
-        // The last bit: some field is one that proxies write; the two before it: the version.
-        let facts = request.version as u8 * 2 + u8::from(request.proxy_fields);
+        let head = self.source.borrow_mut().head_facts(&request.head);
+        // From the last bit on: some field is one that proxies write; the version, in two; the facts of the head.
+        let facts = u8::from(request.proxy_fields)
+            + request.version as u8 * 2
+            + u8::from(head.is_same_host) * 8
+            + u8::from(head.is_plain_path) * 16;
         let numbers: [f64; REQUEST_NUMBERS] = [
             handle_of(exchange),
-            f64::from(request.listener) * 8.0 + f64::from(facts),
+            f64::from(request.listener) * 32.0 + f64::from(facts),
             request.body_length as f64,
             request.connection.0 as f64,
             request.received_at_ms,
+            head.host.0 as f64,
+            head.host.1 as f64,
         ];
         self.write_numbers(REQUEST_AT + place * REQUEST_NUMBERS, &numbers);
     }

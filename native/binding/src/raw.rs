@@ -198,13 +198,14 @@ pub(crate) unsafe fn run(
     null_mut()
 }
 
-const FUNCTIONS: [(&str, Function); 8] = [
+const FUNCTIONS: [(&str, Function); 9] = [
     ("readLibraryHead", crate::library_head::read_library_head),
     ("scanHeldRequest", crate::scan::scan_held_request),
     ("scanHeldResponse", crate::scan::scan_held_response),
     ("scanRequest", crate::scan::scan_request),
     ("scanResponse", crate::scan::scan_response),
     ("startResponseTransaction", crate::scan::start_response_transaction),
+    ("takeBucket", crate::buckets::take_bucket),
     ("upstreamSend", crate::upstream::upstream_send),
     ("upstreamRelay", crate::upstream::upstream_relay),
 ];

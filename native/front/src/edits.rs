@@ -1,6 +1,6 @@
 //! What is done to the head of an answer that leaves without a question.
 
-use sallyport_upstream::are_fields;
+use sallyport_upstream::LookedAt;
 
 use crate::date::{IsoTime, ISO_PLACE};
 
@@ -20,12 +20,12 @@ pub struct Edits<'a> {
 
 impl Edits<'_> {
     /// The lines are fields (H-123), and the clocks are in them.
-    pub(crate) fn are_valid(&self) -> bool {
+    pub(crate) fn are_valid(&self, looked_at: &mut LookedAt) -> bool {
         let is_place = |place: &u32| {
             let place = *place as usize;
             self.lines.get(place..place + ISO_PLACE.len()) == Some(ISO_PLACE)
         };
-        are_fields(self.lines)
+        looked_at.are_fields(self.lines)
             && self.clocks.len() <= MOST_CLOCKS
             && self.clocks.iter().all(is_place)
     }
@@ -83,13 +83,16 @@ mod tests {
     #[test]
     fn h_123_edits_are_fields_with_clocks_where_they_say() {
         let lines = b"x-at: 0000-00-00T00:00:00.000Z\r\nx-a: b\r\n";
-        let valid = |clocks: &[u32]| Edits { lines, removed: b"", clocks }.are_valid();
+        let valid = |clocks: &[u32]| {
+            Edits { lines, removed: b"", clocks }.are_valid(&mut LookedAt::default())
+        };
         assert!(valid(&[]));
         assert!(valid(&[6]));
         for bad in [&[5][..], &[20], &[4_000_000_000], &[6, 6, 6, 6, 6]] {
             assert!(!valid(bad), "{bad:?}");
         }
-        assert!(!Edits { lines: b"x-a: b\n", ..Edits::default() }.are_valid());
+        let broken = Edits { lines: b"x-a: b\n", ..Edits::default() };
+        assert!(!broken.are_valid(&mut LookedAt::default()));
     }
 
     #[test]

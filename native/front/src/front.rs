@@ -10,12 +10,13 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::time::{timerfd_create, TimerfdClockId, TimerfdFlags};
 use sallyport_http1::RequestRules;
 use sallyport_tls::{ClientContext, Facts, ServerContext};
-use sallyport_upstream::{Connections, Pool, Slab, TargetId, TargetOptions};
+use sallyport_upstream::{Connections, LookedAt, Pool, Slab, TargetId, TargetOptions};
 
 use crate::connection::{unmapped, Connection, Phase, NOWHERE};
 use crate::date::{DateLine, IsoTime};
 use crate::event::{ConnectionId, End, Event, ExchangeId, Record, Request};
 use crate::exchange::Exchange;
+use crate::head_facts::{HeadFacts, ToldHost};
 use crate::http1::MOST_EXCHANGES;
 use crate::listener::{listen, ListenError, Listener};
 use crate::mailbox::Mailbox;
@@ -154,6 +155,9 @@ pub struct Front {
     pub(crate) scratch: Vec<u8>,
     pub(crate) text: Vec<u8>,
     pub(crate) lines: Vec<u8>,
+    /// Lines behind answers that leave without a question.
+    pub(crate) answer_lines: LookedAt,
+    told_host: ToldHost,
     pub(crate) spare: Vec<Vec<u8>>,
     pub(crate) tunnels: usize,
     pub(crate) is_draining: bool,
@@ -209,6 +213,8 @@ impl Front {
             scratch: vec![0; READ_BYTES],
             text: Vec::with_capacity(2048),
             lines: Vec::new(),
+            answer_lines: LookedAt::default(),
+            told_host: ToldHost::new(),
             spare: Vec::new(),
             tunnels: 0,
             is_draining: false,
@@ -650,6 +656,11 @@ impl Front {
     /// What whoever drives this wanted to be sent was not possible, and that could not be said at once.
     pub fn reject(&mut self, exchange: ExchangeId) {
         self.push(Event::Rejected(exchange));
+    }
+
+    /// What is told beside the text of a head; of one head after the other, in the order in which they are told.
+    pub fn head_facts(&mut self, head: &[u8]) -> HeadFacts {
+        HeadFacts::of(head, &mut self.told_host)
     }
 
     /// Keeps the head that a request was told with, so that lines may be put behind it: see `Relay`.

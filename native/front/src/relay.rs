@@ -163,7 +163,7 @@ impl Front {
             self.borrowed = 0;
         }
         if relay.adds && state.head.is_empty()
-            || relay.answer.is_some_and(|edits| !edits.are_valid())
+            || relay.answer.is_some_and(|edits| !edits.are_valid(&mut self.answer_lines))
         {
             return Err(BadHead);
         }

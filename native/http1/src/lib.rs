@@ -34,7 +34,7 @@ pub use fields::{is_colliding, RECEIVED_LINE};
 pub use lines::{check_field_start, split_field, LineReader};
 pub use refusal::Refusal;
 pub use request::{request_line, RequestReader};
-pub use target::{check_target, is_host};
+pub use target::{check_target, is_host, is_plain_path};
 pub use trailer::is_dropped;
 pub use usual::{read_usual_head, UsualHead};
 pub use web_socket::check_offer;

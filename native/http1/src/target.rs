@@ -71,6 +71,21 @@ fn check_path(path: &[u8]) -> Result<(), Refusal> {
     }
 }
 
+/// Whether the path at the beginning of these bytes is canonical as it stands: no escape, no segment that begins with a dot, no
+/// empty segment (H-65). It ends with them, or before a `?` or a blank.
+pub fn is_plain_path(target: &[u8]) -> bool {
+    let mut before = 0;
+    for byte in target {
+        match byte {
+            b'?' | b' ' => break,
+            b'%' => return false,
+            b'/' | b'.' if before == b'/' => return false,
+            _ => before = *byte,
+        }
+    }
+    true
+}
+
 const PATH_BYTE: u8 = 1;
 const QUERY_BYTE: u8 = 2;
 const REFUSED: u8 = 0;

@@ -3,6 +3,7 @@
 
 use crate::bytes::{ascii_target_length, ascii_value_length, is_token};
 use crate::connection::is_hop_by_hop;
+use crate::target::is_plain_path;
 
 /// What is known of a usual head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,9 @@ pub const LENGTH_FIRST: u32 = 16;
 pub const HEAD: u32 = 32;
 /// Host is that of the usual head which was read before by the same [`UsualReader`](crate::UsualReader).
 pub const SAME_HOST: u32 = 64;
+
+/// The path is canonical as it stands (H-65).
+pub const PLAIN_PATH: u32 = 128;
 
 /// Fields that may come once (H-07), and those that do not go on.
 const HOST: u32 = 1;
@@ -78,6 +82,9 @@ pub fn read_usual_head<'a>(
         b"HEAD" => head.flags = HEAD,
         b"CONNECT" | b"TRACE" | b"TRACK" => return None,
         _ => {}
+    }
+    if is_plain_path(target) {
+        head.flags |= PLAIN_PATH;
     }
     text.extend_from_slice(method);
     text.push(b' ');
@@ -189,20 +196,24 @@ mod tests {
             "HEAD /a?b=\\c HTTP/1.1\r\nhost: a:80\r\naccept: */*\r\ncookie: a=b; c\r\n"
         );
         assert_eq!(&text[head.host.0..][..head.host.1], "a:80");
-        assert_eq!((head.flags, head.content_length), (HEAD | CLOSE, 0));
+        assert_eq!((head.flags, head.content_length), (HEAD | CLOSE | PLAIN_PATH, 0));
 
         let fields =
             [("content-length", "120"), ("host", "a"), ("connection", "keep-alive"), ("x-a", "")];
         let (text, head) = read("PUT", "/", &fields).unwrap();
         assert_eq!(text, "PUT / HTTP/1.1\r\nhost: a\r\nx-a: \r\n");
-        assert_eq!(head.flags, HAS_LENGTH | LENGTH_FIRST | KEEP_ALIVE | PROXY_FIELDS);
+        assert_eq!(head.flags & !PLAIN_PATH, HAS_LENGTH | LENGTH_FIRST | KEEP_ALIVE | PROXY_FIELDS);
         assert_eq!(head.content_length, 120);
         let fields = [("host", "a"), ("connection", "keep-alive"), ("content-length", "0")];
-        assert_eq!(read("PUT", "/", &fields).unwrap().1.flags, HAS_LENGTH | KEEP_ALIVE);
+        assert_eq!(
+            read("PUT", "//", &fields).unwrap().1.flags,
+            HAS_LENGTH | KEEP_ALIVE,
+            "and the path is not plain"
+        );
         for name in ["via", "forwarded", "traceparent", "tracestate", "x-"] {
             assert_eq!(
                 read("GET", "/", &[("host", "a"), (name, "b")]).unwrap().1.flags,
-                PROXY_FIELDS
+                PROXY_FIELDS | PLAIN_PATH
             );
         }
     }

@@ -37,10 +37,10 @@ impl<'a> RequestHead<'a> {
     }
 
     /// It is one request's head (H-123).
-    pub(crate) fn is_valid(&self) -> bool {
+    pub(crate) fn is_valid(&self, looked_at: &mut LookedAt) -> bool {
         match self.received {
             None => is_request_head(self.made),
-            Some(_) => self.is_known || are_fields(self.made),
+            Some(_) => self.is_known || looked_at.are_fields(self.made),
         }
     }
 
@@ -81,6 +81,50 @@ pub fn are_fields(lines: &[u8]) -> bool {
         rest = after;
     }
     true
+}
+
+/// `are_fields` of lines that begin, one time after the other, with the same ones: these are not looked at again.
+#[derive(Debug, Default)]
+pub struct LookedAt {
+    /// The last lines that were fields.
+    lines: Vec<u8>,
+}
+
+impl LookedAt {
+    /// Longer lines are looked at each time.
+    const MOST_BYTES: usize = 2048;
+
+    /// See [`are_fields`].
+    pub fn are_fields(&mut self, lines: &[u8]) -> bool {
+        let same = common_length(&self.lines, lines);
+        // whole lines of it: they were fields, whatever stands behind them
+        let start = memchr::memrchr(b'\n', &lines[..same]).map_or(0, |end| end + 1);
+        if !are_fields(&lines[start..]) {
+            return false;
+        }
+        if lines.len() <= Self::MOST_BYTES {
+            self.lines.truncate(start);
+            self.lines.extend_from_slice(&lines[start..]);
+        }
+        true
+    }
+}
+
+/// How many bytes at the beginning are the same.
+fn common_length(one: &[u8], other: &[u8]) -> usize {
+    const BLOCK: usize = 16;
+    let (mut rest, mut other_rest) = (one, other);
+    while let (Some((block, after)), Some((other_block, other_after))) =
+        (rest.split_first_chunk::<BLOCK>(), other_rest.split_first_chunk::<BLOCK>())
+    {
+        if block != other_block {
+            break;
+        }
+        (rest, other_rest) = (after, other_after);
+    }
+    let start = one.len() - rest.len();
+    let bytes = one[start..].iter().zip(&other[start..]);
+    start + bytes.take_while(|(one, other)| one == other).count()
 }
 
 /// Judges the beginning of a status line.
@@ -161,7 +205,43 @@ pub(crate) fn standard_reason(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::is_request_head;
+    use super::{are_fields, is_request_head, LookedAt};
+
+    #[test]
+    fn h_123_lines_are_fields_whatever_was_looked_at_before() {
+        let texts = [
+            "x-forwarded-for: 127.0.0.1\r\nx-request-id: 1234\r\n",
+            "x-forwarded-for: 127.0.0.1\r\nx-request-id: 1235\r\n",
+            "x-forwarded-for: 127.0.0.1\r\nx-request-id: 12",
+            "x-forwarded-for: 127.0.0.1\r\nX-request-id: 1235\r\n",
+            "x-forwarded-for: 127.0.0.1\r\n\r\nGET / HTTP/1.1\r\n",
+            "x-forwarded-for: 127.0.0.1\r\n",
+            "x-forwarded-for: 127.0.0.1\rx-request-id: 1235\r\n",
+            "x-forwarded-for: 127.0.0.1\r\nx: y\r\nx-request-id: 1235\r\n",
+            "x-forwarded-for: 127.0.0.1\r\nx: y\r\n x-request-id: 1235\r\n",
+            "\nx: y\r\n",
+            "",
+            "y: z\r\n",
+        ];
+        // every one behind every other one
+        for first in texts {
+            for second in texts {
+                let mut looked_at = LookedAt::default();
+                for text in [first, second, first] {
+                    let text = text.as_bytes();
+                    assert_eq!(
+                        looked_at.are_fields(text),
+                        are_fields(text),
+                        "{first:?} {second:?}"
+                    );
+                }
+            }
+        }
+        let long = format!("a: {}\r\n", "b".repeat(4000));
+        let mut looked_at = LookedAt::default();
+        assert!(looked_at.are_fields(long.as_bytes()) && looked_at.are_fields(long.as_bytes()));
+        assert!(!looked_at.are_fields(&long.as_bytes()[..4000]));
+    }
 
     #[test]
     fn a_request_head_is_one_request_only() {

@@ -24,7 +24,7 @@ mod transport;
 mod websocket;
 
 pub use event::{Event, Failure, HeadFacts, LegId, Lent, Reason};
-pub use head::{are_fields, RequestHead};
+pub use head::{are_fields, LookedAt, RequestHead};
 pub use pool::{Connections, Pool, READ_BYTES};
 pub use request::{Sent, Use};
 pub use response::{Fault, FinalHead, Parsed, Response};

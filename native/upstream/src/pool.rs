@@ -12,6 +12,7 @@ use rustix::fd::{BorrowedFd, OwnedFd};
 
 use crate::connection::{Connection, Phase};
 use crate::event::{Event, LegId, Lent};
+use crate::head::LookedAt;
 use crate::request::Leg;
 use crate::slab::Slab;
 use crate::socket::{Flags, Poller};
@@ -55,6 +56,9 @@ pub struct Pool {
     pub(crate) piece: Option<Bytes>,
     pub(crate) buffer_bytes: usize,
     pub(crate) spare: Vec<Vec<u8>>,
+    /// Lines behind requests that go on as they came, and behind answers.
+    pub(crate) added_lines: LookedAt,
+    pub(crate) answer_lines: LookedAt,
     pub(crate) now: Instant,
     pub(crate) reads: u64,
     /// Requests wait for `send_postponed`.
@@ -94,6 +98,8 @@ impl Pool {
             piece: None,
             buffer_bytes,
             spare: Vec::new(),
+            added_lines: LookedAt::default(),
+            answer_lines: LookedAt::default(),
             now: Instant::now(),
             reads: 0,
             postpones: false,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::connection::Phase;
 use crate::deadline::{after, Deadline};
 use crate::event::{Event, Failure, LegId, Reason};
-use crate::head::{are_fields, RequestHead};
+use crate::head::RequestHead;
 use crate::http2::SharedLeg;
 use crate::passing::may_follow;
 use crate::pool::Pool;
@@ -139,7 +139,7 @@ impl Pool {
         head: RequestHead<'_>,
         answer_lines: Option<&[u8]>,
     ) -> Sent {
-        if !answer_lines.is_none_or(are_fields) {
+        if !answer_lines.is_none_or(|lines| self.answer_lines.are_fields(lines)) {
             return Sent::BadHead;
         }
         let answer_lines = answer_lines.filter(|lines| may_follow(lines));
@@ -158,7 +158,7 @@ impl Pool {
         if state.is_retired || state.addresses.is_empty() {
             return Sent::NoTarget;
         }
-        if !head.is_valid() {
+        if !head.is_valid(&mut self.added_lines) {
             return Sent::BadHead;
         }
         if self.legs.is_full() {

@@ -136,6 +136,8 @@ export class NativeFrontEnd implements FrontEnd {
   /** What listeners showed, by the number it was prepared under; connections may be older than a reload. */
   readonly #tls = new Map<number, ListenTls>()
   #inFlight = 0
+  /** The Host of the request that was told of last: requests of one host share the string. */
+  #toldHost = ''
   /** The exchange whose request is being told; 0 = none. */
   #announced: ExchangeHandle = 0
   /** The text that it is relayed with, and where its numbers are. */
@@ -422,7 +424,7 @@ export class NativeFrontEnd implements FrontEnd {
   #request(place: number, head: string, connectionLines: string | undefined): void {
     const numbers = this.#numbers
     const handle = numbers[place * native.FRONT_REQUEST_LENGTH + native.FRONT_REQUEST_NUMBERS.exchange]!
-    const facts = this.#take(place, handle, connectionLines)
+    const facts = this.#take(place, handle, head, connectionLines)
     this.#announced = handle
     this.#relayAt = place * native.FRONT_RELAY_LENGTH
     this.#announcedRelay = undefined
@@ -440,7 +442,7 @@ export class NativeFrontEnd implements FrontEnd {
   }
 
   /** An exchange begins whose numbers are in place. */
-  #take(place: number, handle: ExchangeHandle, connectionLines: string | undefined): RequestFacts {
+  #take(place: number, handle: ExchangeHandle, head: string, connectionLines: string | undefined): RequestFacts {
     const numbers = this.#numbers
     const at = native.FRONT_REQUEST_NUMBERS
     const start = place * native.FRONT_REQUEST_LENGTH
@@ -453,13 +455,19 @@ export class NativeFrontEnd implements FrontEnd {
       attempt: 0,
     }
     this.#inFlight++
+    if ((facts & native.FRONT_SAME_HOST) === 0) {
+      const hostAt = numbers[start + at.hostAt]!
+      this.#toldHost = head.slice(hostAt, hostAt + numbers[start + at.hostLength]!)
+    }
     return {
-      listenerId: facts >>> 3,
+      listenerId: facts >>> 5,
       bodyLength: numbers[start + at.bodyLength]!,
       receivedAtMs: numbers[start + at.receivedAtMs]!,
       connectionLines: connectionLines ?? '',
-      proxyFields: (facts & 1) === 1,
+      proxyFields: (facts & native.FRONT_PROXY_FIELDS) !== 0,
       version: VERSIONS[(facts >>> 1) & 3],
+      host: this.#toldHost,
+      hasPlainPath: (facts & native.FRONT_PLAIN_PATH) !== 0,
     }
   }
 
@@ -505,7 +513,7 @@ export class NativeFrontEnd implements FrontEnd {
     const relay = this.standing.relayOf(standing)
     this.standing.left(standing)
     const [requestId = '', traceparent = '', ...detail] = extra.split(' ')
-    const facts = this.#take(0, handle, undefined)
+    const facts = this.#take(0, handle, head, undefined)
     this.#tell(handle, () => {
       if (relay === undefined || this.#events.onStandingFailed === undefined) throw new Error('a relay of nobody')
       const slot = this.#find(handle)

@@ -46,7 +46,8 @@ async function outcome(gateway: WireGateway<PlainEvents>, request: string): Prom
     status: answer?.status,
     isOpen,
     head: events.heads.slice(heads),
-    facts: events.facts.slice(facts).map((each) => ({ ...each, receivedAtMs: 0 })),
+    // field by field nobody looks whether a path is plain
+    facts: events.facts.slice(facts).map((each) => ({ ...each, receivedAtMs: 0, hasPlainPath: undefined })),
     peer: events.peers.at(-1)?.address,
     refused: events.refused.slice(refused).map(({ status, reason, requestLine }) => [status, reason, requestLine]),
   }
@@ -153,4 +154,32 @@ test('F-17 a PROXY header is refused where none may come', async () => {
   const header = Buffer.from('0d0a0d0a000d0a515549540a2111000cc0000201c00002021f901f91', 'hex').toString('latin1')
   const request = `${header}GET / HTTP/1.1\r\n${HOST}\r\n`
   expect(await outcome(atOnce, request)).toMatchObject({ status: 400, refused: [[400, 'bad_request:F-17', 'GET /']] })
+})
+
+test('F-17 a PROXY header behind the first request names nobody', async () => {
+  const header = Buffer.from('0d0a0d0a000d0a515549540a2111000cc0000201c00002021f901f91', 'hex').toString('latin1')
+  const request = `GET / HTTP/1.1\r\n${HOST}\r\n`
+  const connection = await openRaw(atOnce.port)
+  connection.send(request)
+  await connection.answers(1)
+  const before = atOnce.events.peers.at(-1)
+  connection.send(header + request)
+  await connection.answers(2)
+  connection.destroy()
+  expect(atOnce.events.peers.at(-1)).toEqual(before)
+  expect(before?.address).toMatch(/^127\./)
+})
+
+test('H-65 a path that is canonical as it stands is told from one that is not', async () => {
+  const plain: Record<string, boolean> = {
+    '/': true,
+    '/a/b.c?d=%20//': true,
+    '/a//b': false,
+    '/a/../b': false,
+    '/%61': false,
+  }
+  for (const [target, isPlain] of Object.entries(plain)) {
+    await outcome(atOnce, `GET ${target} HTTP/1.1\r\n${HOST}\r\n`)
+    expect(atOnce.events.facts.at(-1)?.hasPlainPath, target).toBe(isPlain)
+  }
 })

@@ -114,6 +114,7 @@ describe('framing (H-20 … H-23, T-01, T-28)', () => {
       host: 'gw.test',
       connectionLines: '',
       proxyFields: false,
+      hasPlainPath: false,
       isHead: false,
       bodyLength: 0,
       close: false,
