@@ -83,6 +83,7 @@ describe('the addon', () => {
       'listening',
       'pattern',
       'raw',
+      'raw_exports',
       'rule_set',
       'scan',
       'shared_memory',

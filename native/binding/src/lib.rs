@@ -19,6 +19,8 @@ mod listening;
 mod pattern;
 #[allow(unsafe_code)]
 mod raw;
+#[allow(unsafe_code)]
+mod raw_exports;
 mod registry;
 mod rule_set;
 #[allow(unsafe_code)]

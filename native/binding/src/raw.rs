@@ -1,22 +1,17 @@
-//! Exports without the conversions of napi-rs, for what is called with every request: those cost some 1,500 instructions
-//! a call.
+//! A call without the conversions of napi-rs, for what is called with every request: those cost some 1,500 instructions.
 //!
 //! With `unsafe`: the raw Node-API has no safe form.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::c_char;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::ptr::null_mut;
 
-use napi::bindgen_prelude::{JsObjectValue, Object};
-use napi::{sys, Error, JsValue, Result, Unknown};
-use napi_derive::napi;
+use napi::{sys, Error, Result};
 
 use crate::driver::check;
 
 /// Arguments of a call; those that were not given are undefined.
 pub(crate) const MOST_ARGUMENTS: usize = 10;
-
-type Function = unsafe extern "C" fn(sys::napi_env, sys::napi_callback_info) -> sys::napi_value;
 
 /// `napi_get_value_string_latin1` and its like.
 type GetString = unsafe extern "C" fn(
@@ -196,37 +191,4 @@ pub(crate) unsafe fn run(
     // SAFETY: the text ends in NUL.
     unsafe { sys::napi_throw_error(env, null_mut(), text.as_ptr().cast::<c_char>()) };
     null_mut()
-}
-
-const FUNCTIONS: [(&str, Function); 9] = [
-    ("readLibraryHead", crate::library_head::read_library_head),
-    ("scanHeldRequest", crate::scan::scan_held_request),
-    ("scanHeldResponse", crate::scan::scan_held_response),
-    ("scanRequest", crate::scan::scan_request),
-    ("scanResponse", crate::scan::scan_response),
-    ("startResponseTransaction", crate::scan::start_response_transaction),
-    ("takeBucket", crate::buckets::take_bucket),
-    ("upstreamSend", crate::upstream::upstream_send),
-    ("upstreamRelay", crate::upstream::upstream_relay),
-];
-
-/// Adds them to the addon's exports.
-#[napi(module_exports)]
-pub fn export_functions(mut exports: Object) -> Result<()> {
-    let env = exports.value().env;
-    for (name, function) in FUNCTIONS {
-        let mut value = null_mut();
-        let start = name.as_ptr().cast::<c_char>();
-        // SAFETY: the name is copied; the function is of the type that Node-API calls; no data goes with it.
-        let exported = unsafe {
-            let data: *mut c_void = null_mut();
-            let length = name.len() as isize;
-            let made =
-                sys::napi_create_function(env, start, length, Some(function), data, &mut value);
-            check(made, "napi_create_function")?;
-            Unknown::from_raw_unchecked(env, value)
-        };
-        exports.set_named_property(name, exported)?;
-    }
-    Ok(())
 }
