@@ -150,7 +150,7 @@ const cookieName = string({
 /** RFC 9110 §7.8: a token, or two with a slash. HTTP itself is never gone on with. */
 const protocolName = string({
   pattern: /^(?!http(?:\/|$)|h2c?$)[!#$%&'*+.^_`|~0-9a-z-]{1,64}(?:\/[!#$%&'*+.^_`|~0-9a-z-]{1,64})?$/i,
-  must: 'must be a protocol of Upgrade beside HTTP, such as SPDY/3.1',
+  must: 'must be a protocol of Upgrade beside HTTP, such as DERP',
 })
 
 const balanceSchema = object({
@@ -240,7 +240,7 @@ export const trafficFields = {
   ),
   upgrades: described(
     optional(list(protocolName, { max: 16 })),
-    'Protocols beside websocket that clients may upgrade to, on listeners with engine native: SPDY/3.1.',
+    'Protocols beside websocket that clients may upgrade to, on listeners with engine native, by a GET without a body: DERP.',
   ),
 }
 

@@ -42,6 +42,7 @@ pub(crate) const SEEDS: &[&[u8]] = &[
     b"POST /fa HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n20000\r\n\x10\x50",
     b"GET /fr HTTP/1.1\r\nHost: a\r\n\r\nGET /fa HTTP/1.1\r\nHost: a\r\n\r\n\n--\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n\x20\x09",
     b"GET /fw HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\nbytes as they are\x20\x06",
+    b"GET /fw HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: DERP\r\n\r\nbytes as they are\x20\x06",
     b"PROXY TCP4 1.2.3.4 5.6.7.8 9 10\r\nHEAD /fb HTTP/1.1\r\nHost: a\r\n\r\nGET /tx HTTP/1.1\r\nHost: a\r\n\r\nGET /xh HTTP/1.1\r\nHost: a\r\n\r\n\xa0\x04",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x0a\x01\x05\0\0\0\x01\x82\x86\x41\x01a\x04\x03/fa\0\0\x0a\x01\x04\0\0\0\x03\x83\x86\x41\x01a\x04\x03/gb\0\0\x03\0\x01\0\0\0\x03abc\x20\x20",
     b"GET /fq HTTP/1.1\r\nHost: a\r\n\r\n\x28\x20",
@@ -248,7 +249,7 @@ impl Run {
             fields: LIMITS.fields,
             body_bytes: LIMITS.body_bytes,
             is_https: false,
-            other_upgrades: false,
+            other_upgrades: LIMITS.other_upgrades,
         };
         let filler = vec![b'x'; if flags & flags::FILLER != 0 { FILLER_BYTES } else { 0 }];
         let all = [bytes, &filler].concat();
@@ -623,7 +624,7 @@ impl Run {
         let times = self.server.seen.iter().filter(|one| one.number == seen.number).count();
         assert!(times <= exchange.forwards, "sent more often than was asked for");
         if exchange.action == Action::Rewrite {
-            // who asks for a WebSocket has no body
+            // who asks for another protocol has no body
             let whole = if seen.asks_upgrade { &b""[..] } else { OWN };
             assert!(if seen.is_complete {
                 seen.body == whole

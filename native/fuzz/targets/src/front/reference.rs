@@ -36,7 +36,7 @@ impl Reference {
             played = play(&bytes.chunks(1).collect::<Vec<_>>(), rules);
         }
         reference.requests = played.requests;
-        let is_upgrade = |one: &Played| one.facts.upgrade == Upgrade::WebSocket;
+        let is_upgrade = |one: &Played| one.facts.upgrade != Upgrade::None;
         if let Some(at) = reference.requests.iter().position(is_upgrade) {
             // behind it there are no requests: it is granted, or ends the connection
             reference.tunnel = bytes[reference.requests[at].body_at..].to_vec();

@@ -238,23 +238,24 @@ impl Server {
         one.input.drain(..head.length);
         let place = self.seen.len();
         let [method, target, _] = head.start.clone();
-        let asks_upgrade = head.all(b"upgrade").any(|value| value == b"websocket");
+        let protocol = head.last(b"upgrade").map(<[u8]>::to_vec);
         self.seen.push(Seen {
             number: number.parse().expect("a number"),
             method,
             target,
             body: Vec::new(),
             is_complete: false,
-            asks_upgrade,
+            asks_upgrade: protocol.is_some(),
             tunnel: Vec::new(),
         });
-        if rule == Rule::Tunnel && asks_upgrade {
+        if let (Rule::Tunnel, Some(protocol)) = (rule, protocol) {
             one.is_tunnel = true;
             let number = &self.seen[place].number;
-            let text = format!(
-                "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nx-up: {number}\r\n\r\n"
+            one.out.extend_from_slice(
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: ",
             );
-            one.out.extend_from_slice(text.as_bytes());
+            one.out.extend_from_slice(&protocol);
+            one.out.extend_from_slice(format!("\r\nx-up: {number}\r\n\r\n").as_bytes());
             one.present = Some((place, rule, framing, true));
             return true;
         }
