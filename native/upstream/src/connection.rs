@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use crate::deadline::{after, Deadline};
 use crate::event::{Event, Reason};
 use crate::http2::Shared;
@@ -61,6 +63,12 @@ pub(crate) struct Connection {
     pub(crate) shared: Option<Box<Shared>>,
 }
 
+/// We have no descriptor, memory or port left, which says nothing about the target (O-78).
+fn is_own_shortage(error: Errno) -> bool {
+    use Errno as E;
+    matches!(error, E::MFILE | E::NFILE | E::NOBUFS | E::NOMEM | E::ADDRNOTAVAIL)
+}
+
 impl Pool {
     /// Opens a connection for a leg.
     pub(crate) fn open(&mut self, target_key: u64, leg_key: u64) {
@@ -68,6 +76,7 @@ impl Pool {
         let Some(target) = self.targets.get_mut(target_key) else { return };
         let is_http2 = target.is_http2 && !is_beside;
         let mut failure = None;
+        let mut reason = Reason::ConnectFailed;
         for (index, address) in target.addresses.iter().enumerate() {
             match socket::connect(address) {
                 Ok(socket) => {
@@ -98,6 +107,7 @@ impl Pool {
                         target.beside -= usize::from(is_beside);
                         target.connecting -= usize::from(is_http2);
                         failure = Some("too many connections".to_owned());
+                        reason = Reason::Overflow;
                         break;
                     };
                     let added = self
@@ -115,11 +125,17 @@ impl Pool {
                     }
                     return;
                 }
-                Err(error) => failure = Some(error.to_string()),
+                Err(error) => {
+                    failure = Some(error.to_string());
+                    if is_own_shortage(error) {
+                        reason = Reason::Overflow;
+                        break;
+                    }
+                }
             }
         }
         let detail = failure.unwrap_or_else(|| "no address".to_owned());
-        self.fail_alone(leg_key, Reason::ConnectFailed, detail, true);
+        self.fail_alone(leg_key, reason, detail, true);
     }
 
     /// Tries the next address of a leg that is connecting. False when there is none.

@@ -31,7 +31,7 @@ pub enum Reason {
     FirstByteTimeout = 4,
     /// The body stood still for too long.
     IdleTimeout = 5,
-    /// Too many requests wait for a connection, or this one did for too long.
+    /// Too many requests wait for a connection, or this one did for too long, or there is nothing left here to make one of.
     Overflow = 6,
     /// The handshake failed: the peer is not who it should be, or does not speak TLS.
     TlsFailed = 7,

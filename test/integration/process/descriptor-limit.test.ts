@@ -35,12 +35,14 @@ endpoints:
 `,
   })
   const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  const other = new Agent({ keepAlive: true, maxSockets: 1 })
   const idle: Socket[] = []
   try {
     const pid = await workerPid(gateway)
     const limited = spawnSync('prlimit', ['--pid', String(pid), `--nofile=${LIMIT}:${LIMIT}`])
     expect(limited.status).toBe(0)
     expect(await ask(gateway, agent)).toBe(200)
+    expect(await ask(gateway, other)).toBe(200)
     for (let count = 0; count < LIMIT + 50; count++) {
       const socket = connect(gateway.port, '127.0.0.1')
       socket.on('error', () => undefined)
@@ -51,6 +53,20 @@ endpoints:
     expect(await ask(gateway, agent)).toBe(200)
     const metrics = await get(`${gateway.adminUrl}/metrics`)
     expect(metrics.body).toMatch(/^process_resident_memory_bytes\{process="worker-1"\} [1-9]/m)
+    // two at a time need a second connection, which cannot be made: that is no fault of the target's
+    const short: number[] = []
+    await expect
+      .poll(
+        async () => {
+          const both = await Promise.all([ask(gateway, agent), ask(gateway, other)])
+          short.push(...both.filter((status) => status !== 200))
+          return short.length
+        },
+        { timeout: 10_000 },
+      )
+      .toBeGreaterThanOrEqual(8)
+    expect(new Set(short)).toEqual(new Set([503]))
+    expect((await get(`${gateway.adminUrl}/metrics`)).body).not.toMatch(/^sallyport_upstream_ejections_total.* [1-9]/m)
     expect(await ask(gateway, agent)).toBe(200)
     for (const socket of idle) socket.destroy()
     await expect.poll(() => readdirSync(`/proc/${pid}/fd`).length).toBeLessThan(LIMIT / 2)
@@ -59,6 +75,7 @@ endpoints:
   } finally {
     for (const socket of idle) socket.destroy()
     agent.destroy()
+    other.destroy()
     await gateway.stop()
     await upstream.close()
   }
