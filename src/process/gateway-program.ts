@@ -27,8 +27,10 @@ import { ExternalRequests } from '../outbound/external.ts'
 import type { RateLimitStore } from '../rate-limit/store.ts'
 import { SharedBoard, sharedBoard, useSharedBoard } from '../shared-state/board.ts'
 import { ThreadPool } from '../threads/pool.ts'
+import { targetKey } from '../upstream/target-key.ts'
 import { UpstreamPools } from '../upstream/pools.ts'
 import type { UpstreamPool } from '../upstream/upstream-pool.ts'
+import { descriptorLimit, descriptorNeed } from './descriptor-need.ts'
 import { reportDiagnostic } from './diagnostic-report.ts'
 import { WORKER_STANDARD_OUTPUT, type TargetUse, type WorkerSetting } from './messages.ts'
 import type { GatewayServices } from './services.ts'
@@ -145,6 +147,7 @@ interface Basics {
 }
 
 class Gateway {
+  readonly #workerId: number
   readonly #logger: Logger
   readonly #services: GatewayServices
   readonly #frontEnd: FrontEnds
@@ -161,6 +164,7 @@ class Gateway {
 
   constructor({ snapshot }: Built, stores: Stores, { setting, logger, metrics, upstreams }: Basics) {
     const { settings } = snapshot
+    this.#workerId = setting.workerId
     this.#logger = logger
     this.#memory = stores.memory
     const maxThreads = threadShare(setting.workers)
@@ -361,6 +365,23 @@ class Gateway {
     for (const { id } of listeners) this.#frontEnd.closeListener(id)
   }
 
+  /** O-78; said once for all workers. */
+  #compareDescriptors({ settings }: Snapshot): void {
+    if (this.#workerId !== 1) return
+    const limit = descriptorLimit()
+    const targets = new Map(this.#upstreams.targets.map((target) => [targetKey(target), target.maxConnections]))
+    const needed = descriptorNeed({
+      listeners: settings.listeners.length,
+      clients: settings.limits.connections,
+      targets: [...targets.values()],
+    })
+    if (limit === undefined || limit >= needed) return
+    this.#logger.warn(
+      { limit, needed },
+      'the limit of open files is lower than what a worker may need; raise it (ulimit -n, LimitNOFILE), or lower limits.connections and max_connections',
+    )
+  }
+
   #commit(snapshot: Snapshot, listeners: readonly OpenListener[], renewed: readonly PreparedTls[]): void {
     const { settings } = snapshot
     for (const tls of renewed) tls.commit()
@@ -372,6 +393,7 @@ class Gateway {
     this.#watch(snapshot)
     this.#keySetUrls = snapshot.keySetUrls
     this.#logger.setLevel(settings.logLevel)
+    this.#compareDescriptors(snapshot)
     const kept = new Set(listeners.map(({ id }) => id))
     const gone = this.#listeners.filter(({ id }) => !kept.has(id))
     this.#listeners = listeners

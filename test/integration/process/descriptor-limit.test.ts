@@ -1,4 +1,4 @@
-/** F-21: a worker at its limit of file descriptors lives on, serves whom it has, and takes new clients when some are free. */
+/** F-21, O-78: a worker at its limit of file descriptors lives on, serves whom it has, and takes new clients when some are free. */
 import { spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { Agent, request } from 'node:http'
@@ -27,13 +27,12 @@ function ask(gateway: RunningGateway, agent: Agent): Promise<number> {
 
 test('F-21 a worker at its limit of descriptors lives on, and recovers', async () => {
   const upstream = await startEchoUpstream()
-  const gateway = await startGateway({
-    config: ({ port }) => `
+  const config = ({ port }: { readonly port: number }): string => `
 workers: 1
 endpoints:
   - {name: shop, url: "http://localhost:${port}", upstream: {url: "http://127.0.0.1:${upstream.port}"}}
-`,
-  })
+`
+  const gateway = await startGateway({ config })
   const agent = new Agent({ keepAlive: true, maxSockets: 1 })
   const other = new Agent({ keepAlive: true, maxSockets: 1 })
   const idle: Socket[] = []
@@ -41,6 +40,12 @@ endpoints:
     const pid = await workerPid(gateway)
     const limited = spawnSync('prlimit', ['--pid', String(pid), `--nofile=${LIMIT}:${LIMIT}`])
     expect(limited.status).toBe(0)
+    // what the settings allow is more
+    gateway.write('gateway.yaml', `${config(gateway)}limits: {connections: 5000}\n`)
+    expect(await gateway.command('reload')).toMatchObject({ code: 0 })
+    await expect
+      .poll(() => gateway.log().find(({ needed }) => needed !== undefined))
+      .toMatchObject({ limit: LIMIT, needed: 5385 })
     expect(await ask(gateway, agent)).toBe(200)
     expect(await ask(gateway, other)).toBe(200)
     for (let count = 0; count < LIMIT + 50; count++) {

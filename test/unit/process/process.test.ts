@@ -7,6 +7,7 @@ import { ConfigError, Diagnostics } from '../../../src/config/diagnostic.ts'
 import { SourceFile } from '../../../src/config/source.ts'
 import { askInstance, startControlServer, UnreachableError, type ControlServer } from '../../../src/process/control.ts'
 import { automaticWorkers, parseCpuMax } from '../../../src/process/cpu-quota.ts'
+import { descriptorLimit, descriptorNeed } from '../../../src/process/descriptor-need.ts'
 import { CRASH_LOOP_COUNT, CRASH_WINDOW_MS, CrashHistory } from '../../../src/process/crash-history.ts'
 import { hasErrors, plainReport, reportThrown } from '../../../src/process/diagnostic-report.ts'
 import { addressText, portProblem } from '../../../src/process/ports.ts'
@@ -49,6 +50,31 @@ describe('O-28: crash history', () => {
     expect(history.isLoop(CRASH_WINDOW_MS)).toBe(true)
     expect(history.isLoop(CRASH_WINDOW_MS + 1)).toBe(false)
     expect(history.record(3 * CRASH_WINDOW_MS)).toBe(0)
+  })
+})
+
+describe('O-78: file descriptors', () => {
+  test('what a worker may need is what its clients and targets may have', () => {
+    expect(descriptorNeed({ listeners: 2, clients: 5000, targets: [256, 256] })).toBe(128 + 2 + 5000 + 512)
+    expect(descriptorNeed({ listeners: 1, clients: 0, targets: [256] })).toBe(128 + 1 + 1024 + 256)
+    expect(descriptorNeed({ listeners: 1, clients: 0, targets: [4000] })).toBe(128 + 1 + 4000 + 4000)
+  })
+
+  test('the limit is the one in force', () => {
+    const limits = (line: string) => () =>
+      `Limit   Soft Limit  Hard Limit  Units\nMax processes 1 2 processes\n${line}\n`
+    expect(descriptorLimit(limits('Max open files            1024                 524288               files'))).toBe(
+      1024,
+    )
+    expect(
+      descriptorLimit(limits('Max open files            unlimited            unlimited            files')),
+    ).toBeUndefined()
+    expect(
+      descriptorLimit(() => {
+        throw new Error('ENOENT')
+      }),
+    ).toBeUndefined()
+    expect(descriptorLimit()).toBeGreaterThan(0)
   })
 })
 
