@@ -32,6 +32,9 @@ pub const MOST_ENDED: usize = 64;
 /// Requests that are looked for before the first of them is told.
 const MOST_GATHERED: usize = 16;
 
+/// How long a connection between requests stays when the gateway drains.
+const LAST_REQUEST_MS: u64 = 100;
+
 /// Marks in the data of epoll events; what is below 2^48 is the pool's.
 pub(crate) const CLIENT: u64 = 1 << 63;
 pub(crate) const LISTENER: u64 = 1 << 62;
@@ -396,9 +399,10 @@ impl Front {
         self.close_connection(connection.0, End::Aborted);
     }
 
-    /// Every answer closes its connection from now on, connections between requests close at once, and clients of tunnels are told
-    /// to leave (O-21).
+    /// Every answer closes its connection from now on, connections between requests close unless one comes within a moment (it may
+    /// be on its way, O-22), and clients of tunnels are told to leave (O-21).
     pub fn drain(&mut self) {
+        self.look_at_clock_between_turns();
         self.is_draining = true;
         let idle: Vec<u64> = self
             .connections
@@ -410,7 +414,7 @@ impl Front {
             })
             .collect();
         for key in idle {
-            self.close_connection(key, End::Aborted);
+            self.deadline_in(key, LAST_REQUEST_MS);
         }
         for key in self.connections.keys().collect::<Vec<_>>() {
             self.drain_streams(key);
